@@ -1,0 +1,76 @@
+"""What every test gets: the same seed, a bound on threads, and skips that are counted with their reason."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+# Suites that a machine may be unable to run, in the order in which they are reported.
+COUNTED = ("parity", "gpu", "kernels", "packaging", "slow")
+
+
+def missing_gpu() -> str | None:
+    """Return why the GPU tests cannot run here, or None where they can."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed"
+    import cupy
+
+    return None if cupy.cuda.is_available() else "CuPy finds no CUDA GPU"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
+    reason = missing_gpu() if gpu_items else None
+    if reason is not None:
+        for item in gpu_items:
+            item.add_marker(pytest.mark.skip(reason=reason))
+    parity_items = [item for item in items if item.get_closest_marker("parity")]
+    if parity_items and importlib.util.find_spec("torch") is None:
+        for item in parity_items:
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    """Seed gpunet, and keep PyTorch to as many threads as the smallest machine has."""
+    import gpunet
+
+    gpunet.manual_seed(0)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
+        if torch.get_num_threads() > 2:
+            torch.set_num_threads(2)
+
+
+def tests_in(path: Path) -> int:
+    """Count the test functions of a module that could not be imported (each may stand for several cases)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    return sum(node.name.startswith("test_") for node in functions)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests of each suite were skipped, by reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        if not isinstance(report.longrepr, tuple):
+            continue
+        path, _, reason = report.longrepr
+        reason = reason.removeprefix("Skipped: ")
+        suite = next((name for name in COUNTED if name in report.keywords), "other")
+        skipped = 1
+        if isinstance(report, pytest.CollectReport):  # the whole module
+            skipped = tests_in(Path(path))
+            if "torch" in reason:
+                suite, reason = "parity", "PyTorch is not installed"
+        counts[suite, reason] += skipped
+    if counts:
+        terminalreporter.section("skipped, by suite and reason")
+        for (suite, reason), count in sorted(counts.items()):
+            terminalreporter.line(f"{count:5d}  {suite}: {reason}")
