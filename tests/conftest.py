@@ -63,12 +63,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             continue
         path, _, reason = report.longrepr
         reason = reason.removeprefix("Skipped: ")
-        suite = next((name for name in COUNTED if name in report.keywords), "other")
-        skipped = 1
         if isinstance(report, pytest.CollectReport):  # the whole module
-            skipped = tests_in(Path(path))
+            suite, skipped = "other", tests_in(Path(path))
             if "torch" in reason:
                 suite, reason = "parity", "PyTorch is not installed"
+        else:
+            suite, skipped = next((name for name in COUNTED if name in report.keywords), "other"), 1
         counts[suite, reason] += skipped
     if counts:
         terminalreporter.section("skipped, by suite and reason")
