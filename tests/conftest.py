@@ -38,9 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
     """Seed gpunet, and keep PyTorch to as many threads as the smallest machine has."""
-    import gpunet
+    from gpunet.backend.random import manual_seed
 
-    gpunet.manual_seed(0)
+    manual_seed(0)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(0)
