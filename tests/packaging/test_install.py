@@ -20,9 +20,19 @@ pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = runpy.run_path(str(ROOT / "gpunet" / "_version.py"))["__version__"]
 KERNELS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cuda_kernels").iterdir())
-EXTRAS = set(
-    ["cuda12", "cuda13", "plot", "images", "half", "onnx", "tensorboard", "mpi", "test", "parity", "docs"]
-)
+EXTRAS = {
+    "cuda12",
+    "cuda13",
+    "plot",
+    "images",
+    "half",
+    "onnx",
+    "tensorboard",
+    "mpi",
+    "test",
+    "parity",
+    "docs",
+}
 INSTALLS = ("wheel", "wheel from sdist", "editable")
 
 
