@@ -1,0 +1,60 @@
+"""Datasets, samplers and loaders under PyTorch's names; transforms under torchvision's; the bundled digits.
+
+The same objects are in ``gpunet.utils.data``.
+"""
+
+from . import transforms
+from .collate import default_collate, default_convert
+from .dataloader import DataLoader, WorkerInfo, get_worker_info
+from .dataset import ConcatDataset, Dataset, Subset, TensorDataset, random_split
+from .digits import DIGITS_INFO, Digits, load_digits, load_digits_split
+from .images import load_images, prepare_image, read_image
+from .info import DatasetInfo
+from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from .vision import (
+    ImageDataset,
+    ImageSplits,
+    get_dataset,
+    list_datasets,
+    load_npz,
+    register_dataset,
+    stratified_split,
+)
+
+__all__ = [
+    # Datasets
+    "Dataset",
+    "TensorDataset",
+    "Subset",
+    "ConcatDataset",
+    "random_split",
+    # Loading
+    "DataLoader",
+    "Sampler",
+    "SequentialSampler",
+    "RandomSampler",
+    "BatchSampler",
+    "default_collate",
+    "default_convert",
+    "WorkerInfo",
+    "get_worker_info",
+    # Labelled images
+    "DatasetInfo",
+    "ImageDataset",
+    "ImageSplits",
+    "get_dataset",
+    "list_datasets",
+    "register_dataset",
+    "load_npz",
+    "stratified_split",
+    "Digits",
+    "DIGITS_INFO",
+    "load_digits",
+    "load_digits_split",
+    # Pictures from files
+    "read_image",
+    "prepare_image",
+    "load_images",
+    # Transforms
+    "transforms",
+]
