@@ -1,0 +1,291 @@
+"""Kernel files: where they are, what they declare, and what each parameter takes.
+
+Every kernel is a ``.cu`` file that stands on its own. What Python has to know about it is read from its declaration::
+
+    extern "C" __global__ void __launch_bounds__(256)
+        scale(float4* __restrict__ output, const float4* input, float* mask /* or null */, double factor, long long count)
+
+A pointer takes an array of its element type, on the device where the kernel runs, contiguous, and aligned to the whole
+type (16 bytes for ``float4``). ``/* or null */`` behind a pointer allows None. Anything else takes a Python or NumPy
+scalar that its type can hold.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+
+__all__ = [
+    "KernelFile",
+    "Parameter",
+    "Signature",
+    "kernel_file",
+    "kernel_folder",
+    "kernel_names",
+    "kernel_source",
+    "parse_signatures",
+    "read_kernel_file",
+]
+
+# `char` and `long` are missing on purpose: their sign or size depends on the machine.
+_SCALARS: Final[dict[str, str]] = {
+    "bool": "bool",
+    "signed char": "int8",
+    "unsigned char": "uint8",
+    "short": "int16",
+    "unsigned short": "uint16",
+    "int": "int32",
+    "unsigned int": "uint32",
+    "unsigned": "uint32",
+    "long long": "int64",
+    "unsigned long long": "uint64",
+    "int8_t": "int8",
+    "uint8_t": "uint8",
+    "int16_t": "int16",
+    "uint16_t": "uint16",
+    "int32_t": "int32",
+    "uint32_t": "uint32",
+    "int64_t": "int64",
+    "uint64_t": "uint64",
+    "size_t": "uint64",
+    "float": "float32",
+    "double": "float64",
+}
+# Element type and alignment in bytes, which is also the size but for the three-element ones (not used here).
+_VECTORS: Final[dict[str, tuple[str, int]]] = {
+    "float2": ("float32", 8),
+    "float4": ("float32", 16),
+    "double2": ("float64", 16),
+    "int2": ("int32", 8),
+    "int4": ("int32", 16),
+    "uint2": ("uint32", 8),
+    "uint4": ("uint32", 16),
+    "longlong2": ("int64", 16),
+    "char4": ("int8", 4),
+    "uchar4": ("uint8", 4),
+    "__half": ("float16", 2),
+    "__half2": ("float16", 4),
+    "__nv_bfloat16": ("bfloat16", 2),
+    "__nv_bfloat162": ("bfloat16", 4),
+}
+
+_DECLARATION = re.compile(
+    r'extern\s+"C"\s+__global__\s+void\s*(?:__launch_bounds__\s*\(([^)]*)\)\s*)?([A-Za-z_]\w*)\s*\(([^)]*)\)'
+)
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_OR_NULL = "@or_null"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a kernel.
+
+    Attributes:
+        name: its name in the source.
+        declared: its type as it is written, without ``__restrict__``.
+        dtype: the name of the element type: ``"float32"`` for ``float``, ``float*`` and ``float4*`` alike.
+        is_pointer: True if it takes an array, False if it takes a scalar.
+        is_const: True if the kernel only reads what it points to.
+        is_restrict: True if what it points to may not overlap what another parameter points to.
+        nullable: True if None may be given.
+        alignment: bytes the array's address must be a multiple of.
+    """
+
+    name: str
+    declared: str
+    dtype: str
+    is_pointer: bool = False
+    is_const: bool = False
+    is_restrict: bool = False
+    nullable: bool = False
+    alignment: int = 1
+
+    @cached_property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The element type as a NumPy dtype; bfloat16 needs ml_dtypes."""
+        if self.dtype == "bfloat16":
+            import ml_dtypes
+
+            return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(self.dtype)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The declaration of a ``__global__`` function.
+
+    Attributes:
+        name: the function's name.
+        parameters: in order.
+        max_threads: threads a block may have: its ``__launch_bounds__`` if it is a number, else 1024.
+        line: the line of the declaration.
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    max_threads: int
+    line: int
+
+
+@dataclass(frozen=True)
+class KernelFile:
+    """A ``.cu`` file and what it declares.
+
+    Attributes:
+        name: the file's name without its suffix.
+        path: where it is.
+        source: its text.
+        headers: the text of each ``.cuh`` beside it, by name.
+        functions: its ``__global__`` functions, by name.
+    """
+
+    name: str
+    path: Path
+    source: str
+    headers: Mapping[str, str]
+    functions: Mapping[str, Signature]
+
+    @cached_property
+    def headers_hash(self) -> str:
+        """A digest of the headers: CuPy's cache of compiled kernels does not look into them."""
+        digest = hashlib.sha256()
+        for name in sorted(self.headers):
+            digest.update(f"{name}\0{self.headers[name]}\0".encode())
+        return digest.hexdigest()[:16]
+
+
+def kernel_folder() -> Path:
+    """The folder of the kernels: the copy inside an installed package, or ``cuda_kernels/`` beside it in a checkout.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "_cuda_kernels", package.parent / "cuda_kernels"):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"the CUDA kernels are missing: neither {package / '_cuda_kernels'} nor {package.parent / 'cuda_kernels'} is "
+        "there; this installation of gpunet is incomplete"
+    )
+
+
+def kernel_names() -> tuple[str, ...]:
+    """The names of all kernel files, sorted."""
+    return tuple(sorted(path.stem for path in kernel_folder().glob("*.cu")))
+
+
+def kernel_source(name: str) -> str:
+    """The CUDA source of the kernel file ``name``.
+
+    Raises:
+        KeyError: there is no such file; the message lists the nearest names.
+    """
+    return kernel_file(name).source
+
+
+@lru_cache(maxsize=None)
+def kernel_file(name: str) -> KernelFile:
+    """The kernel file ``name``, read and parsed once.
+
+    Raises:
+        KeyError: there is no such file; the message lists the nearest names.
+        ValueError: it declares something that cannot be launched.
+    """
+    names = kernel_names()
+    if name not in names:
+        near = difflib.get_close_matches(name, names) or list(names)
+        raise KeyError(f"there is no kernel file {name!r}; did you mean {', '.join(near)}?")
+    return read_kernel_file(kernel_folder() / f"{name}.cu")
+
+
+def read_kernel_file(path: Path) -> KernelFile:
+    """Read a kernel file from anywhere.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it declares something that cannot be launched.
+    """
+    source = path.read_text(encoding="utf-8")
+    headers = {header.name: header.read_text(encoding="utf-8") for header in sorted(path.parent.glob("*.cuh"))}
+    return KernelFile(path.stem, path, source, MappingProxyType(headers), parse_signatures(source, path.name))
+
+
+def parse_signatures(source: str, name: str = "kernel.cu") -> Mapping[str, Signature]:
+    """Read the declarations of all ``__global__`` functions.
+
+    Args:
+        source: the text of a kernel file.
+        name: what to call it in errors.
+
+    Raises:
+        ValueError: a ``__global__`` function that Python could not launch: it is not ``extern "C"``, is declared twice
+            or has a parameter of an unknown type.
+    """
+    text = _COMMENT.sub(_blank_comment, source)
+    constants = {
+        match[1]: int(match[2]) for match in re.finditer(r"constexpr\s+int\s+(\w+)\s*=\s*(\d+)\s*;", text)
+    }
+    signatures: dict[str, Signature] = {}
+    matched = 0
+    for match in _DECLARATION.finditer(text):
+        matched += 1
+        line = text.count("\n", 0, match.start()) + 1
+        function = match[2]
+        if function in signatures:
+            raise ValueError(f"{name}:{line}: {function} is declared twice")
+        declarations = [part for part in match[3].split(",") if part.strip()]
+        try:
+            parameters = tuple(_parse_parameter(part) for part in declarations)
+        except ValueError as error:
+            raise ValueError(f"{name}:{line}: {function}: {error}") from None
+        bound = (match[1] or "").split(",")[0].strip()
+        max_threads = int(bound) if bound.isdigit() else constants.get(bound, 1024)
+        signatures[function] = Signature(function, parameters, max_threads, line)
+    if matched != len(re.findall(r"\b__global__\b", text)):
+        raise ValueError(
+            f'{name}: every __global__ function must be declared as extern "C" __global__ void name(...), written out, '
+            "so that it can be found by its name"
+        )
+    return MappingProxyType(signatures)
+
+
+def _blank_comment(match: re.Match[str]) -> str:
+    """Take a comment out but keep the lines, and the one remark that is part of a declaration."""
+    if match[0].strip("/* ") == "or null":
+        return _OR_NULL
+    return "\n" * match[0].count("\n") or " "
+
+
+def _parse_parameter(text: str) -> Parameter:
+    nullable = _OR_NULL in text
+    text = " ".join(text.replace(_OR_NULL, " ").split())
+    match = re.fullmatch(r"(.*?[\s*])(\w+)", text)
+    if match is None:
+        raise ValueError(f"cannot read the parameter {text!r}")
+    declared, name = match[1], match[2]
+    is_restrict = "__restrict__" in declared
+    declared = " ".join(declared.replace("__restrict__", " ").replace("*", " * ").split()).replace(" *", "*")
+    is_const = declared.startswith("const ")
+    element = declared.removeprefix("const ")
+    is_pointer = element.endswith("*")
+    element = element.removesuffix("*")
+    if nullable and not is_pointer:
+        raise ValueError(f"{name} is no pointer, so it cannot be null")
+    if element in _SCALARS:
+        dtype = _SCALARS[element]
+        alignment = np.dtype(dtype).itemsize
+    elif is_pointer and element in _VECTORS:
+        dtype, alignment = _VECTORS[element]
+    else:
+        raise ValueError(f"{name} has the type {declared!r}, which gpunet cannot pass to a kernel")
+    return Parameter(name, declared, dtype, is_pointer, is_const and is_pointer, is_restrict, nullable, alignment)

@@ -1,0 +1,375 @@
+"""Launching CUDA kernels: every argument is checked against the kernel's declaration before anything runs.
+
+CuPy passes what it is given: a Python int arrives as ``long long``, a float as ``double``, an array on another GPU as an
+address that means nothing there. ``launch`` reads the types that the kernel declares, casts scalars to them, and
+refuses an array of another dtype, on another device, with gaps, or badly aligned.
+
+On CuPy arrays the kernel is compiled for the array's device at its first launch. On NumPy arrays it runs where a host
+executor has been set, which is how the tests run every kernel without a GPU (``gpunet.testing.cuda_on_cpu``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from gpunet.backend import devices
+from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
+from gpunet.backend.kernel_files import (
+    KernelFile,
+    Parameter,
+    Signature,
+    kernel_file,
+    kernel_folder,
+    kernel_names,
+    kernel_source,
+    read_kernel_file,
+)
+
+__all__ = [
+    "HostExecutor",
+    "Kernel",
+    "KernelCompileError",
+    "KernelFile",
+    "all_kernels",
+    "blocks_for",
+    "data_address",
+    "explain_compile_log",
+    "get_kernel",
+    "is_aligned",
+    "kernel_file",
+    "kernel_folder",
+    "kernel_names",
+    "kernel_source",
+    "launch",
+    "on_host",
+    "read_kernel_file",
+    "uses_kernels",
+]
+
+# What every CUDA device since compute capability 3.0 allows.
+_MAX_GRID: Final = (2**31 - 1, 65535, 65535)
+_MAX_BLOCK: Final = (1024, 1024, 64)
+# More dynamic shared memory than this has to be asked for.
+_DEFAULT_SHARED_MEMORY: Final = 48 * 1024
+
+
+class KernelCompileError(RuntimeError):
+    """A kernel that the compiler refuses; the message shows the lines it complains about."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One ``__global__`` function of a kernel file."""
+
+    file: KernelFile
+    signature: Signature
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.signature.name
+
+    def __str__(self) -> str:
+        return f"{self.file.name}.cu: {self.signature.name}"
+
+    def __hash__(self) -> int:
+        return hash((self.file.path, self.signature.name))
+
+
+def get_kernel(file: str | KernelFile, function: str) -> Kernel:
+    """The function ``function`` of a kernel file.
+
+    Args:
+        file: the file's name (``"sgd"``), or a file read with ``read_kernel_file``.
+        function: the name of one of its ``__global__`` functions.
+
+    Raises:
+        KeyError: there is no such file or function; the message lists the nearest names.
+    """
+    found = kernel_file(file) if isinstance(file, str) else file
+    signature = found.functions.get(function)
+    if signature is None:
+        near = difflib.get_close_matches(function, found.functions) or list(found.functions)
+        raise KeyError(f"{found.name}.cu has no kernel {function!r}; did you mean {', '.join(near)}?")
+    return Kernel(found, signature)
+
+
+def all_kernels() -> tuple[Kernel, ...]:
+    """Every ``__global__`` function of every kernel file."""
+    return tuple(
+        Kernel(kernel_file(name), signature)
+        for name in kernel_names()
+        for signature in kernel_file(name).functions.values()
+    )
+
+
+# A host executor gets what the launcher has checked: an array, a NumPy scalar or None for each parameter.
+HostExecutor = Callable[[Kernel, tuple[int, int, int], tuple[int, int, int], tuple[Any, ...], int], None]
+_host_executor: ContextVar[HostExecutor | None] = ContextVar("gpunet_host_executor", default=None)
+
+
+@contextmanager
+def on_host(executor: HostExecutor) -> Iterator[None]:
+    """Run the kernels launched on NumPy arrays with ``executor`` inside the block, in this thread."""
+    token = _host_executor.set(executor)
+    try:
+        yield
+    finally:
+        _host_executor.reset(token)
+
+
+def uses_kernels(array: Any) -> bool:
+    """True if an operation on this array can run CUDA kernels: it is on a GPU, or a host executor is set."""
+    return _host_executor.get() is not None or devices.array_module(array) is not np
+
+
+def blocks_for(count: int, threads: int, limit: int = 65535) -> int:
+    """Blocks of ``threads`` threads for ``count`` pieces of work in a grid-stride loop: at least 1, at most ``limit``.
+
+    It depends on nothing but the count, so that the same work always runs on the same grid.
+    """
+    return max(1, min(-(-count // threads), limit))
+
+
+def data_address(array: Any) -> int:
+    """The address of an array's first element."""
+    if isinstance(array, np.ndarray):
+        return int(array.__array_interface__["data"][0])
+    return int(array.data.ptr)
+
+
+def is_aligned(alignment: int, *arrays: Any) -> bool:
+    """True if every array that is not None starts at a multiple of ``alignment`` bytes."""
+    return all(array is None or data_address(array) % alignment == 0 for array in arrays)
+
+
+def launch(
+    kernel: Kernel,
+    grid: int | Sequence[int],
+    block: int | Sequence[int],
+    args: Sequence[Any],
+    shared_memory: int = 0,
+    stream: Any = None,
+) -> None:
+    """Check the arguments against the kernel's declaration and run it.
+
+    Args:
+        kernel: from ``get_kernel``.
+        grid: blocks, in one to three dimensions.
+        block: threads of a block, in one to three dimensions.
+        args: one value for each parameter, in order: an array for a pointer (None where the declaration says
+            ``/* or null */``), a bool, int or float for anything else. Arrays must be C-contiguous.
+        shared_memory: bytes of dynamic shared memory a block has.
+        stream: the CuPy stream to launch on; None is the current one. Without meaning on the CPU.
+
+    Raises:
+        DTypeError: a wrong number of arguments, an array of another dtype, or a scalar the type cannot hold.
+        DeviceError: arrays on different devices, or NumPy arrays outside ``gpunet.testing.cuda_on_cpu``.
+        ShapeError: a grid or block that CUDA does not allow, or an array with gaps or badly aligned.
+        ValueError: a read-only array where the kernel writes.
+        KernelCompileError: the compiler refuses the kernel.
+    """
+    grid3 = _dimensions(kernel, "grid", grid, _MAX_GRID)
+    block3 = _dimensions(kernel, "block", block, _MAX_BLOCK)
+    threads = block3[0] * block3[1] * block3[2]
+    if threads > kernel.signature.max_threads:
+        raise ShapeError(
+            f"{kernel}: block: {block3} has {threads} threads, the kernel allows {kernel.signature.max_threads}"
+        )
+    if shared_memory < 0:
+        raise ShapeError(f"{kernel}: shared_memory must not be negative, got {shared_memory}")
+    parameters = kernel.signature.parameters
+    if len(args) != len(parameters):
+        names = ", ".join(parameter.name for parameter in parameters)
+        raise DTypeError(f"{kernel}: expected {len(parameters)} arguments ({names}), got {len(args)}")
+    home: tuple[str, devices.Device] | None = None
+    values: list[Any] = []
+    for parameter, value in zip(parameters, args, strict=True):
+        if not parameter.is_pointer:
+            values.append(_scalar(kernel, parameter, value))
+            continue
+        values.append(value)
+        if value is None:
+            if not parameter.nullable:
+                raise DTypeError(f"{kernel}: {parameter.name}: needs an array, got None")
+            continue
+        place = _check_array(kernel, parameter, value)
+        if home is None:
+            home = (parameter.name, place)
+        elif place is not home[1]:
+            raise DeviceError(
+                f"{kernel}: {parameter.name} is on {str(place)!r}, but {home[0]} is on {str(home[1])!r}; all arrays "
+                "must be on one device"
+            )
+    if home is None:
+        raise DTypeError(f"{kernel}: at least one argument must be an array: it says where the kernel runs")
+    if home[1].type == "cuda":
+        _run_on_gpu(kernel, grid3, block3, values, shared_memory, stream, home[1].index)
+        return
+    executor = _host_executor.get()
+    if executor is None:
+        raise DeviceError(
+            f"{kernel}: {home[0]} is a NumPy array; a CUDA kernel runs on arrays of a GPU, or inside "
+            "gpunet.testing.cuda_on_cpu()"
+        )
+    executor(kernel, grid3, block3, tuple(values), shared_memory)
+
+
+def _dimensions(kernel: Kernel, name: str, value: int | Sequence[int], limits: tuple[int, ...]) -> tuple[int, int, int]:
+    extents = (value,) if isinstance(value, int) else tuple(value)
+    if not 1 <= len(extents) <= 3:
+        raise ShapeError(f"{kernel}: {name}: expected one to three extents, got {len(extents)}")
+    x, y, z = (*(int(extent) for extent in extents), 1, 1)[:3]
+    for extent, limit in zip((x, y, z), limits, strict=True):
+        if not 1 <= extent <= limit:
+            raise ShapeError(f"{kernel}: {name}: {extents} is outside 1..{limits} of what CUDA allows")
+    return x, y, z
+
+
+def _check_array(kernel: Kernel, parameter: Parameter, value: Any) -> devices.Device:
+    """Refuse an array that does not fit; return where it is."""
+    if not hasattr(value, "dtype") or not hasattr(value, "flags") or isinstance(value, np.generic):
+        raise DTypeError(
+            f"{kernel}: {parameter.name}: {parameter.declared} needs an array, got {type(value).__name__}; a scalar in "
+            "device memory is an array of shape ()"
+        )
+    try:
+        devices.array_module(value)
+    except DeviceError as error:
+        raise DeviceError(f"{kernel}: {parameter.name}: {error}") from None
+    if value.dtype != parameter.numpy_dtype:
+        raise DTypeError(
+            f"{kernel}: {parameter.name}: {parameter.declared} needs dtype {parameter.dtype}, got {value.dtype.name}"
+        )
+    if not value.flags.c_contiguous:
+        raise ShapeError(
+            f"{kernel}: {parameter.name}: the array must be contiguous, got shape {value.shape} with strides "
+            f"{value.strides}"
+        )
+    if parameter.alignment > value.dtype.itemsize or isinstance(value, np.ndarray):
+        address = data_address(value)
+        if address % parameter.alignment and value.size:
+            raise ShapeError(
+                f"{kernel}: {parameter.name}: {parameter.declared} needs an address that is a multiple of "
+                f"{parameter.alignment} bytes, got one {address % parameter.alignment} bytes past it"
+            )
+    if isinstance(value, np.ndarray) and not parameter.is_const and not value.flags.writeable:
+        raise ValueError(f"{kernel}: {parameter.name}: the kernel writes to this array, but it is read-only")
+    return devices.device_of(value)
+
+
+def _scalar(kernel: Kernel, parameter: Parameter, value: Any) -> np.generic:
+    """The value as a NumPy scalar of exactly the declared type."""
+    dtype = parameter.numpy_dtype
+    if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+        raise DTypeError(
+            f"{kernel}: {parameter.name}: {parameter.declared} needs a number, got {type(value).__name__}"
+        )
+    is_flag = isinstance(value, (bool, np.bool_))
+    if dtype.kind == "b":
+        if not is_flag:
+            raise DTypeError(f"{kernel}: {parameter.name}: bool needs True or False, got {value!r}")
+        return np.bool_(value)
+    if is_flag:
+        raise DTypeError(f"{kernel}: {parameter.name}: {parameter.declared} needs a number, got {value!r}")
+    if dtype.kind in "iu":
+        if not isinstance(value, (int, np.integer)):
+            raise DTypeError(f"{kernel}: {parameter.name}: {parameter.declared} needs an integer, got {value!r}")
+        limits = np.iinfo(dtype)
+        if not limits.min <= int(value) <= limits.max:
+            raise DTypeError(
+                f"{kernel}: {parameter.name}: {parameter.declared} holds {limits.min}..{limits.max}, got {value}"
+            )
+        return dtype.type(int(value))
+    number = float(value)
+    if math.isfinite(number) and abs(number) > float(np.finfo(dtype).max):
+        raise DTypeError(f"{kernel}: {parameter.name}: {value!r} is too large for {parameter.declared}")
+    return dtype.type(number)
+
+
+_modules: dict[tuple[str, str, int], Any] = {}
+_modules_lock = threading.Lock()
+
+
+def _run_on_gpu(
+    kernel: Kernel,
+    grid: tuple[int, int, int],
+    block: tuple[int, int, int],
+    values: list[Any],
+    shared_memory: int,
+    stream: Any,
+    device_index: int,
+) -> None:
+    cupy = devices.cupy()
+    with cupy.cuda.Device(device_index) as device:
+        function = _gpu_function(kernel, device_index)
+        if shared_memory > _DEFAULT_SHARED_MEMORY:
+            limit = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
+            if shared_memory > limit:
+                raise ShapeError(
+                    f"{kernel}: shared_memory: {shared_memory} bytes, but a block on 'cuda:{device_index}' can have "
+                    f"at most {limit}"
+                )
+            function.max_dynamic_shared_size_bytes = shared_memory
+        # CuPy takes None for no pointer type, so null is the integer 0 of a pointer's size.
+        arguments = tuple(np.uintp(0) if value is None else value for value in values)
+        if stream is None:
+            function(grid, block, arguments, shared_mem=shared_memory)
+        else:
+            with stream:
+                function(grid, block, arguments, shared_mem=shared_memory)
+
+
+def _gpu_function(kernel: Kernel, device_index: int) -> Any:
+    """The compiled function on the current device, compiled at the first call."""
+    key = (kernel.file.source, kernel.file.headers_hash, device_index)
+    with _modules_lock:
+        module = _modules.get(key)
+        if module is None:
+            module = _modules[key] = _compile_for_gpu(kernel.file)
+    return module.get_function(kernel.name)
+
+
+def _compile_for_gpu(file: KernelFile) -> Any:
+    cupy = devices.cupy()
+    options = ("-std=c++17", f"-I{file.path.parent}", f"-DGPUNET_HEADERS=0x{file.headers_hash}")
+    module = cupy.RawModule(code=file.source, options=options)
+    try:
+        module.compile()
+    except cupy.cuda.compiler.CompileException as error:
+        raise KernelCompileError(
+            f"{file.name}.cu does not compile:\n{explain_compile_log(str(error), file)}"
+        ) from error
+    return module
+
+
+_LOG_LINE = re.compile(r"^(?P<path>\S+?)[(:](?P<line>\d+)\)?(?:[:,]\d+)?: (?P<text>.*)$", re.MULTILINE)
+
+
+def explain_compile_log(log: str, file: KernelFile) -> str:
+    """A compiler's log with the source line written under each complaint.
+
+    The compilers know the kernel file under a temporary name; every name that is no header's is taken to be it.
+    """
+
+    def show(match: re.Match[str]) -> str:
+        name = re.split(r"[\\/]", match["path"])[-1]
+        text = file.headers.get(name)
+        if text is None:
+            name, text = f"{file.name}.cu", file.source
+        lines = text.splitlines()
+        number = int(match["line"])
+        quoted = f"\n    {number:>5} | {lines[number - 1]}" if 1 <= number <= len(lines) else ""
+        return f"{name}({number}): {match['text']}{quoted}"
+
+    return _LOG_LINE.sub(show, log.strip())
