@@ -1,0 +1,338 @@
+"""The CUDA-on-CPU layer: what a kernel does there, and that planted faults are seen."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from gpunet.backend.kernels import KernelCompileError, get_kernel, launch, read_kernel_file, uses_kernels
+from gpunet.testing import KernelFault, cuda_on_cpu, executed_kernels, host_kernels
+
+pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("host")]
+
+
+@pytest.fixture(params=["forward", "reversed", "both"])
+def order(request):
+    return request.param
+
+
+@pytest.fixture
+def run(machinery):
+    def run(name, grid, block, *args, shared_memory=0):
+        launch(get_kernel(machinery, name), grid, block, args, shared_memory)
+
+    return run
+
+
+def nan(*shape, dtype=np.float32):
+    return np.full(shape, np.nan, dtype)
+
+
+# Execution ------------------------------------------------------------------------------------------------------------
+
+
+def test_thread_and_block_numbers(run, order):
+    output = np.full(2 * 3 * 2 * 4 * 3 * 5, -1, np.int32)
+    with cuda_on_cpu(order):
+        run("number_threads", (2, 3, 2), (4, 3, 5), output)
+    np.testing.assert_array_equal(output, np.arange(output.size))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_static_shared_memory_and_barrier(run, order, dtype):
+    values = np.arange(192, dtype=dtype)
+    output = nan(192, dtype=dtype)
+    with cuda_on_cpu(order):
+        run(f"reverse_{np.dtype(dtype).name}", 3, 64, output, values)
+    np.testing.assert_array_equal(output, values.reshape(3, 64)[:, ::-1].ravel())
+
+
+@pytest.mark.parametrize("threads", [32, 256, 1024])
+def test_dynamic_shared_memory(run, order, threads):
+    values = np.arange(1000, dtype=np.float32)
+    blocks = -(-1000 // threads)
+    output = nan(blocks)
+    with cuda_on_cpu(order):
+        run("sum_blocks", blocks, threads, output, values, 1000, shared_memory=4 * threads)
+    padded = np.concatenate([values, np.zeros(blocks * threads - 1000, np.float32)])
+    np.testing.assert_array_equal(output, padded.reshape(blocks, threads).sum(1))
+
+
+def test_threads_that_returned_are_not_waited_for(run, order):
+    values = np.arange(50, dtype=np.float32)
+    output = nan(50)
+    with cuda_on_cpu(order):
+        run("shift_left", 1, 64, output, values, 50, shared_memory=8 * 64)
+    np.testing.assert_array_equal(output, np.roll(values, -1))
+
+
+def test_shuffles(run, order):
+    values = np.random.default_rng(0).integers(-99, 99, 32).astype(np.float64)
+    output = nan(66, dtype=np.float64)
+    with cuda_on_cpu(order):
+        run("shuffle", 1, 32, output, values)
+    assert output[0] == output[1] == values.sum()
+    np.testing.assert_array_equal(output[2:34], values.reshape(4, 8).cumsum(1).ravel())
+    np.testing.assert_array_equal(output[34:], np.repeat(values[[5, 21]], 16))
+
+
+def test_parts_of_a_warp_go_their_own_way(run, order):
+    output = np.full(64, -1, np.int32)
+    with cuda_on_cpu(order):
+        run("halves", 1, 64, output)
+    thread = np.arange(64)
+    np.testing.assert_array_equal(output, np.where(thread % 32 < 16, thread ^ 3, thread ^ 8))
+
+
+@pytest.mark.parametrize("limit", [0, 1, 20, 40, 48])
+def test_votes(run, order, limit):
+    output = np.zeros((48, 7), np.uint32)
+    with cuda_on_cpu(order):
+        run("vote", 1, 48, output, limit)
+    yes = np.arange(48) < limit
+    for warp in (yes[:32], yes[32:]):
+        ballot = sum(1 << lane for lane, vote in enumerate(warp) if vote)
+        rows, output = output[: warp.size], output[warp.size :]
+        everyone = [yes.sum(), yes.any(), yes.all()]
+        assert (rows == np.array([ballot, warp.any(), warp.all(), *everyone, warp.sum()], np.uint32)).all()
+
+
+def test_atomics(run, order):
+    values = np.random.default_rng(1).integers(2, 14, 5000).astype(np.int32)
+    counts, extremes, largest = np.zeros(16, np.int32), np.array([99, -99], np.int32), np.array([-1], np.float32)
+    with cuda_on_cpu(order):
+        run("histogram", 4, 128, counts, extremes, largest, values, values.size)
+    np.testing.assert_array_equal(counts, np.bincount(values, minlength=16))
+    assert (extremes == [values.min(), values.max()]).all()
+    assert largest[0] == values.max() / 2
+
+
+def test_arithmetic(run, order):
+    output = nan(10, dtype=np.float64)
+    with cuda_on_cpu(order):
+        run("arithmetic", 1, 1, output, 4.0, 9.0, 40)
+    np.testing.assert_array_equal(output, [0.5, 37, 4, 40, 26, 4, 3, 3, 8, 8])
+
+
+def test_vector_loads_and_stores(run, order):
+    values = np.arange(400, dtype=np.float32)
+    output = nan(400)
+    with cuda_on_cpu(order):
+        run("scale4", 2, 64, output, values, 2.0, 100)
+    np.testing.assert_array_equal(output, 2 * values)
+
+
+def test_scalars_arrive_as_declared(run):
+    output = nan(12, dtype=np.float64)
+    values = (True, -128, 255, -32768, 65535, -(2**31), 2**32 - 1, -(2**62), 2**63, 0.1, 0.1, None)
+    with cuda_on_cpu():
+        run("scalars", 1, 1, output, *values)
+    expected = [1, *values[1:7], -(2**30), 2**31, float(np.float32(0.1)), 0.1, 1]
+    np.testing.assert_array_equal(output, expected)
+
+
+def test_arrays_that_share_memory_still_do(machinery):
+    buffer = np.arange(96, dtype=np.float32)
+    with cuda_on_cpu():
+        launch(get_kernel(machinery, "reverse_float32"), 1, 64, (buffer[32:], buffer[:64]))
+    np.testing.assert_array_equal(buffer, np.concatenate([np.arange(32), np.arange(64)[::-1]]))
+
+
+def test_what_is_only_read_stays(run):
+    values = np.arange(64, dtype=np.float32)
+    values.flags.writeable = False
+    output = nan(64)
+    with cuda_on_cpu():
+        run("reverse_float32", 1, 64, output, values)
+    assert output[0] == 63
+
+
+def test_the_executor_belongs_to_the_thread():
+    seen = []
+    with cuda_on_cpu():
+        assert uses_kernels(np.zeros(1))
+        thread = threading.Thread(target=lambda: seen.append(uses_kernels(np.zeros(1))))
+        thread.start()
+        thread.join()
+    assert seen == [False]
+    assert not uses_kernels(np.zeros(1))
+
+
+def test_executions_are_counted(run):
+    with cuda_on_cpu("both"):
+        run("number_threads", 1, 1, np.zeros(1, np.int32))
+    assert executed_kernels()["machinery", "number_threads"] == {"forward", "reversed"}
+
+
+def test_unknown_order():
+    with pytest.raises(ValueError, match="order: expected 'forward'"), cuda_on_cpu("sideways"):
+        pass
+
+
+def test_portable_context_switch(run, monkeypatch):
+    """What other processors than x86-64 and ARM use."""
+    monkeypatch.setattr(host_kernels, "_FLAGS", (*host_kernels._FLAGS, "-DCUDA_ON_CPU_UCONTEXT"))
+    values = np.arange(64, dtype=np.float32)
+    output = nan(64)
+    with cuda_on_cpu("both"):
+        run("reverse_float32", 1, 64, output, values)
+    np.testing.assert_array_equal(output, values[::-1])
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fault(faults):
+    def run(name, grid, block, *args, shared_memory=0):
+        launch(get_kernel(faults, name), grid, block, args, shared_memory)
+
+    return run
+
+
+def test_missing_barrier(fault):
+    values = np.arange(64, dtype=np.float32)
+    right = np.concatenate([values[:1], values[:-1]])
+    output = nan(64)
+    with cuda_on_cpu("forward"):
+        fault("missing_barrier", 1, 64, output, values)
+    assert (output == right).all(), "in order, the fault does not show"
+    with cuda_on_cpu("reversed"):
+        fault("missing_barrier", 1, 64, output, values)
+    assert (output != right).any()
+    with cuda_on_cpu("both"), pytest.raises(KernelFault, match="output differs in .* reversed order"):
+        fault("missing_barrier", 1, 64, output, values)
+
+
+def test_missing_warp_barrier(fault):
+    with cuda_on_cpu("both"), pytest.raises(KernelFault, match="reversed order"):
+        fault("missing_warp_barrier", 1, 32, nan(32), np.arange(32, dtype=np.float32))
+
+
+def test_blocks_that_collide(fault):
+    with cuda_on_cpu("both"), pytest.raises(KernelFault, match="two threads write to one place"):
+        fault("blocks_collide", 4, 1, nan(1))
+
+
+def test_store_past_the_end(fault):
+    output = nan(16)
+    with cuda_on_cpu(), pytest.raises(KernelFault, match="wrote past the end of output, by 1 elements"):
+        fault("store_past_end", 1, 32, output, 16)
+
+
+def test_store_into_the_rest_of_a_larger_array(fault):
+    """A view's neighbours are not written either."""
+    buffer = nan(32)
+    with cuda_on_cpu(), pytest.raises(KernelFault, match="past the end"):
+        fault("store_past_end", 1, 32, buffer[:16], 16)
+    assert np.isnan(buffer).all()
+
+
+def test_store_before_the_start(fault):
+    with cuda_on_cpu(), pytest.raises(KernelFault, match="wrote before the start of output, by 1 elements"):
+        fault("store_before_start", 1, 32, nan(16), 16)
+
+
+def test_store_to_an_empty_array(fault):
+    with cuda_on_cpu(), pytest.raises(KernelFault, match="wrote to an empty array"):
+        fault("store_past_end", 1, 32, nan(0), 0)
+
+
+def test_load_past_the_end(fault):
+    output = np.zeros(16, np.float32)
+    with cuda_on_cpu():
+        fault("load_past_end", 1, 32, output, np.zeros(16, np.float32), 16)
+    assert np.isnan(output[15])
+    assert (output[:15] == 0).all()
+
+
+def test_output_left_out(fault):
+    output = nan(16)
+    with cuda_on_cpu():
+        fault("leaves_one_out", 1, 32, output, 16)
+    assert np.isnan(output).tolist() == [False] * 15 + [True]
+
+
+def test_uninitialised_shared_memory(fault):
+    output = np.zeros(64, np.float32)
+    with cuda_on_cpu():
+        for _ in range(2):  # what an earlier launch or block has written there is gone
+            fault("reads_uninitialised", 2, 64, output)
+            assert np.isnan(output[1::2]).all()
+            assert (output[::2] == 1).all()
+
+
+def test_dynamic_shared_memory_overrun(fault):
+    with cuda_on_cpu(), pytest.raises(KernelFault, match="past its 256 bytes of dynamic shared memory"):
+        fault("overruns_shared", 1, 64, nan(64), 1, shared_memory=256)
+
+
+def test_different_barriers(fault):
+    with cuda_on_cpu(), pytest.raises(KernelFault, match=r"different barriers: .*faults.cu:\d+.*faults.cu:\d+"):
+        fault("divergent_barriers", 1, 64, nan(64))
+
+
+def test_deadlock(fault):
+    with cuda_on_cpu(), pytest.raises(KernelFault) as caught:
+        fault("waits_for_ever", 1, 32, np.zeros(32, np.int32))
+    assert "no thread can go on" in str(caught.value)
+    assert "__shfl_sync for the lanes of mask 0xffffffff" in str(caught.value)
+    assert "in __syncthreads" in str(caught.value)
+
+
+def test_mask_that_leaves_out_the_caller(fault):
+    with cuda_on_cpu(), pytest.raises(KernelFault, match="does not name the calling lane 16"):
+        fault("mask_without_itself", 1, 32, np.zeros(32, np.int32))
+
+
+def test_absent_lane(fault):
+    output = np.zeros(16, np.float32)
+    with cuda_on_cpu():
+        fault("reads_absent_lane", 1, 32, output)
+    assert np.isnan(output).all()
+
+
+def test_stack_overrun(fault):
+    with cuda_on_cpu(), pytest.raises(KernelFault, match=r"thread \(0, 0, 0\) needs more than the \d+ bytes of stack"):
+        fault("large_stack", 1, 2, nan(2), 1)
+
+
+def test_trap(fault):
+    with cuda_on_cpu(), pytest.raises(KernelFault, match=r"thread \(3, 0, 0\): __trap"):
+        fault("traps", 1, 32, nan(32))
+
+
+def test_overlap_of_restricted_arrays(machinery):
+    buffer = np.zeros(128, np.float32)
+    with cuda_on_cpu(), pytest.raises(KernelFault, match="output and input overlap, but are declared __restrict__"):
+        launch(get_kernel(machinery, "scale4"), 1, 4, (buffer[:16], buffer[4:20], 1.0, 4))
+
+
+def test_after_a_fault_the_next_launch_is_sound(fault, run):
+    with cuda_on_cpu():
+        with pytest.raises(KernelFault):
+            fault("divergent_barriers", 1, 64, nan(64))
+        output = np.full(4, -1, np.int32)
+        run("number_threads", 1, 4, output)
+    assert output.tolist() == [0, 1, 2, 3]
+
+
+def test_compile_error_shows_the_line(tmp_path):
+    path = tmp_path / "broken.cu"
+    path.write_text('extern "C" __global__ void broken(float* output) {\n  output[0] = undeclared;\n}\n')
+    with cuda_on_cpu(), pytest.raises(KernelCompileError) as caught:
+        launch(get_kernel(read_kernel_file(path), "broken"), 1, 1, (nan(1),))
+    assert "broken.cu:2" in str(caught.value)
+    assert "output[0] = undeclared;" in str(caught.value)
+
+
+def test_a_changed_header_is_seen(tmp_path):
+    (tmp_path / "user.cu").write_text(
+        '#include "value.cuh"\nextern "C" __global__ void answer(float* output) { output[0] = VALUE; }\n'
+    )
+    output = nan(1)
+    for value in (1, 2):
+        (tmp_path / "value.cuh").write_text(f"#define VALUE {value}.0f\n")
+        with cuda_on_cpu():
+            launch(get_kernel(read_kernel_file(tmp_path / "user.cu"), "answer"), 1, 1, (output,))
+        assert output[0] == value
