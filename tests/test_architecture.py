@@ -125,19 +125,13 @@ def problems_of_module(path: Path, package_root: Path) -> Iterator[str]:
                 safe = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
                 if keyword.arg == "allow_pickle" and not safe:
                     yield f"{inside}:{node.lineno}: allows pickle"
-        elif (
-            isinstance(node, ast.Attribute)
-            and node.attr == "ctypeslib"
-            and room not in {"backend", "testing"}
-        ):
+        elif isinstance(node, ast.Attribute) and node.attr == "ctypeslib" and room not in {"backend", "testing"}:
             yield f"{inside}:{node.lineno}: uses ctypeslib outside backend"
 
 
 def problems(package_root: Path) -> list[str]:
     """Return every broken rule of the package, one line each."""
-    return [
-        line for path in sorted(package_root.rglob("*.py")) for line in problems_of_module(path, package_root)
-    ]
+    return [line for path in sorted(package_root.rglob("*.py")) for line in problems_of_module(path, package_root)]
 
 
 def test_imports_run_one_way() -> None:

@@ -38,11 +38,7 @@ INSTALLS = ("wheel", "wheel from sdist", "editable")
 
 def call(command: list[str | Path], cwd: Path) -> str:
     """Run a command without the caller's Python settings, away from the checkout; return what it prints."""
-    env = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("PYTHON", "VIRTUAL_ENV", "GPUNET"))
-    }
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV", "GPUNET"))}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -109,9 +105,7 @@ def unpacked(workshop: Path, sdist: Path) -> Path:
 
 
 @pytest.fixture(scope="module", params=INSTALLS)
-def installed(
-    request: pytest.FixtureRequest, environment: Path, workshop: Path
-) -> Iterator[tuple[str, Path]]:
+def installed(request: pytest.FixtureRequest, environment: Path, workshop: Path) -> Iterator[tuple[str, Path]]:
     """Each way to install in turn; yields its name and the interpreter."""
     how: str = request.param
     source: list[str | Path] = {
@@ -207,17 +201,13 @@ def test_kernel_source_is_found(installed: tuple[str, Path], unpacked: Path, tmp
     if how == "editable":  # an edited kernel is the one that runs: no copy was kept
         source = unpacked / "cuda_kernels" / "sgd.cu"
         source.write_text(source.read_text(encoding="utf-8") + "// edited\n", encoding="utf-8")
-    code = (
-        "import sys; from gpunet.backend.kernels import kernel_source; sys.stdout.write(kernel_source('sgd'))"
-    )
+    code = "import sys; from gpunet.backend.kernels import kernel_source; sys.stdout.write(kernel_source('sgd'))"
     assert call([python, "-c", code], tmp_path) == source.read_text(encoding="utf-8")
 
 
 def test_kernels_are_no_package_of_their_own(installed: tuple[str, Path], tmp_path: Path) -> None:
     how, python = installed
-    code = (
-        "from importlib.util import find_spec as f; print(bool(f('cuda_kernels')), bool(f('_cuda_kernels')))"
-    )
+    code = "from importlib.util import find_spec as f; print(bool(f('cuda_kernels')), bool(f('_cuda_kernels')))"
     # An editable install puts the source tree on the path, and with it the folder's name.
     assert call([python, "-c", code], tmp_path).split() == [str(how == "editable"), "False"]
 

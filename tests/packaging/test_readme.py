@@ -39,9 +39,7 @@ def test_code_runs(tmp_path: Path) -> None:
 
 
 def test_every_extra_is_in_the_table() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-        "optional-dependencies"
-    ]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     (table,) = re.findall(r"\| extra \|.*?\n\n", README, re.DOTALL)
     first_cells = "".join(row.split("|")[1] for row in table.splitlines()[2:] if row)
     assert set(re.findall(r"`(\w+)`", first_cells)) == extras.keys()
