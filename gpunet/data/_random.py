@@ -1,9 +1,9 @@
 """Random numbers per sample: a function of (seed, epoch, sample index), whoever loads the sample and when.
 
-A ``DataLoader`` opens a *pass* (seed, epoch) around everything it fetches, on the thread that fetches. Within it a
-random transform that asks for numbers gets those of the sample being made; so two runs of one seed augment alike,
-whatever the number of workers, and a resumed run goes on where the first one stopped. Outside of a loader the numbers
-come from the default "data" generator, one draw after the other.
+A ``DataLoader`` opens a *pass* (seed, epoch) around everything it fetches, on the thread that fetches. Within
+it a random transform that asks for numbers gets those of the sample being made; so two runs of one seed
+augment alike, whatever the number of workers, and a resumed run goes on where the first one stopped. Outside
+of a loader the numbers come from the default "data" generator, one draw after the other.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def uniforms(count: int) -> np.ndarray:
 
 
 def uniforms_of(indices: Sequence[int], count: int) -> np.ndarray:
-    """The first ``count`` numbers of each of many samples: row i is what ``uniforms`` gives in ``sample(indices[i])``.
+    """The first ``count`` numbers of many samples: row i is what ``uniforms`` gives in ``sample(indices[i])``.
 
     Returns:
         float64 array (len(indices), count).

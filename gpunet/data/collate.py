@@ -63,7 +63,7 @@ def default_collate(batch: Sequence[Any]) -> Any:
 
 
 def default_convert(sample: Any) -> Any:
-    """One sample that is not put into a batch: arrays become tensors, containers are gone through, the rest stays."""
+    """One sample on its own: arrays become tensors, also within dicts and sequences; the rest stays."""
     if isinstance(sample, (Tensor, str, bytes)):
         return sample
     if isinstance(sample, (np.ndarray, np.generic)):

@@ -1,13 +1,15 @@
 """The ``DataLoader``, after ``torch.utils.data.DataLoader``, with threads for workers.
 
-Order. The samples of pass e come in an order that is a function of (seed, e), and random transforms draw what is a
-function of (seed, e, sample): neither depends on the number of workers or on what was loaded before. So
-``loader.iterate(epoch=7, start_batch=30)`` gives exactly the batches that the seventh pass had from its thirtieth on.
+Order. The samples of pass e come in an order that is a function of (seed, e), and random transforms draw what
+is a function of (seed, e, sample): neither depends on the number of workers or on what was loaded before. So
+``loader.iterate(epoch=7, start_batch=30)`` gives exactly the batches that the seventh pass had from its
+thirtieth on.
 
-Workers. NumPy lets go of the interpreter lock in its larger copies, image decoders and file reads do throughout; and a
-thread shares the dataset's memory instead of pickling it. The main thread hands out the batches' indices in order and
-takes the results in order. A worker knows only the queue of tasks, never the iterator, so that an iterator that is
-dropped half way is collected and stops its workers. Workers are daemons: they never keep the interpreter alive.
+Workers. NumPy lets go of the interpreter lock in its larger copies, image decoders and file reads do
+throughout; and a thread shares the dataset's memory instead of pickling it. The main thread hands out the
+batches' indices in order and takes the results in order. A worker knows only the queue of tasks, never the
+iterator, so that an iterator that is dropped half way is collected and stops its workers. Workers are
+daemons: they never keep the interpreter alive.
 """
 
 from __future__ import annotations
@@ -87,22 +89,25 @@ class DataLoader(Generic[T_co]):
         batch_size: samples per batch; None gives the samples one by one, not put together.
         shuffle: a new random order in every pass.
         sampler: any iterable of indices, instead of ``shuffle``.
-        batch_sampler: any iterable of lists of indices, instead of batch_size, shuffle, sampler and drop_last.
+        batch_sampler: any iterable of lists of indices, instead of batch_size, shuffle, sampler and
+            drop_last.
         num_workers: threads that load ahead; 0 loads when asked. The batches are the same.
-        collate_fn: makes a batch of a list of samples; ``default_collate`` if None, which for datasets that can
-            gather a whole batch at once (``TensorDataset``, ``Digits``) is not called at all.
+        collate_fn: makes a batch of a list of samples; ``default_collate`` if None, which for datasets that
+            can gather a whole batch at once (``TensorDataset``, ``Digits``) is not called at all.
         pin_memory: taken for PyTorch's sake. Batches are in ordinary memory.
         drop_last: leave out the last batch when it is smaller than the others.
-        timeout: seconds to wait for a batch from the workers before RuntimeError; 0 waits as long as they live.
+        timeout: seconds to wait for a batch from the workers; 0 waits as long as they live.
         worker_init_fn: called with the worker's number on each worker, before it loads anything.
         multiprocessing_context: taken for PyTorch's sake; must be None, workers are threads.
-        generator: its seed decides the order; the seed of ``manual_seed`` if None. Only the seed counts, nothing is
-            drawn from it: pass e is the same whatever came before.
+        generator: its seed decides the order; the seed of ``manual_seed`` if None. Only the seed counts,
+            nothing is drawn from it: pass e is the same whatever came before.
         prefetch_factor: batches loaded ahead per worker; 2 if None.
         persistent_workers: keep the threads from one pass to the next.
 
     Raises:
         TypeError, ValueError: an argument that is wrong in itself or excludes another.
+        RuntimeError: while iterating, when a worker takes longer than ``timeout`` or dies. Any other exception of
+            a worker is raised as its own class, with the worker's traceback in its message.
     """
 
     def __init__(
@@ -206,8 +211,8 @@ class DataLoader(Generic[T_co]):
 
         Args:
             epoch: which pass, from 0.
-            start_batch: which of its batches to begin with, from 0. The number of batches of a pass is allowed, and
-                gives none.
+            start_batch: which of its batches to begin with, from 0. The number of batches of a pass is
+                allowed, and gives none.
 
         Raises:
             ValueError: a negative number, or more batches than a pass has.
@@ -246,11 +251,11 @@ class DataLoader(Generic[T_co]):
         return workers
 
     def state_dict(self) -> dict[str, int]:
-        """Where the latest pass stands: what ``load_state_dict`` needs to go on with the batch after the last one taken.
+        """Where the latest pass stands, for ``load_state_dict`` to go on after the last batch taken.
 
         Returns:
-            ``epoch``, ``batch`` (the next one of that epoch) and ``seed``: whole numbers, fit for JSON. What the
-            workers have loaded ahead does not count.
+            ``epoch``, ``batch`` (the next one of that epoch) and ``seed``: whole numbers, fit for JSON. What
+            the workers have loaded ahead does not count.
         """
         if self._latest is None:
             epoch, batch = self.epoch, self._start_batch
@@ -262,7 +267,7 @@ class DataLoader(Generic[T_co]):
         """Let the next ``iter`` go on where the loader of ``state_dict`` stood.
 
         Raises:
-            CheckpointError: the state lacks a number, or comes from another seed, with which the order would differ.
+            CheckpointError: the state lacks a number, or comes from another seed, whose order differs.
         """
         try:
             epoch, batch, seed = (check_count(key, state[key]) for key in ("epoch", "batch", "seed"))
@@ -326,7 +331,7 @@ class _Fetch:
 
 
 def _key(index: Any) -> int:
-    """What random numbers are keyed on. Samplers may give indices that are not numbers; those share one key."""
+    """What random numbers are keyed on; indices that are not numbers share one key."""
     return index.__index__() if hasattr(index, "__index__") else 0
 
 
@@ -437,9 +442,7 @@ def _stop_all() -> None:
         thread.join(max(0.0, end - time.monotonic()))
 
 
-def _work(
-    tasks: queue.SimpleQueue[_Task | None], info: WorkerInfo, init: Callable[[int], None] | None
-) -> None:
+def _work(tasks: queue.SimpleQueue[_Task | None], info: WorkerInfo, init: Callable[[int], None] | None) -> None:
     _worker.info = info
     failed: _WorkerError | None = None
     try:

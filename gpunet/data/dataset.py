@@ -7,9 +7,9 @@ Three ways to ask for samples, from the general to the fast:
 ``__getitems__(indices)``
     a list of samples, PyTorch's optional protocol for datasets that read several at once more cheaply.
 ``__getbatch__(indices)``
-    a whole batch, as ``default_collate`` would make it from those samples: one fancy index instead of a Python
-    object per sample. The ``DataLoader`` uses it when no ``collate_fn`` is given. A dataset that sometimes cannot
-    says so by an attribute ``can_gather``.
+    a whole batch, as ``default_collate`` would make it from those samples: one fancy index instead of a
+    Python object per sample. The ``DataLoader`` uses it when no ``collate_fn`` is given. A dataset that
+    sometimes cannot says so by an attribute ``can_gather``.
 
 A class that overrides one of them without the faster ones below it in this list gets its own: a subclass of
 ``TensorDataset`` with a new ``__getitem__`` is loaded through that ``__getitem__``.
@@ -70,9 +70,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
                     f"(gpunet.from_numpy makes a tensor of an array)"
                 )
             if tensor.ndim == 0:
-                raise ShapeError(
-                    f"TensorDataset: the tensor at position {position} has no dimensions to index"
-                )
+                raise ShapeError(f"TensorDataset: the tensor at position {position} has no dimensions to index")
         lengths = [tensor.shape[0] for tensor in tensors]
         if len(set(lengths)) > 1:
             raise ShapeError(f"TensorDataset: all tensors must have the same length, got {lengths}")
@@ -103,9 +101,7 @@ class ConcatDataset(Dataset[T_co]):
         self.datasets = list(datasets)
         if not self.datasets:
             raise ValueError("datasets: expected at least one, got none")
-        self.cumulative_sizes = list(
-            itertools.accumulate(length_of("datasets", dataset) for dataset in self.datasets)
-        )
+        self.cumulative_sizes = list(itertools.accumulate(length_of("datasets", dataset) for dataset in self.datasets))
 
     def __getitem__(self, index: int) -> T_co:
         position = index + len(self) if index < 0 else index
@@ -156,9 +152,10 @@ def random_split(
 
     Args:
         dataset: with a length.
-        lengths: the parts' sizes, which sum to the dataset's; or fractions that sum to 1, each rounded down, what is
-            left over going to the parts one by one from the first on.
-        generator: the order is drawn from it; the default "data" generator if None. The draws are not PyTorch's.
+        lengths: the parts' sizes, which sum to the dataset's; or fractions that sum to 1, each rounded down,
+            what is left over going to the parts one by one from the first on.
+        generator: the order is drawn from it; the default "data" generator if None. The draws are not
+            PyTorch's.
 
     Raises:
         ValueError: the lengths do not fit.
@@ -188,12 +185,10 @@ def _split_sizes(lengths: Sequence[int | float], total: int) -> list[int]:
                 )
         return sizes
     if any(not float(length).is_integer() for length in lengths):
-        raise ValueError(
-            f"lengths: fractions must sum to 1, got {list(lengths)} which sum to {sum(lengths):g}"
-        )
+        raise ValueError(f"lengths: fractions must sum to 1, got {list(lengths)}, in sum {sum(lengths):g}")
     if sum(lengths) != total:
         raise ValueError(
-            f"lengths: must sum to the dataset's length {total}, got {list(lengths)} which sum to {sum(lengths)}"
+            f"lengths: must sum to the dataset's length {total}, got {list(lengths)}, in sum {sum(lengths)}"
         )
     return [int(length) for length in lengths]
 
@@ -209,7 +204,8 @@ def length_of(name: str, value: Any) -> int:
 def supports(dataset: Any, method: str) -> bool:
     """Whether ``__getbatch__`` or ``__getitems__`` may stand in for ``__getitem__``.
 
-    Not when a subclass overrides ``__getitem__`` below the class that brings the faster method: it would be bypassed.
+    Not when a subclass overrides ``__getitem__`` below the class that brings the faster one, which would bypass
+    it.
     """
     for cls in type(dataset).__mro__:
         if method in vars(cls):

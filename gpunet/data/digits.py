@@ -1,7 +1,7 @@
 """The bundled data set: 1,797 handwritten digits of 8x8 pixels, 1,437 for training and 360 for testing.
 
-E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998, CC BY 4.0.
-DIGITS.md tells how the file was made and how the test set was drawn.
+E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998, CC
+BY 4.0. DIGITS.md tells how the file was made and how the test set was drawn.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ DIGITS_INFO = DatasetInfo(
     ink_extent=1.0,
     licence="CC BY 4.0",
     source=(
-        "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998, "
-        "https://doi.org/10.24432/C50P49"
+        "E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, "
+        "UCI Machine Learning Repository, 1998, https://doi.org/10.24432/C50P49"
     ),
 )
 

@@ -1,7 +1,8 @@
 """Pictures from files, prepared for a network that learned from another kind of picture.
 
-A scan, a photograph or a drawing becomes an image like those of the data set: greyscale or RGB, strokes as bright or
-as dark as there, framed as tightly, of the same size and range. Each step is found from the picture or given.
+A scan, a photograph or a drawing becomes an image like those of the data set: greyscale or RGB, strokes as
+bright or as dark as there, framed as tightly, of the same size and range. Each step is found from the picture
+or given.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 _SAME_ASPECT = 1.05
 # A drawing that takes this share of the place it has in the data set's images is framed well enough.
 _WELL_FRAMED = 0.6
-# Paper at most this bright and ink at least this bright (0 to 1, on the data set's scale) are left as they are.
+# Ground at most this bright under ink at least this bright is left as it is.
 _DARK_ENOUGH, _BRIGHT_ENOUGH = 0.15, 0.7
 
 
@@ -57,17 +58,15 @@ def load_images(
         FileNotFoundError, ValueError: a file that is not there or is no picture; the message names it.
     """
     channels, height, width = info.input_shape
-    images = [
-        prepare_image(read_image(path, channels, polarity), info, polarity=polarity, crop=crop)
-        for path in paths
-    ]
+    images = [prepare_image(read_image(path, channels, polarity), info, polarity=polarity, crop=crop) for path in paths]
     return np.stack(images) if images else np.empty((0, channels, height, width), np.float32)
 
 
 def read_image(path: str | PathLike[str], channels: int = 1, polarity: str = "auto") -> np.ndarray:
     """Read a picture file.
 
-    It is turned as its camera says. What is transparent becomes paper: white under dark ink, black under light ink.
+    It is turned as its camera says. What is transparent becomes paper: white under dark ink, black under
+    light ink.
 
     Args:
         path: of the file.
@@ -95,23 +94,22 @@ def read_image(path: str | PathLike[str], channels: int = 1, polarity: str = "au
     return np.ascontiguousarray(values[None] if values.ndim == 2 else values.transpose(2, 0, 1))
 
 
-def prepare_image(
-    image: np.ndarray, info: DatasetInfo, *, polarity: str = "auto", crop: str = "auto"
-) -> np.ndarray:
+def prepare_image(image: np.ndarray, info: DatasetInfo, *, polarity: str = "auto", crop: str = "auto") -> np.ndarray:
     """Make a picture look like those of a data set.
 
     For a data set of drawings (``info.polarity`` is set):
 
-    1. Polarity: the picture is inverted if its strokes are darker than their ground and the data set's are lighter,
-       or the other way round. ``"auto"`` finds it from the border (``find_polarity``).
-    2. Levels: if the ground is greyer or the ink paler than a clean picture's, as on a photograph, ground and ink are
-       stretched to black and white. A clean picture is left as it is.
-    3. Crop. ``"auto"`` leaves a picture of the network's proportions alone if the drawing fills it well, and otherwise
-       frames the drawing as tightly as the data set does, adding ground where the frame reaches beyond the picture.
-       ``"center"`` takes the largest part of the network's proportions from the middle, ``"none"`` everything.
+    1. Polarity: the picture is inverted if its strokes are darker than their ground and the data set's are
+       lighter, or the other way round. ``"auto"`` finds it from the border (``find_polarity``).
+    2. Levels: if the ground is greyer or the ink paler than a clean picture's, as on a photograph, ground and
+       ink are stretched to black and white. A clean picture is left as it is.
+    3. Crop: ``"auto"`` leaves a picture of the network's proportions alone if the drawing fills it well, and
+       otherwise frames the drawing as tightly as the data set does, adding ground where the frame reaches
+       beyond the picture. ``"center"`` takes the largest part of the network's proportions from the middle,
+       ``"none"`` everything.
 
-    For photographs only the crop applies, and ``"auto"`` is ``"center"``. Then every pixel of the result becomes the
-    mean of the area it covers (``area_resize``), in the data set's range.
+    For photographs only the crop applies, and ``"auto"`` is ``"center"``. Then every pixel of the result
+    becomes the mean of the area it covers (``area_resize``), in the data set's range.
 
     Args:
         image: (C, H, W) in 0 (black) to 1 (white).
@@ -151,9 +149,9 @@ def prepare_image(
 def find_polarity(image: np.ndarray) -> str:
     """Whether the strokes of a drawing are lighter or darker than what they are drawn on.
 
-    The picture's pixels are divided into light and dark (Otsu 1979, "A threshold selection method from gray-level
-    histograms"). Most of the border is ground, not ink; where strokes cross it so often that this is in doubt, ground is
-    what there is more of.
+    The picture's pixels are divided into light and dark (Otsu 1979, "A threshold selection method from
+    gray-level histograms"). Most of the border is ground, not ink; where strokes cross it so often that this
+    is in doubt, ground is what there is more of.
 
     Args:
         image: (H, W) in 0 to 1.
@@ -176,8 +174,8 @@ def find_polarity(image: np.ndarray) -> str:
 def area_resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize by areas: a pixel of the result is the mean of the part of the picture it covers.
 
-    Exact for every ratio, whole or not, up or down: a source pixel that lies across an edge counts by its parts. What
-    was enlarged by a whole factor, by repeating pixels, comes back as it was.
+    Exact for every ratio, whole or not, up or down: a source pixel that lies across an edge counts by its
+    parts. What was enlarged by a whole factor, by repeating pixels, comes back as it was.
 
     Args:
         image: (..., H, W).
@@ -206,9 +204,7 @@ def _decode(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
         from PIL import Image, ImageOps
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "reading pictures needs Pillow: pip install 'gpunet[images]'", name="PIL"
-        ) from error
+        raise ModuleNotFoundError("reading pictures needs Pillow: pip install 'gpunet[images]'", name="PIL") from error
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if path.is_dir():
@@ -259,7 +255,7 @@ def _on_paper(values: np.ndarray, alpha: np.ndarray, polarity: str) -> np.ndarra
 
 
 def _otsu(image: np.ndarray) -> float:
-    """The threshold between the two classes of grey whose means are farthest apart, weighted by their sizes."""
+    """The threshold that puts the means of what is below and above farthest apart, weighted by sizes."""
     low, high = float(image.min()), float(image.max())
     counts, edges = np.histogram(image, 256, (low, high))
     centers = (edges[:-1] + edges[1:]) / 2

@@ -18,7 +18,7 @@ POLARITIES = ("light-on-dark", "dark-on-light")
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The description of an image data set: enough to prepare a picture from elsewhere for a network trained on it.
+    """The description of an image data set: enough to prepare other pictures for a network trained on it.
 
     It is plain data; ``to_dict`` and ``from_dict`` take it through JSON unchanged.
 
@@ -29,10 +29,10 @@ class DatasetInfo:
         mean: per channel, over all pixels of the training images.
         std: per channel, likewise (the population's, not the sample's).
         value_range: what black and white are in the images the data set returns.
-        polarity: ``"light-on-dark"`` when strokes are brighter than what they are drawn on, ``"dark-on-light"`` when
-            they are darker, None when the question has no meaning (photographs).
-        ink_extent: the longer side of the drawing's bounding box, as a share of the image's side: how tightly to frame
-            a picture. None when there is no drawing to frame.
+        polarity: ``"light-on-dark"`` when strokes are brighter than what they are drawn on,
+            ``"dark-on-light"`` when they are darker, None when the question has no meaning (photographs).
+        ink_extent: the longer side of the drawing's bounding box, as a share of the image's side: how tightly
+            to frame a picture. None when there is no drawing to frame.
         licence: of the data.
         source: where the data come from.
     """
@@ -65,13 +65,9 @@ class DatasetInfo:
             and all(map(_is_finite, self.value_range))
             and self.value_range[0] < self.value_range[1]
         ):
-            raise ValueError(
-                f"value_range: expected (black, white) with black < white, got {self.value_range}"
-            )
+            raise ValueError(f"value_range: expected (black, white) with black < white, got {self.value_range}")
         if self.polarity is not None and self.polarity not in POLARITIES:
-            raise ValueError(
-                f"polarity: expected one of {', '.join(POLARITIES)} or None, got {self.polarity!r}"
-            )
+            raise ValueError(f"polarity: expected one of {', '.join(POLARITIES)} or None, got {self.polarity!r}")
         if self.ink_extent is not None and not (_is_finite(self.ink_extent) and 0 < self.ink_extent <= 1):
             raise ValueError(f"ink_extent: must be in (0, 1], got {self.ink_extent}")
 
@@ -81,15 +77,13 @@ class DatasetInfo:
         return len(self.classes)
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
-        """(images - mean) / std per channel, for images (..., C, H, W) of the data set's value range, as float32."""
+        """(images - mean) / std per channel, float32, of images (..., C, H, W) in the value range."""
         mean, std = (np.asarray(values, np.float32)[:, None, None] for values in (self.mean, self.std))
         return (np.asarray(images, np.float32) - mean) / std
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as what JSON can hold."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DatasetInfo:

@@ -2,9 +2,9 @@
 
     python -m gpunet.data.make_digits [FILE]
 
-Needs scikit-learn. The file is the same to the byte on every run and every machine: its arrays are stored without
-compression (whose output depends on the library), with the ZIP format's earliest date. See DIGITS.md for what the
-data are and whose.
+Needs scikit-learn. The file is the same to the byte on every run and every machine: its arrays are stored
+without compression (whose output depends on the library), with the ZIP format's earliest date. See DIGITS.md
+for what the data are and whose.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .vision import stratified_split
 
 __all__ = ["main", "write_arrays"]
 
-# Of the images' bytes and then the labels'. Another release of scikit-learn that changed the data must not go unseen.
+# Of the images' bytes and then the labels': a release that changed the data must not go unseen.
 SHA256 = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 TEST_SHARE = 0.2
 
@@ -32,9 +32,7 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             content = io.BytesIO()
-            np.lib.format.write_array(
-                content, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False
-            )
+            np.lib.format.write_array(content, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
             entry.create_system = 3
             entry.external_attr = 0o644 << 16

@@ -1,7 +1,7 @@
 """Samplers: in which order a dataset's samples are visited. After ``torch.utils.data``.
 
-A sampler whose order changes from epoch to epoch has ``set_epoch``; the ``DataLoader`` calls it before each pass.
-Every sampler here fixes its order when ``iter`` is called on it, so that two passes may overlap.
+A sampler whose order changes from epoch to epoch has ``set_epoch``; the ``DataLoader`` calls it before each
+pass. Every sampler here fixes its order when ``iter`` is called on it, so that two passes may overlap.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class SequentialSampler(Sampler[int]):
 class RandomSampler(Sampler[int]):
     """A random order, which is a function of the seed and the epoch alone.
 
-    PyTorch's draws its order from wherever the global generator has come to. Here pass number e has the same order
-    in every run of one seed, and a resumed run need not replay the passes before it.
+    PyTorch's draws its order from wherever the global generator has come to. Here pass number e has the same
+    order in every run of one seed, and a resumed run need not replay the passes before it.
 
     Args:
         data_source: the dataset.
         replacement: draw each index anew from all, instead of going through a shuffled dataset.
-        num_samples: how many indices to draw; the dataset's length if None. Without replacement, more than that
-            means another shuffle of the whole.
+        num_samples: how many indices to draw; the dataset's length if None. Without replacement, more than
+            that means another shuffle of the whole.
         generator: whose seed counts; the default "data" generator's if None.
     """
 

@@ -1,10 +1,11 @@
 """Image transforms, under torchvision's names.
 
-Every transform works on one image or on a batch, and gives the same values either way: calling it with an image
-draws from the sample being loaded (see ``gpunet.data.DataLoader``: a function of seed, epoch and sample index),
-and data sets that gather whole batches call ``apply`` with the numbers of all their samples at once.
+Every transform works on one image or on a batch, and gives the same values either way: calling it with an
+image draws from the sample being loaded (see ``gpunet.data.DataLoader``: a function of seed, epoch and sample
+index), and data sets that gather whole batches call ``apply`` with the numbers of all their samples at once.
 
-Images are (C, H, W), as a Tensor or an array; what comes in goes out. Only ``ToTensor`` takes pictures and (H, W, C).
+Images are (C, H, W), as a Tensor or an array; what comes in goes out. Only ``ToTensor`` takes pictures and
+(H, W, C).
 """
 
 from __future__ import annotations
@@ -63,9 +64,7 @@ class Transform:
         return from_numpy(result) if isinstance(image, Tensor) else result
 
     def __repr__(self) -> str:
-        values = ", ".join(
-            f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_")
-        )
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_"))
         return f"{type(self).__name__}({values})"
 
 
@@ -73,8 +72,8 @@ class Compose:
     """Transforms one after the other.
 
     Args:
-        transforms: functions of an image. If all of them are ``Transform`` or ``ToTensor``, the whole is applied to
-            batches too.
+        transforms: functions of an image. If all of them are ``Transform`` or ``ToTensor``, the whole is
+            applied to batches too.
     """
 
     def __init__(self, transforms: Sequence[Callable[[Any], Any]]) -> None:
@@ -95,8 +94,8 @@ class Compose:
 class ToTensor:
     """A picture or array (H, W) or (H, W, C) as a Tensor (C, H, W).
 
-    uint8 becomes float32 in 0..1; other dtypes keep their values. A Tensor stays as it is (torchvision's raises), so
-    that one pipeline serves data sets that give tensors and data sets that give pictures.
+    uint8 becomes float32 in 0..1; other dtypes keep their values. A Tensor stays as it is (torchvision's
+    raises), so that one pipeline serves data sets that give tensors and data sets that give pictures.
     """
 
     def __call__(self, image: Any) -> Tensor:
@@ -131,18 +130,14 @@ class Normalize(Transform):
         if not all(self.std):
             raise ValueError(f"std: must not be zero, got {list(self.std)}")
         if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
-            raise ShapeError(
-                f"std: expected as many numbers as mean has ({len(self.mean)}), got {len(self.std)}"
-            )
+            raise ShapeError(f"std: expected as many numbers as mean has ({len(self.mean)}), got {len(self.std)}")
 
     def apply(self, images: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         if images.dtype.kind != "f":
             raise DTypeError(f"images: Normalize needs floating point, got {images.dtype}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, images.shape[1]):
-                raise ShapeError(
-                    f"{name}: expected one number per channel ({images.shape[1]}), got {len(values)}"
-                )
+                raise ShapeError(f"{name}: expected one number per channel ({images.shape[1]}), got {len(values)}")
         mean, std = (np.asarray(values, images.dtype)[:, None, None] for values in (self.mean, self.std))
         result = images - mean
         result /= std
@@ -155,7 +150,7 @@ class Pad(Transform):
     Args:
         padding: pixels on every side; or (left and right, top and bottom); or (left, top, right, bottom).
         fill: their value.
-        padding_mode: ``"constant"``; or ``"edge"``, ``"reflect"``, ``"symmetric"``, which repeat or mirror the image.
+        padding_mode: ``"constant"``, or ``"edge"``, ``"reflect"``, ``"symmetric"`` as ``numpy.pad`` has them.
     """
 
     def __init__(self, padding: int | Sequence[int], fill: float = 0, padding_mode: str = "constant") -> None:
@@ -173,9 +168,7 @@ class Pad(Transform):
         limit = {"reflect": 1, "symmetric": 0, "edge": -math.inf}[self.padding_mode]
         for size, pads in ((images.shape[2], (top, bottom)), (images.shape[3], (left, right))):
             if max(pads) > size - limit:
-                raise ShapeError(
-                    f"padding: {self.padding_mode} of {max(pads)} pixels needs a larger image than {size}"
-                )
+                raise ShapeError(f"padding: {self.padding_mode} of {max(pads)} pixels needs a larger image than {size}")
         widths = ((0, 0), (0, 0), (top, bottom), (left, right))
         return np.pad(images, widths, mode=self.padding_mode)  # type: ignore[call-overload]
 
@@ -270,7 +263,7 @@ class RandomAffine(Transform):
     torchvision's, but with shifts that are not rounded to whole pixels when interpolation is bilinear.
 
     Args:
-        degrees: rotation within (-degrees, degrees), or (from, to); positive is clockwise, as torchvision's affine is.
+        degrees: rotation within (-degrees, degrees), or (from, to); positive is clockwise.
         translate: the largest shift as shares (of the width, of the height).
         scale: (from, to).
         shear: degrees along x within (-shear, shear), or (from, to), or (from x, to x, from y, to y).
@@ -319,7 +312,7 @@ class RandomAffine(Transform):
 
 
 def batched(transform: Any) -> list[Transform] | None:
-    """The steps of a transform that can be applied to batches of float images, or None if one of them cannot."""
+    """The steps of a transform that can be applied to batches, or None if one of them cannot."""
     if transform is None or isinstance(transform, ToTensor):
         return []
     if isinstance(transform, Transform):
@@ -348,9 +341,7 @@ def apply_steps(steps: list[Transform], images: np.ndarray, uniforms: np.ndarray
 def _image_array(image: Any, what: str) -> np.ndarray:
     array = image.numpy() if isinstance(image, Tensor) else image
     if not isinstance(array, np.ndarray):
-        raise TypeError(
-            f"image: {what} expects a Tensor or an array, got {type(image).__name__} (ToTensor first)"
-        )
+        raise TypeError(f"image: {what} expects a Tensor or an array, got {type(image).__name__} (ToTensor first)")
     if array.ndim != 3:
         raise ShapeError(f"image: {what} expects (C, H, W), got shape {array.shape}")
     return array
@@ -379,9 +370,9 @@ def _inverse_affine(
     shear_x: np.ndarray,
     shear_y: np.ndarray,
 ) -> np.ndarray:
-    """Where each output pixel comes from: (N, 2, 3) matrices that take centred output (x, y, 1) to centred input (x, y).
+    """Where each output pixel comes from: (N, 2, 3) matrices from centred output (x, y, 1) to input (x, y).
 
-    The forward map is T R S: shear S, rotate and scale R, shift T, all about the centre, angles in degrees, y down.
+    The forward map is T R S: shear S, rotate and scale R, shift T, about the centre, in degrees, y down.
     """
     rotation, shear_x, shear_y = np.deg2rad(angle), np.deg2rad(shear_x), np.deg2rad(shear_y)
     a = np.cos(rotation - shear_y) / np.cos(shear_y)

@@ -35,9 +35,9 @@ __all__ = [
 class ImageDataset(Dataset[tuple[Tensor, int]]):
     """Labelled images held in memory as one array.
 
-    A sample is (image, label): a float32 Tensor (C, H, W), transformed, and an int. A ``DataLoader`` gathers whole
-    batches at once if the transform consists of ``gpunet.data.transforms``; with any other function it goes image by
-    image.
+    A sample is (image, label): a float32 Tensor (C, H, W), transformed, and an int. A ``DataLoader`` gathers
+    whole batches at once if the transform consists of ``gpunet.data.transforms``; with any other function it
+    goes image by image.
 
     Args:
         images: float32 (N, C, H, W), of the value range that ``info`` says. Not copied.
@@ -59,9 +59,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
         if images.ndim != 4 or images.shape[1:] != info.input_shape:
-            raise ShapeError(
-                f"images: expected (N, {', '.join(map(str, info.input_shape))}), got {images.shape}"
-            )
+            raise ShapeError(f"images: expected (N, {', '.join(map(str, info.input_shape))}), got {images.shape}")
         if images.dtype != np.float32:
             raise DTypeError(f"images: expected float32, got {images.dtype}")
         if labels.shape != images.shape[:1]:
@@ -69,9 +67,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         if labels.dtype.kind not in "ui":
             raise DTypeError(f"labels: expected integers, got {labels.dtype}")
         if labels.size and not (labels.min() >= 0 and labels.max() < info.num_classes):
-            raise IndexError(
-                f"labels: must be 0 to {info.num_classes - 1}, got {labels.min()} to {labels.max()}"
-            )
+            raise IndexError(f"labels: must be 0 to {info.num_classes - 1}, got {labels.min()} to {labels.max()}")
         self.images, self.labels, self.info = images, labels.astype(np.int64), info
         self.transform = transform
 
@@ -135,11 +131,11 @@ class ImageSplits:
 def stratified_split(
     labels: np.ndarray, test_share: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split at random such that every class has the same share in both parts, as nearly as whole images allow.
+    """Split at random such that every class has the same share in both parts, as nearly as can be.
 
-    The test part has ``ceil(test_share * N)`` images. Each class gets its share of them rounded down, and what is
-    left goes to the classes with the largest remainders, the lower class first between equals. Then, for one class
-    after the other, a permutation of its images is drawn and the first so many are taken.
+    The test part has ``ceil(test_share * N)`` images. Each class gets its share of them rounded down, and
+    what is left goes to the classes with the largest remainders, the lower class first between equals. Then,
+    for one class after the other, a permutation of its images is drawn and the first so many are taken.
 
     Args:
         labels: (N,).
@@ -186,7 +182,8 @@ def describe(
         train_images: float32 (N, C, H, W).
         classes: one name per class.
         value_range: black and white.
-        licence, source: of the data.
+        licence: of the data.
+        source: of the data.
     """
     pixels = train_images.astype(np.float64)
     std = pixels.std((0, 2, 3))
@@ -206,7 +203,7 @@ def describe(
 
 
 def _ink(images: np.ndarray, value_range: tuple[float, float]) -> tuple[str | None, float | None]:
-    """Polarity and how much of the frame the drawings fill, of greyscale images (N, H, W); None for photographs."""
+    """Polarity of greyscale images (N, H, W) and how much of the frame they fill; None for photographs."""
     black, white = value_range
     values = (images - black) / (white - black)
     border = np.concatenate(
@@ -272,12 +269,14 @@ def get_dataset(name: str | PathLike[str]) -> ImageSplits:
 def load_npz(path: str | PathLike[str]) -> ImageSplits:
     """A data set from a NumPy file.
 
-    The file holds ``x_train``, ``y_train``, ``x_test``, ``y_test``; or ``images`` and ``labels``, of which a fifth is
-    taken for testing by ``stratified_split`` with ``numpy.random.default_rng(0)``, unless ``test_index`` lists the
-    test images. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels; labels are 0, 1, 2, ...
+    The file holds ``x_train``, ``y_train``, ``x_test``, ``y_test``; or ``images`` and ``labels``, of which a
+    fifth is taken for testing by ``stratified_split`` with ``numpy.random.default_rng(0)``, unless
+    ``test_index`` lists the test images. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3
+    channels; labels are 0, 1, 2, ...
 
-    ``value_range``, two numbers, says what black and white are. Without it uint8 is 0 to 255, uint16 0 to 65535, and
-    floating point 0 to 1. Images come out as float32 in 0..1. ``classes`` may hold the names of the classes.
+    ``value_range``, two numbers, says what black and white are. Without it uint8 is 0 to 255, uint16 0 to
+    65535, and floating point 0 to 1. Images come out as float32 in 0..1. ``classes`` may hold the names of
+    the classes.
 
     Raises:
         FileNotFoundError: no such file.
@@ -347,9 +346,7 @@ def _pick(path: Path, arrays: dict[str, np.ndarray], *names: str) -> list[np.nda
 
 def _check_labels(path: Path, name: str, labels: np.ndarray, images: np.ndarray) -> None:
     if labels.ndim != 1 or images.ndim == 0 or len(labels) != len(images):
-        raise ShapeError(
-            f"{path}: {name}: expected one label per image, got {labels.shape} for {images.shape}"
-        )
+        raise ShapeError(f"{path}: {name}: expected one label per image, got {labels.shape} for {images.shape}")
     if labels.size < 2:
         raise ValueError(f"{path}: {name}: expected at least two images, got {labels.size}")
     if labels.dtype.kind not in "ui" or labels.min() < 0:
@@ -361,32 +358,24 @@ def _value_range(path: Path, arrays: dict[str, np.ndarray]) -> tuple[float, floa
         return None
     values = arrays["value_range"].reshape(-1)
     if values.size != 2 or values.dtype.kind not in "uif" or not values[0] < values[1]:
-        raise ValueError(
-            f"{path}: value_range: expected (black, white) with black < white, got {values.tolist()}"
-        )
+        raise ValueError(f"{path}: value_range: expected (black, white) with black < white, got {values.tolist()}")
     return float(values[0]), float(values[1])
 
 
-def _prepare_images(
-    path: Path, name: str, images: np.ndarray, value_range: tuple[float, float] | None
-) -> np.ndarray:
+def _prepare_images(path: Path, name: str, images: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
     """The images as float32 (N, C, H, W) in 0..1."""
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
         images = images.transpose(0, 3, 1, 2)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
-        raise ShapeError(
-            f"{path}: {name}: expected (N, H, W) or (N, C, H, W) with 1 or 3 channels, got {images.shape}"
-        )
+        raise ShapeError(f"{path}: {name}: expected (N, H, W) or (N, C, H, W) with 1 or 3 channels, got {images.shape}")
     if images.dtype.kind not in "uif":
         raise DTypeError(f"{path}: {name}: expected numbers, got {images.dtype}")
     if value_range is None:
         known = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
         if images.dtype.kind != "f" and images.dtype not in known:
-            raise ValueError(
-                f"{path}: {name}: {images.dtype} images need an array value_range (black, white)"
-            )
+            raise ValueError(f"{path}: {name}: {images.dtype} images need an array value_range (black, white)")
         value_range = (0.0, known.get(images.dtype, 1.0))
     low, high = images.min(), images.max()
     black, white = value_range
