@@ -1,0 +1,101 @@
+"""What the commands share: how they speak, and how they fail."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
+
+EXIT_SUCCESS = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class UsageError(Exception):
+    """An argument or an input was found bad before the work began: exit code 2."""
+
+
+class RunError(Exception):
+    """The work began and failed: exit code 1."""
+
+
+def say(text: str = "") -> None:
+    """Print a line on standard output, at once.
+
+    A reader that went away (``gpunet train | head``) does not end a run: the rest goes nowhere.
+    """
+    _write(sys.stdout, text)
+
+
+def complain(text: str) -> None:
+    """Print an error on standard error, as one line whatever it was made of."""
+    _write(sys.stderr, "gpunet: " + " ".join(text.split()))
+
+
+def say_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON object on one line. NaN and infinity, which JSON does not have, become null."""
+    say(json.dumps(_without_nan(document), allow_nan=False))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0.0 else None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(entry) for entry in value]
+    return value
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # started without a console, as by pythonw
+        return
+    try:
+        try:
+            print(text, file=stream, flush=True)
+        except UnicodeEncodeError:
+            # A console that cannot show a file name still gets the line.
+            encoding = stream.encoding or "ascii"
+            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except OSError as error:
+        _give_up(stream, error)
+
+
+def _give_up(stream: TextIO, error: OSError) -> None:
+    # What is still in the buffer would fail once more when the interpreter flushes it at exit.
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, stream.fileno())
+        os.close(descriptor)
+    if not isinstance(error, BrokenPipeError) and stream is sys.stdout:
+        raise RunError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def flush_output() -> None:
+    """Hand over what others printed (argparse's help), so that a reader that went away is noticed here and quietly."""
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            _give_up(sys.stdout, error)
+
+
+def close_matches(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'a' or 'b'?"``, or the known names where none is close, for the end of an error."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return "; did you mean " + " or ".join(repr(match) for match in close) + "?"
+    return "; known are " + ", ".join(names)
+
+
+def show_traceback_if_asked() -> None:
+    """With ``GPUNET_DEBUG=1`` in the environment, print where the error in flight came from."""
+    if os.environ.get("GPUNET_DEBUG", "") not in ("", "0"):
+        traceback.print_exc()

@@ -1,0 +1,117 @@
+"""Checkpoints: one safetensors file that holds everything the rest of a run depends on.
+
+The tensors (weights, buffers, optimizer state) are the file's tensors; everything else (schedule, random state,
+epoch, step, the numbers of the finished epochs) is JSON in its metadata. The file is written beside the old one and
+renamed over it: there is always a whole checkpoint, the old or the new.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpunet._version import __version__
+from gpunet.backend.errors import CheckpointError
+from gpunet.interop import load, save
+from gpunet.training.run import RunFolder
+from gpunet.training.trainer import Callback, NonFiniteError, Trainer
+
+FORMAT = "gpunet checkpoint"
+VERSION = 1
+
+
+def save_checkpoint(path: Path | str, trainer: Trainer) -> None:
+    """Write the trainer's whole state to ``path``, atomically.
+
+    Raises:
+        NonFiniteError: a weight or buffer is NaN or infinite; nothing was written, since nothing good could come of
+            a run that goes on from there.
+        OSError: the file cannot be written; what was at ``path`` before is still there.
+    """
+    state = trainer.state_dict()
+    check_finite(state["model"])
+    save({"format": FORMAT, "version": VERSION, "gpunet": __version__, **state}, path)
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """What ``save_checkpoint`` wrote, with tensors on the CPU.
+
+    Raises:
+        CheckpointError: the file cannot be read, is damaged or cut short, is no checkpoint, or has a newer format.
+    """
+    state = load(path)
+    if not isinstance(state, Mapping) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of a gpunet run")
+    version = state.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint format {version!r}, this gpunet reads up to {VERSION}: it needs a newer one"
+        )
+    return dict(state)
+
+
+def load_checkpoint(path: Path | str, trainer: Trainer) -> None:
+    """Put the trainer into the state that ``save_checkpoint`` wrote.
+
+    Raises:
+        CheckpointError: as ``read_checkpoint``, or the checkpoint belongs to another model, optimizer or schedule.
+    """
+    state = read_checkpoint(path)
+    try:
+        trainer.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"the checkpoint {path} does not fit this run: {reason}") from error
+
+
+def check_finite(model_state: Mapping[str, Any]) -> None:
+    """Raise NonFiniteError, naming it, if a floating-point entry of a model's state has a NaN or an infinity."""
+    for name, value in model_state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all().item()):
+            raise NonFiniteError(f"{name} of the model became NaN or infinite")
+
+
+class Checkpointer(Callback):
+    """Saves the run into its folder after each epoch, within an epoch every so often, and when training stops.
+
+    Args:
+        folder: of the run.
+        interval: seconds after which a checkpoint is written within an epoch; 0 writes one at every step.
+    """
+
+    def __init__(self, folder: RunFolder, interval: float = 60.0) -> None:
+        self.folder = folder
+        self.interval = interval
+        self._saved_at = time.monotonic()
+        self._saved_state = (0, 0)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self._saved_at = time.monotonic()
+        # A resumed trainer is where the file is, a new one at the beginning: either way there is nothing to save.
+        self._saved_state = (trainer.epoch, trainer.step)
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if time.monotonic() - self._saved_at >= self.interval:
+            self._save(trainer)
+
+    def on_epoch_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        self._save(trainer)
+        self.folder.append_metrics(metrics)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if self._saved_state != (trainer.epoch, trainer.step):
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        save_checkpoint(self.folder.checkpoint_path, trainer)
+        self._saved_at = time.monotonic()
+        self._saved_state = (trainer.epoch, trainer.step)
+
+    def describe_kept(self) -> str:
+        """Which checkpoint the folder holds, in words, for the end of a message."""
+        if not self.folder.checkpoint_path.exists():
+            return "no checkpoint had been written yet"
+        epoch, step = self._saved_state
+        return f"the last checkpoint (step {step}, {epoch} finished epochs) is kept"

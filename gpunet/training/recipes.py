@@ -1,0 +1,47 @@
+"""How a model is trained when nobody says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a training run: SGD with momentum under a one-cycle learning rate.
+
+    Attributes:
+        epochs: passes over the training set.
+        batch_size: images per step.
+        learning_rate: the peak of the cycle.
+        momentum: of SGD.
+        nesterov: Nesterov's momentum (Sutskever et al. 2013) instead of the classical one.
+        weight_decay: L2 penalty, on every parameter.
+        warmup: the share of the steps in which the learning rate rises to its peak.
+        label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
+        augment: whether training images are rotated, moved and zoomed at random, by the following.
+        rotation: degrees, to either side.
+        shift: share of the image's side, in each direction.
+        zoom: share of the size, larger and smaller.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    warmup: float = 0.3
+    label_smoothing: float = 0.0
+    augment: bool = True
+    rotation: float = 10.0
+    shift: float = 0.1
+    zoom: float = 0.1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values, for a run's ``config.json``."""
+        return asdict(self)
+
+    def replace(self, **changes: Any) -> Recipe:
+        """The same recipe with some settings changed."""
+        return replace(self, **changes)
