@@ -65,9 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     predictions = []
     for path, row in zip(arguments.images, probabilities, strict=True):
         best = [int(index) for index in np.argsort(-row, kind="stable")[:top]]
-        choices = [
-            {"class": info.classes[index], "index": index, "probability": float(row[index])} for index in best
-        ]
+        choices = [{"class": info.classes[index], "index": index, "probability": float(row[index])} for index in best]
         predictions.append({"image": path, **choices[0], "top": choices})
         if not arguments.json:
             say(f"{path}: " + ", ".join(f"{info.classes[index]} ({row[index] * 100:.1f} %)" for index in best))

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from gpunet.backend.errors import CheckpointError, ShapeError
+from gpunet.backend.errors import CheckpointError
 from gpunet.cli.arguments import (
     non_negative_number,
     positive_integer,
@@ -73,7 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     what = parser.add_argument_group("what to train")
     what.add_argument("--model", metavar="NAME", help=f"the model, see 'gpunet models' (default: {default.model})")
-    what.add_argument("--data", metavar="NAME", help=f"{', '.join(list_datasets())}, or a .npz file (default: {default.data})")
+    what.add_argument(
+        "--data", metavar="NAME", help=f"{', '.join(list_datasets())}, or a .npz file (default: {default.data})"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--epochs", type=positive_integer, metavar="N", help=f"passes over the data ({recipe.epochs})")
     how.add_argument("--batch-size", type=positive_integer, metavar="N", help=f"images a step ({recipe.batch_size})")
@@ -168,9 +170,7 @@ def _prepare(config: TrainingConfig) -> tuple[Trainer, dict[str, Any]]:
     return trainer, describe_run(config, splits.info, device)
 
 
-def _create_folder(
-    arguments: argparse.Namespace, config: TrainingConfig, settings: Mapping[str, Any]
-) -> RunFolder:
+def _create_folder(arguments: argparse.Namespace, config: TrainingConfig, settings: Mapping[str, Any]) -> RunFolder:
     try:
         if arguments.out is not None:
             return RunFolder.create(arguments.out, settings)
@@ -201,6 +201,7 @@ def _open_run(arguments: argparse.Namespace) -> tuple[RunFolder, TrainingConfig]
             raise UsageError(f"{option} {given} does not go with --resume: the run in {folder.path} has {kept}")
     try:
         folder.lock()
+        folder.remove_leftovers()
     except (RunFolderError, OSError) as error:
         reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
         raise UsageError(f"cannot resume {folder.path}: {reason}") from error
@@ -225,9 +226,7 @@ def _load_state(folder: RunFolder, trainer: Trainer) -> None:
 # ------------------------------------------------------------------------------------------------------- the run
 
 
-def _train(
-    arguments: argparse.Namespace, config: TrainingConfig, trainer: Trainer, folder: RunFolder
-) -> int:
+def _train(arguments: argparse.Namespace, config: TrainingConfig, trainer: Trainer, folder: RunFolder) -> int:
     epochs = config.recipe.epochs
     loud = not arguments.quiet
     resume_command = f"gpunet train --resume {shlex.quote(str(folder.path))}"
@@ -273,9 +272,7 @@ def _train(
     return code
 
 
-def _introduce(
-    config: TrainingConfig, trainer: Trainer, folder: RunFolder, resumed: bool, resume_command: str
-) -> None:
+def _introduce(config: TrainingConfig, trainer: Trainer, folder: RunFolder, resumed: bool, resume_command: str) -> None:
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     sizes = f"{len(trainer.train_loader.dataset):,} training and {len(trainer.test_loader.dataset):,} test images"
     say(f"Training {config.model} ({parameters:,} parameters) on {config.data} ({sizes}) on {trainer.device}.")

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from gpunet._version import __version__
+from gpunet.backend.devices import array_module
 from gpunet.backend.errors import CheckpointError
 from gpunet.interop import load, save
-from gpunet.training.run import RunFolder
+from gpunet.ops.dtypes import is_floating
+from gpunet.training.run import RunFolder, describe_os_error
 from gpunet.training.trainer import Callback, NonFiniteError, Trainer
 
 FORMAT = "gpunet checkpoint"
@@ -41,15 +43,18 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     Raises:
         CheckpointError: the file cannot be read, is damaged or cut short, is no checkpoint, or has a newer format.
     """
-    state = load(path)
-    if not isinstance(state, Mapping) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of a gpunet run")
+    try:
+        state = load(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {describe_os_error(error)}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of a gpunet run")
     version = state.get("version")
     if not isinstance(version, int) or version > VERSION:
         raise CheckpointError(
-            f"{path} has checkpoint format {version!r}, this gpunet reads up to {VERSION}: it needs a newer one"
+            f"{path}: written in checkpoint format {version!r}, this gpunet reads up to {VERSION}: it needs a newer one"
         )
-    return dict(state)
+    return state
 
 
 def load_checkpoint(path: Path | str, trainer: Trainer) -> None:
@@ -69,7 +74,8 @@ def load_checkpoint(path: Path | str, trainer: Trainer) -> None:
 def check_finite(model_state: Mapping[str, Any]) -> None:
     """Raise NonFiniteError, naming it, if a floating-point entry of a model's state has a NaN or an infinity."""
     for name, value in model_state.items():
-        if value.is_floating_point() and not bool(value.isfinite().all().item()):
+        array = value._array
+        if is_floating(array.dtype) and not bool(array_module(array).isfinite(array).all()):
             raise NonFiniteError(f"{name} of the model became NaN or infinite")
 
 

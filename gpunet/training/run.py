@@ -179,9 +179,7 @@ class RunFolder:
         if not isinstance(version, int) or isinstance(version, bool):
             raise RunFolderError(f"{self.path} is not a run folder: its config.json was not written by gpunet")
         if version > CONFIG_FORMAT:
-            raise RunFolderError(
-                f"{self.config_path} has format {version}, this gpunet reads up to {CONFIG_FORMAT}: it needs a newer one"
-            )
+            raise RunFolderError(f"{self.config_path} has format {version}, this gpunet reads up to {CONFIG_FORMAT}")
         return dict(config)
 
     # ----------------------------------------------------------------------------------------------------- metrics
@@ -231,6 +229,12 @@ class RunFolder:
             self._lock_file.close()
             self._lock_file = None
 
+    def remove_leftovers(self) -> None:
+        """Delete the half-written neighbours that a killed process left. The lock must be held."""
+        for entry in self.path.glob(".*"):
+            if entry.name.endswith((".partial", ".tmp")):
+                entry.unlink(missing_ok=True)
+
     def __enter__(self) -> RunFolder:
         self.lock()
         return self
@@ -274,5 +278,5 @@ def _csv_lines(history: Sequence[Mapping[str, float]]) -> str:
 
 
 def describe_os_error(error: OSError) -> str:
-    """The system's own words for an error, without the number."""
-    return error.strerror or str(error) or type(error).__name__
+    """The system's own words for an error, without the number and the file."""
+    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__

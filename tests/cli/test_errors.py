@@ -1,0 +1,296 @@
+"""Bad input: exit code 2, one line on standard error that names the argument and the rule, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TRAIN = ("train", "--device", "cpu", "--epochs", "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["train", "--model", "cifar_resnet21"], "unknown model 'cifar_resnet21'; did you mean 'cifar_resnet20'"),
+        (["train", "--model", "xyzzy"], "unknown model 'xyzzy'; known are cifar_resnet110, "),
+        (["train", "--data", "digit"], "unknown data set 'digit'; did you mean digits?"),
+        (["train", "--data", "nothing.npz"], "nothing.npz: no such file"),
+        (["train", "--epochs", "0"], "argument --epochs: must be at least 1, got 0"),
+        (["train", "--epochs", "-3"], "argument --epochs: must be at least 1, got -3"),
+        (["train", "--epochs", "two"], "argument --epochs: expected a whole number, got 'two'"),
+        (["train", "--epochs", "1.5"], "argument --epochs: expected a whole number, got '1.5'"),
+        (["train", "--batch-size", "0"], "argument --batch-size: must be at least 1, got 0"),
+        (["train", "--lr", "0"], "argument --lr: must be above 0, got 0"),
+        (["train", "--lr", "-0.1"], "argument --lr: must be above 0, got -0.1"),
+        (["train", "--lr", "nan"], "argument --lr: must be a finite number, got nan"),
+        (["train", "--lr", "inf"], "argument --lr: must be a finite number, got inf"),
+        (["train", "--lr", "fast"], "argument --lr: expected a number, got 'fast'"),
+        (["train", "--weight-decay", "-1"], "argument --weight-decay: must not be negative, got -1"),
+        (["train", "--seed", "-1"], "argument --seed: must lie in 0..2**63-1, got -1"),
+        (["train", "--seed", "9223372036854775808"], "argument --seed: must lie in 0..2**63-1"),
+        (["train", "--device", "gpu"], "argument --device: device: unknown device 'gpu'"),
+        (["train", "--device", "meta"], "argument --device: 'meta' holds no data"),
+        (["train", "--checkpoint-every", "-1"], "argument --checkpoint-every: must not be negative"),
+        (["train", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
+        (["train", "somewhere"], "unrecognized arguments: somewhere"),
+        (["train", "--resume", "nowhere"], "no run folder at nowhere: there is nothing there"),
+        (["train", "--resume", "."], "is not a run folder: it holds no config.json"),
+        (["train", "--resume", ".", "--out", "x"], "--out does not go with --resume"),
+        (["predict"], "the following arguments are required: RUN, IMAGE"),
+        (["predict", "nowhere", "a.png"], "no run folder at nowhere"),
+        (["predict", ".", "a.png", "--crop", "round"], "argument --crop: invalid choice: 'round'"),
+        (["models", "--all"], "unrecognized arguments: --all"),
+    ],
+)
+def test_bad_argument(gpunet: Callable[..., Any], tmp_path: Path, arguments: list[str], expected: str) -> None:
+    failed = gpunet(*arguments)
+    assert failed.code == 2
+    assert expected in failed.one_error()
+    assert failed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["sample", "bench", "export", "report"])
+def test_commands_of_later_do_not_exist(gpunet: Callable[..., Any], command: str) -> None:
+    failed = gpunet(command)
+    assert failed.code == 2
+    assert f"unknown command {command!r}" in failed.one_error()
+
+
+def test_cuda_without_a_gpu_says_why(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    from gpunet.backend.devices import cuda_unavailable_reason
+
+    reason = cuda_unavailable_reason()
+    if reason is None:
+        pytest.skip("this machine has a GPU")
+    failed = gpunet("train", "--device", "cuda")
+    assert failed.code == 2
+    assert " ".join(reason.split()) in failed.one_error()
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------ where to write
+
+
+def test_out_that_is_a_file(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in ("file", "file/run"):
+        failed = gpunet(*TRAIN, "--out", out)
+        assert failed.code == 2
+        assert f"cannot write to the folder {Path(out)}: " in failed.one_error()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_out_that_is_not_empty(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("mine")
+    failed = gpunet(*TRAIN, "--out", "folder")
+    assert failed.code == 2
+    assert "the folder folder is not empty" in failed.one_error()
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["thesis.txt"]
+
+
+def test_out_that_may_not_be_written(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir(mode=0o500)
+    if os.access(tmp_path / "folder", os.W_OK):
+        pytest.skip("this user may write everywhere")
+    failed = gpunet(*TRAIN, "--out", "folder/run")
+    assert failed.code == 2
+    assert "Permission denied" in failed.one_error()
+
+
+def test_runs_folder_that_is_a_file(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    failed = gpunet(*TRAIN)
+    assert failed.code == 2
+    assert "cannot write to the folder runs" in failed.one_error()
+
+
+def test_no_space_for_the_folder(gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from gpunet.training import run
+
+    def fill(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_file_atomically", fill)
+        failed = gpunet(*TRAIN, "--out", "here")
+    assert failed.code == 2
+    assert "cannot write to the folder here: No space left on device" in failed.one_error()
+    # The same command works when there is room again.
+    assert gpunet(*TRAIN, "--model", "lenet", "--out", "here").code == 0
+
+
+# ------------------------------------------------------------------------------------------------ runs to go on with
+
+
+@pytest.fixture
+def small_run(gpunet: Callable[..., Any], tmp_path: Path) -> Path:
+    assert gpunet(*TRAIN, "--model", "lenet", "--out", "here").code == 0
+    return tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "kept"),
+    [
+        ("--model", "cifar_resnet20", "lenet"),
+        ("--epochs", "2", "1"),
+        ("--batch-size", "32", "64"),
+        ("--lr", "0.5", "0.1"),
+        ("--seed", "1", "0"),
+        ("--data", "other.npz", "digits"),
+    ],
+)
+def test_resume_with_another_setting(
+    gpunet: Callable[..., Any], small_run: Path, option: str, value: str, kept: str
+) -> None:
+    failed = gpunet("train", "--resume", "here", option, value)
+    assert failed.code == 2
+    message = failed.one_error()
+    assert f"{option} " in message
+    assert f"does not go with --resume: the run in here has {kept}" in message
+
+
+def test_resume_with_the_same_settings(gpunet: Callable[..., Any], small_run: Path) -> None:
+    assert gpunet("train", "--resume", "here", "--model", "lenet", "--epochs", "1", "--seed", "0").code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "config.json is not valid JSON"),
+        ("{", "config.json is not valid JSON"),
+        ("[" * 100_000, "config.json is not valid JSON"),
+        ("[]", "config.json was not written by gpunet"),
+        ("{}", "config.json was not written by gpunet"),
+        ('{"format": true}', "config.json was not written by gpunet"),
+        ('{"format": 99}', "has format 99, this gpunet reads up to 1"),
+        ('{"format": 1}', "config.json has no 'model'"),
+    ],
+)
+def test_config_that_is_none(gpunet: Callable[..., Any], small_run: Path, content: str, expected: str) -> None:
+    (small_run / "config.json").write_text(content)
+    for command in (("train", "--resume", "here"), ("predict", "here", "x.png")):
+        failed = gpunet(*command)
+        assert failed.code == 2
+        assert expected in failed.one_error()
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "expected"),
+    [
+        (("model",), 7, "'model' must be of type str, got 7"),
+        (("model",), "no_such_model", "no_such_model"),
+        (("recipe",), None, "'recipe' must be of type dict, got None"),
+        (("recipe", "epochs"), "20", "'recipe.epochs' must be of type int, got '20'"),
+        (("recipe", "learning_rate"), "x", "'recipe.learning_rate' must be of type float"),
+        (("dataset",), {}, "'dataset': data set description: field 'classes' is missing"),
+        (("dataset", "std"), [0.0], "std: must be positive"),
+    ],
+)
+def test_config_with_a_wrong_value(
+    gpunet: Callable[..., Any], small_run: Path, where: tuple[str, ...], value: Any, expected: str
+) -> None:
+    config = json.loads((small_run / "config.json").read_text())
+    part = config
+    for key in where[:-1]:
+        part = part[key]
+    part[where[-1]] = value
+    (small_run / "config.json").write_text(json.dumps(config))
+    for command in (("train", "--resume", "here"), ("predict", "here", "x.png")):
+        failed = gpunet(*command)
+        assert failed.code == 2
+        assert expected in failed.one_error()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "flipped", "another", "weights"])
+def test_damaged_checkpoint(gpunet: Callable[..., Any], small_run: Path, tmp_path: Path, damage: str) -> None:
+    from gpunet.interop import save
+    from gpunet.training import load_model
+
+    path = small_run / "checkpoint.safetensors"
+    content = path.read_bytes()
+    if damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "text":
+        path.write_bytes(b"this is no checkpoint at all\n" * 100)
+    elif damage == "flipped":
+        path.write_bytes(content[:8] + bytes(byte ^ 255 for byte in content[8:40]) + content[40:])
+    elif damage == "another":
+        other = gpunet("train", "--epochs", "1", "--device", "cpu", "--out", "other")
+        assert other.code == 0
+        path.write_bytes((tmp_path / "other" / "checkpoint.safetensors").read_bytes())
+    else:
+        save(load_model(small_run).state_dict(), path)
+    before = path.read_bytes()
+    for command in (("train", "--resume", "here"), ("predict", "here", "x.png")):
+        failed = gpunet(*command)
+        assert failed.code == 2
+        assert "checkpoint.safetensors" in failed.one_error()
+    assert path.read_bytes() == before
+
+
+# --------------------------------------------------------------------------------------------- in a process
+
+
+def test_python_m_gpunet(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gpunet", "train", "--epochs", "none"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "gpunet: error: argument --epochs: expected a whole number, got 'none' (see 'gpunet train --help')"
+    ]
+
+
+def test_debug_shows_where_an_error_came_from(gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUNET_DEBUG", "1")
+    failed = gpunet("train", "--model", "nothing")
+    assert failed.code == 2
+    assert "Traceback" in failed.err
+
+
+def test_unexpected_errors_are_one_line_too(gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpunet.cli import train
+
+    def fail(*arguments: Any) -> None:
+        raise ZeroDivisionError("a\nfault of ours")
+
+    monkeypatch.setattr(train, "prepare", fail)
+    failed = gpunet("train")
+    assert failed.code == 1
+    assert "unexpected ZeroDivisionError: a fault of ours" in failed.one_error()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gpunet", "models"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "gpunet: error: cannot write to standard output: No space left on device\n"

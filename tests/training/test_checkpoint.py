@@ -1,0 +1,111 @@
+"""Checkpoints."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpunet import nn
+from gpunet.autograd import tensor
+from gpunet.backend.errors import CheckpointError
+from gpunet.data import DataLoader, TensorDataset
+from gpunet.interop import load_safetensors, save
+from gpunet.nn.functional import cross_entropy
+from gpunet.optim import SGD
+from gpunet.training import (
+    Checkpointer,
+    NonFiniteError,
+    RunFolder,
+    Trainer,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+
+
+def make_trainer(outputs: int = 3) -> Trainer:
+    inputs = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    data = TensorDataset(tensor(inputs), tensor(np.arange(20) % 3))
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, outputs))
+    optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return Trainer(model, optimizer, cross_entropy, DataLoader(data, batch_size=5))
+
+
+def test_file_is_plain_safetensors(tmp_path: Path) -> None:
+    """Any safetensors reader finds the weights under the model's keys."""
+    trainer = make_trainer()
+    trainer.fit(1)
+    save_checkpoint(tmp_path / "c.safetensors", trainer)
+    arrays = load_safetensors(tmp_path / "c.safetensors")
+    for name, value in trainer.model.state_dict().items():
+        assert np.array_equal(arrays[f"model.{name}"], value.numpy()), name
+    assert any(name.startswith("optimizer.") for name in arrays)
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    trainer = make_trainer()
+    trainer.fit(2)
+    save_checkpoint(tmp_path / "c.safetensors", trainer)
+    other = make_trainer()
+    load_checkpoint(tmp_path / "c.safetensors", other)
+    assert (other.epoch, other.step, other.history) == (2, 8, trainer.history)
+    trainer.fit(3)
+    other.fit(3)
+    for ours, theirs in zip(other.model.parameters(), trainer.model.parameters(), strict=True):
+        assert ours.detach().numpy().tobytes() == theirs.detach().numpy().tobytes()
+
+
+def test_checkpoint_of_another_model(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c.safetensors", make_trainer(outputs=4))
+    with pytest.raises(CheckpointError, match="does not fit this run"):
+        load_checkpoint(tmp_path / "c.safetensors", make_trainer())
+
+
+def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_checkpoint(path)
+    save(make_trainer().model.state_dict(), path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of a gpunet run"):
+        read_checkpoint(path)
+    save({"format": "gpunet checkpoint", "version": 2}, path)
+    with pytest.raises(CheckpointError, match="written in checkpoint format 2"):
+        read_checkpoint(path)
+    save({"format": "gpunet checkpoint", "version": 1}, path)
+    with pytest.raises(CheckpointError, match="does not fit this run: it has no 'scheduler'"):
+        load_checkpoint(path, make_trainer())
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    trainer = make_trainer()
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, trainer)
+    before = path.read_bytes()
+    next(iter(trainer.model.parameters()))._array[0] = np.nan
+    with pytest.raises(NonFiniteError, match=r"0\.weight of the model became NaN or infinite"):
+        save_checkpoint(path, trainer)
+    assert path.read_bytes() == before
+
+
+def test_saves_within_an_epoch_when_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    folder = RunFolder.create(tmp_path / "run", {})
+    saved = []
+
+    class Clock(Checkpointer):
+        def on_step_end(self, trainer: Trainer) -> None:
+            clock[0] += 30.0
+            super().on_step_end(trainer)
+            if folder.checkpoint_path.exists():
+                saved.append(read_checkpoint(folder.checkpoint_path)["progress"]["step"])
+            else:
+                saved.append(0)
+
+    trainer = make_trainer()
+    trainer.callbacks.append(Clock(folder, 60.0))
+    trainer.fit(2)
+    assert saved == [0, 2, 2, 4, 4, 6, 6, 8]
