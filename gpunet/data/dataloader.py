@@ -32,14 +32,14 @@ from typing import Any, Generic, TypeVar
 from gpunet.backend.errors import CheckpointError
 from gpunet.backend.random import Generator
 
+from ._checks import check_count, is_number, length_of
 from ._random import loading, sample
 from .collate import default_collate, default_convert
-from .dataset import Dataset, length_of, supports
+from .dataset import Dataset, supports
 from .sampler import (
     BatchSampler,
     RandomSampler,
     SequentialSampler,
-    check_count,
     check_generator,
     seed_of,
 )
@@ -130,7 +130,7 @@ class DataLoader(Generic[T_co]):
         persistent_workers: bool = False,
     ) -> None:
         self.num_workers = check_count("num_workers", num_workers)
-        if not (isinstance(timeout, (int, float)) and timeout >= 0):
+        if not (is_number(timeout) and timeout >= 0):
             raise ValueError(f"timeout: must be a number of seconds, zero or more, got {timeout!r}")
         if prefetch_factor is not None:
             if num_workers == 0:
@@ -158,7 +158,8 @@ class DataLoader(Generic[T_co]):
         self.dataset = dataset
         self.generator = check_generator(generator)
         if sampler is None and batch_sampler is None:
-            sampler = RandomSampler(dataset, generator=generator) if shuffle else SequentialSampler(dataset)
+            sized: Any = dataset
+            sampler = RandomSampler(sized, generator=generator) if shuffle else SequentialSampler(sized)
         if batch_sampler is not None:
             batch_size = None
         elif batch_size is not None:

@@ -30,6 +30,8 @@ from gpunet.autograd import Tensor
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.random import Generator, default_generator
 
+from ._checks import length_of
+
 __all__ = ["ConcatDataset", "Dataset", "Subset", "TensorDataset", "random_split"]
 
 T_co = TypeVar("T_co", covariant=True)
@@ -191,14 +193,6 @@ def _split_sizes(lengths: Sequence[int | float], total: int) -> list[int]:
             f"lengths: must sum to the dataset's length {total}, got {list(lengths)}, in sum {sum(lengths)}"
         )
     return [int(length) for length in lengths]
-
-
-def length_of(name: str, value: Any) -> int:
-    """``len(value)``, with an error that names the argument."""
-    try:
-        return len(value)
-    except TypeError:
-        raise TypeError(f"{name}: needs a length, which {type(value).__name__} does not have") from None
 
 
 def supports(dataset: Any, method: str) -> bool:

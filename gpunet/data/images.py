@@ -202,7 +202,7 @@ def _shares(old: int, new: int) -> np.ndarray:
 def _decode(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """(H, W) or (H, W, 3) in 0..1, and the opacity (H, W) where there is one."""
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("reading pictures needs Pillow: pip install 'gpunet[images]'", name="PIL") from error
     if not path.exists():
@@ -221,7 +221,7 @@ def _decode(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                 return _as_arrays(upright)
     except PermissionError:
         raise ValueError(f"{path}: may not be read") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ValueError(f"{path}: not a picture of a known format ({', '.join(_FORMATS)})") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: not read, it has too many pixels") from None

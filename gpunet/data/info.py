@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from gpunet.backend.errors import ShapeError
+
+from ._checks import is_number, is_positive
 
 __all__ = ["POLARITIES", "DatasetInfo"]
 
@@ -50,25 +51,23 @@ class DatasetInfo:
 
     def __post_init__(self) -> None:
         channels = _check_shape(self.input_shape)
-        if not self.classes or not all(isinstance(name, str) for name in self.classes):
+        names: tuple[Any, ...] = self.classes
+        if not names or not all(isinstance(name, str) for name in names):
             raise ValueError(f"classes: expected one name per class, got {self.classes!r}")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if len(values) != channels:
                 raise ShapeError(f"{name}: expected one number per channel ({channels}), got {len(values)}")
-            if not all(map(_is_finite, values)):
+            if not all(map(is_number, values)):
                 raise ValueError(f"{name}: expected finite numbers, got {values}")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std: must be positive, got {self.std}")
-        if not (
-            len(self.value_range) == 2
-            and all(map(_is_finite, self.value_range))
-            and self.value_range[0] < self.value_range[1]
-        ):
-            raise ValueError(f"value_range: expected (black, white) with black < white, got {self.value_range}")
+        ends: tuple[Any, ...] = self.value_range
+        if len(ends) != 2 or not all(map(is_number, ends)) or not ends[0] < ends[1]:
+            raise ValueError(f"value_range: expected (black, white) with black < white, got {ends}")
         if self.polarity is not None and self.polarity not in POLARITIES:
             raise ValueError(f"polarity: expected one of {', '.join(POLARITIES)} or None, got {self.polarity!r}")
-        if self.ink_extent is not None and not (_is_finite(self.ink_extent) and 0 < self.ink_extent <= 1):
+        if self.ink_extent is not None and not (is_number(self.ink_extent) and 0 < self.ink_extent <= 1):
             raise ValueError(f"ink_extent: must be in (0, 1], got {self.ink_extent}")
 
     @property
@@ -113,12 +112,7 @@ class DatasetInfo:
         return cls(**checked)
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _check_shape(shape: tuple[int, ...]) -> int:
-    whole = all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape)
-    if len(shape) != 3 or not whole:
+    if len(shape) != 3 or not all(map(is_positive, shape)):
         raise ShapeError(f"input_shape: expected (C, H, W), three positive integers, got {tuple(shape)}")
     return shape[0]

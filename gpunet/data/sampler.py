@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from gpunet.backend.random import Generator, default_generator, keyed_generator
 
+from ._checks import check_count, is_positive, length_of
 from ._random import SHUFFLE
-from .dataset import length_of
 
 __all__ = ["BatchSampler", "RandomSampler", "Sampler", "SequentialSampler"]
 
@@ -72,9 +72,8 @@ class RandomSampler(Sampler[int]):
         self._num_samples = num_samples
         self.generator = check_generator(generator)
         self.epoch = 0
-        size = self.num_samples
-        if isinstance(size, bool) or not isinstance(size, int) or size <= 0:
-            raise ValueError(f"num_samples: must be a positive integer, got {size!r}")
+        if not is_positive(self.num_samples):
+            raise ValueError(f"num_samples: must be a positive integer, got {self.num_samples!r}")
 
     @property
     def num_samples(self) -> int:
@@ -110,7 +109,7 @@ class BatchSampler(Sampler[list[int]]):
     """
 
     def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size <= 0:
+        if not is_positive(batch_size):
             raise ValueError(f"batch_size: must be a positive integer, got {batch_size!r}")
         if not isinstance(drop_last, bool):
             raise ValueError(f"drop_last: expected a bool, got {drop_last!r}")
@@ -155,13 +154,3 @@ def check_generator(generator: Any) -> Generator | None:
 def seed_of(generator: Generator | None) -> int:
     """The seed that orders are drawn with."""
     return (default_generator("data") if generator is None else generator).initial_seed()
-
-
-def check_count(name: str, value: Any) -> int:
-    """A whole number, zero or more."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    number = value.__index__()
-    if number < 0:
-        raise ValueError(f"{name}: must not be negative, got {number}")
-    return number

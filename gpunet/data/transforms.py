@@ -10,7 +10,6 @@ Images are (C, H, W), as a Tensor or an array; what comes in goes out. Only ``To
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 from gpunet.autograd import Tensor, from_numpy
 from gpunet.backend.errors import DTypeError, ShapeError
 
+from ._checks import is_number, is_positive
 from ._random import uniforms
 
 __all__ = [
@@ -165,7 +165,7 @@ class Pad(Transform):
         left, top, right, bottom = self.padding
         if self.padding_mode == "constant":
             return _padded(images, self.padding, self.fill)
-        limit = {"reflect": 1, "symmetric": 0, "edge": -math.inf}[self.padding_mode]
+        limit = {"reflect": 1, "symmetric": 0, "edge": -np.inf}[self.padding_mode]
         for size, pads in ((images.shape[2], (top, bottom)), (images.shape[3], (left, right))):
             if max(pads) > size - limit:
                 raise ShapeError(f"padding: {self.padding_mode} of {max(pads)} pixels needs a larger image than {size}")
@@ -192,7 +192,7 @@ class RandomCrop(Transform):
         padding_mode: str = "constant",
     ) -> None:
         sizes = (size, size) if isinstance(size, int) else tuple(size)
-        if len(sizes) != 2 or any(isinstance(s, bool) or not isinstance(s, int) or s <= 0 for s in sizes):
+        if len(sizes) != 2 or not all(map(is_positive, sizes)):
             raise ShapeError(f"size: expected a positive integer or two of them, got {size!r}")
         self.size = sizes
         self.padding = None if padding is None else _sides(padding)
@@ -223,7 +223,7 @@ class RandomShift(Transform):
     draws = 2
 
     def __init__(self, pixels: float = 1, fill: float = 0.0, subpixel: bool = False) -> None:
-        if not (_is_number(pixels) and pixels >= 0):
+        if not (is_number(pixels) and pixels >= 0):
             raise ValueError(f"pixels: must be a number, zero or more, got {pixels!r}")
         if not subpixel and pixels != int(pixels):
             raise ValueError(f"pixels: must be whole without subpixel=True, got {pixels}")
@@ -246,7 +246,7 @@ class RandomHorizontalFlip(Transform):
     draws = 1
 
     def __init__(self, p: float = 0.5) -> None:
-        if not (_is_number(p) and 0 <= p <= 1):
+        if not (is_number(p) and 0 <= p <= 1):
             raise ValueError(f"p: must be a probability in [0, 1], got {p!r}")
         self.p = p
 
@@ -283,12 +283,13 @@ class RandomAffine(Transform):
         fill: float = 0.0,
     ) -> None:
         self.degrees = _interval("degrees", degrees)
-        self.translate = (0.0, 0.0) if translate is None else _numbers("translate", translate, 2)
+        self.translate = _numbers("translate", (0.0, 0.0) if translate is None else translate, 2)
         if not all(0 <= share <= 1 for share in self.translate):
             raise ValueError(f"translate: expected shares in [0, 1], got {tuple(self.translate)}")
-        self.scale = (1.0, 1.0) if scale is None else _numbers("scale", scale, 2)
+        self.scale = _numbers("scale", (1.0, 1.0) if scale is None else scale, 2)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale: expected (from, to) with 0 < from <= to, got {tuple(self.scale)}")
+        self.shear: tuple[float, ...]
         if shear is None:
             self.shear = (0.0, 0.0, 0.0, 0.0)
         elif isinstance(shear, Sequence) and len(shear) == 4:
@@ -414,18 +415,14 @@ def _warp(images: np.ndarray, matrices: np.ndarray, interpolation: str, fill: fl
     return result.reshape(images.shape)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _numbers(name: str, values: Any, count: int) -> tuple[float, ...]:
-    if not isinstance(values, Sequence) or len(values) != count or not all(map(_is_number, values)):
+    if not isinstance(values, Sequence) or len(values) != count or not all(map(is_number, values)):
         raise ValueError(f"{name}: expected {count} numbers, got {values!r}")
     return tuple(float(value) for value in values)
 
 
 def _interval(name: str, value: Any) -> tuple[float, ...]:
-    if _is_number(value):
+    if is_number(value):
         if value < 0:
             raise ValueError(f"{name}: a single number must not be negative, got {value}")
         return (-float(value), float(value))
@@ -436,8 +433,8 @@ def _interval(name: str, value: Any) -> tuple[float, ...]:
 
 
 def _per_channel(name: str, values: Any) -> tuple[float, ...]:
-    listed = (values,) if _is_number(values) else tuple(np.asarray(values, float).reshape(-1).tolist())
-    if not listed or not all(map(_is_number, listed)):
+    listed = (values,) if is_number(values) else tuple(np.asarray(values, float).reshape(-1).tolist())
+    if not listed or not all(map(is_number, listed)):
         raise ValueError(f"{name}: expected finite numbers, one per channel, got {values!r}")
     return tuple(float(value) for value in listed)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -191,7 +189,7 @@ def describe(
     return DatasetInfo(
         name=name,
         classes=tuple(classes),
-        input_shape=train_images.shape[1:],  # type: ignore[arg-type]
+        input_shape=train_images.shape[1:],
         mean=tuple(pixels.mean((0, 2, 3)).tolist()),
         std=tuple(np.where(std > 0, std, 1.0).tolist()),
         value_range=value_range,
@@ -261,6 +259,8 @@ def get_dataset(name: str | PathLike[str]) -> ImageSplits:
         return _DATASETS[text]()
     if text.endswith(".npz"):
         return load_npz(text)
+    import difflib
+
     near = difflib.get_close_matches(text.lower(), _DATASETS, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there is {', '.join(list_datasets())}"
     raise ValueError(f"data: unknown data set {text!r}; {hint}, or give a file that ends in .npz")
@@ -288,16 +288,7 @@ def load_npz(path: str | PathLike[str]) -> ImageSplits:
         images, labels = _pick(path, arrays, "images", "labels")
         _check_labels(path, "labels", labels, images)
         if "test_index" in arrays:
-            test = arrays["test_index"]
-            if (
-                test.ndim != 1
-                or test.dtype.kind not in "ui"
-                or not test.size
-                or test.min() < 0
-                or test.max() >= len(images)
-            ):
-                raise ValueError(f"{path}: test_index: expected indices of images, 0 to {len(images) - 1}")
-            train = np.setdiff1d(np.arange(len(images)), test)
+            train, test = _listed_split(path, arrays["test_index"], len(images))
         else:
             train, test = stratified_split(labels, 0.2, np.random.default_rng(0))
         parts = {"images": (images[train], labels[train]), "images (test)": (images[test], labels[test])}
@@ -324,10 +315,13 @@ def load_npz(path: str | PathLike[str]) -> ImageSplits:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    import zipfile
+
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because np.load leaves the file of a broken archive open.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -351,6 +345,16 @@ def _check_labels(path: Path, name: str, labels: np.ndarray, images: np.ndarray)
         raise ValueError(f"{path}: {name}: expected at least two images, got {labels.size}")
     if labels.dtype.kind not in "ui" or labels.min() < 0:
         raise ValueError(f"{path}: {name}: labels must be whole numbers from 0 on")
+
+
+def _listed_split(path: Path, test: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    listed = test.ndim == 1 and test.size > 0 and test.dtype.kind in "ui"
+    if not listed or test.min() < 0 or test.max() >= count:
+        raise ValueError(f"{path}: test_index: expected indices of images, 0 to {count - 1}")
+    train = np.setdiff1d(np.arange(count), test)
+    if not train.size:
+        raise ValueError(f"{path}: test_index: leaves no image for training")
+    return train, test
 
 
 def _value_range(path: Path, arrays: dict[str, np.ndarray]) -> tuple[float, float] | None:
