@@ -188,9 +188,7 @@ def sgd_update_cuda(
     if count == 0:
         return
     order = memory_order(param.shape, param.strides, param.dtype.itemsize)
-    flat = [
-        None if array is None else array.transpose(order).reshape(-1) for array in (param, grad, momentum_buffer)
-    ]
+    flat = [None if array is None else array.transpose(order).reshape(-1) for array in (param, grad, momentum_buffer)]
     # Sixteen bytes a thread, where every array starts at a multiple of them.
     naive = naive or not is_aligned(16, *flat)
     kernel = get_kernel("sgd", f"sgd_update_{'naive_' if naive else ''}{param.dtype.name}")
