@@ -1,0 +1,102 @@
+"""Every kernel compiles to machine code for the GPUs it is meant for, on a machine that has none."""
+
+from pathlib import Path
+
+import pytest
+
+from gpunet.backend.kernels import KernelCompileError, kernel_file, kernel_names, read_kernel_file
+from gpunet.testing.gpu_compile import ARCHITECTURES, compile_for_gpu, gpu_compiler_missing
+
+pytestmark = pytest.mark.kernels
+
+_table: list[str] = []
+
+
+@pytest.fixture(params=["nvcc", "nvrtc"])
+def compiler(request):
+    missing = gpu_compiler_missing(request.param)
+    if missing is not None:
+        pytest.skip(missing)
+    return request.param
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table(request):
+    """Print what the kernels cost, once they are all compiled."""
+    yield
+    if _table:
+        heading = f"{'kernel':40} {'compiler':8} {'GPU':6} registers  stack  spills  shared"
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print("", heading, *sorted(_table), sep="\n")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", kernel_names())
+def test_kernel_file_compiles(compiler, architecture, name):
+    file = kernel_file(name)
+    kernels = compile_for_gpu(file, architecture, compiler)
+    assert kernels.keys() == file.functions.keys()
+    for kernel in kernels.values():
+        _table.append(
+            f"{name + ': ' + kernel.name:40} {compiler:8} {architecture:6} {kernel.registers:9} {kernel.stack_bytes:6} "
+            f"{kernel.spill_bytes:7} {kernel.shared_bytes:7}"
+        )
+        assert kernel.stack_bytes == 0
+        assert kernel.spill_bytes == 0
+
+
+@pytest.mark.parametrize("name", ["machinery", "faults"])
+def test_what_the_cpu_layer_is_tried_with_is_cuda(compiler, name):
+    kernels = compile_for_gpu(read_kernel_file(Path(__file__).parent / f"{name}.cu"), "sm_80", compiler)
+    if name == "machinery":
+        assert kernels["reverse_float64"].shared_bytes == 64 * 8
+
+
+def write(folder, text, **headers):
+    for name, content in headers.items():
+        (folder / f"{name}.cuh").write_text(content)
+    (folder / "planted.cu").write_text(text)
+    return read_kernel_file(folder / "planted.cu")
+
+
+def test_an_empty_body_is_refused(compiler, tmp_path):
+    file = write(
+        tmp_path,
+        'extern "C" __global__ void fill(float* output) {\n'
+        "#if __CUDA_ARCH__ >= 900\n  output[threadIdx.x] = 1.0f;\n#endif\n}\n",
+    )
+    assert compile_for_gpu(file, "sm_90", compiler)["fill"].registers > 0
+    with pytest.raises(KernelCompileError, match="fill is empty for sm_80"):
+        compile_for_gpu(file, "sm_80", compiler)
+
+
+def test_an_error_shows_the_line(compiler, tmp_path):
+    file = write(tmp_path, 'extern "C" __global__ void fill(float* output) {\n  output[0] = undeclared;\n}\n')
+    with pytest.raises(KernelCompileError) as caught:
+        compile_for_gpu(file, "sm_80", compiler)
+    assert 'planted.cu(2): error: identifier "undeclared" is undefined' in str(caught.value)
+    assert str(caught.value).count("  output[0] = undeclared;") == 1
+
+
+def test_an_error_in_a_header_shows_the_header(compiler, tmp_path):
+    file = write(
+        tmp_path,
+        '#include "part.cuh"\nextern "C" __global__ void fill(float* output) { output[0] = part(); }\n',
+        part="__device__ float part() {\n  return missing;\n}\n",
+    )
+    with pytest.raises(KernelCompileError) as caught:
+        compile_for_gpu(file, "sm_80", compiler)
+    assert "part.cuh(2): error" in str(caught.value)
+    assert str(caught.value).count("  return missing;") == 1
+
+
+def test_stack_frames_are_seen(compiler, tmp_path):
+    """An array indexed by what is only known at run time has to lie in local memory."""
+    file = write(
+        tmp_path,
+        'extern "C" __global__ void pick(float* output, const int* which) {\n  float local[256];\n'
+        "  for (int i = 0; i < 256; ++i) local[i] = output[i];\n"
+        "  for (int i = 0; i < 256; ++i) local[which[i]] += local[which[i + 1]];\n"
+        "  for (int i = 0; i < 256; ++i) output[i] = local[i];\n}\n",
+    )
+    assert compile_for_gpu(file, "sm_80", compiler)["pick"].stack_bytes >= 256 * 4
