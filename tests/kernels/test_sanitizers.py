@@ -1,0 +1,97 @@
+"""The kernels under AddressSanitizer and the bounds checker, in a process of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpunet.testing import sanitizer_environment
+
+pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("host")]
+
+HERE = Path(__file__).parent
+
+FAULT = """
+import numpy as np
+from pathlib import Path
+from gpunet.backend.kernels import get_kernel, launch, read_kernel_file
+from gpunet.testing import cuda_on_cpu
+faults = read_kernel_file(Path({path!r}))
+with cuda_on_cpu():
+    launch(get_kernel(faults, {name!r}), 1, 64, ({arguments}))
+"""
+
+
+@pytest.fixture(scope="module")
+def environment():
+    try:
+        return os.environ | sanitizer_environment() | {"OPENBLAS_NUM_THREADS": "1"}
+    except RuntimeError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(
+    "name, arguments, report, line",
+    [
+        ("store_past_end", "np.zeros(16, np.float32), 16", "use-after-poison", "if (i <= count) output[i] = 1.0f;"),
+        ("store_before_start", "np.zeros(16, np.float32), 16", "use-after-poison", "output[i - 1] = 1.0f;"),
+        (
+            "load_past_end",
+            "np.zeros(16, np.float32), np.zeros(16, np.float32), 16",
+            "use-after-poison",
+            "output[i] = input[i + 1];",
+        ),
+        (
+            "overruns_static_shared",
+            "np.zeros(64, np.float32), 1",
+            "index 64 out of bounds for type 'float [64]'",
+            "tile[threadIdx.x + count] = 1.0f;",
+        ),
+    ],
+)
+def test_planted_fault_is_reported(environment, name, arguments, report, line):
+    code = FAULT.format(path=str(HERE / "faults.cu"), name=name, arguments=arguments)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=HERE, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode != 0
+    assert report in done.stderr
+    source = (HERE / "faults.cu").read_text().splitlines()
+    number = next(i for i, text in enumerate(source, 1) if line in text)
+    assert f"faults.cu:{number}" in done.stderr
+
+
+def test_kernels_are_clean(environment):
+    """Everything the other kernel tests run, once more under the sanitizers."""
+    tests = [HERE / "test_sgd.py", HERE / "test_cuda_on_cpu.py"]
+    # Faults stop the process here, and a sanitizer's stack frames are larger.
+    leave_out = "not gpu and not parity"
+    names = "not (store_past or store_before or store_into or store_to or load_past or stack_overrun or portable)"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", leave_out, "-k", names),
+            *map(str, tests),
+        ],
+        env=environment,
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+def test_asking_without_the_library_is_refused():
+    code = FAULT.format(path=str(HERE / "faults.cu"), name="store_past_end", arguments="np.zeros(16, np.float32), 16")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"GPUNET_CUDA_ON_CPU_SANITIZE": "1"},
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "Python was started without AddressSanitizer" in done.stderr
