@@ -297,8 +297,8 @@ def _scalar(kernel: Kernel, parameter: Parameter, value: Any) -> np.generic:
     return dtype.type(number)
 
 
-_modules: dict[tuple[str, str, int], Any] = {}
-_modules_lock = threading.Lock()
+_functions: dict[tuple[str, str, str, int], Any] = {}
+_functions_lock = threading.Lock()
 
 
 def _run_on_gpu(
@@ -321,7 +321,7 @@ def _run_on_gpu(
                     f"at most {limit}"
                 )
             function.max_dynamic_shared_size_bytes = shared_memory
-        # CuPy takes None for no pointer type, so null is the integer 0 of a pointer's size.
+        # To CuPy a null pointer is an integer 0 of a pointer's size.
         arguments = tuple(np.uintp(0) if value is None else value for value in values)
         if stream is None:
             function(grid, block, arguments, shared_mem=shared_memory)
@@ -331,13 +331,17 @@ def _run_on_gpu(
 
 
 def _gpu_function(kernel: Kernel, device_index: int) -> Any:
-    """The compiled function on the current device, compiled at the first call."""
-    key = (kernel.file.source, kernel.file.headers_hash, device_index)
-    with _modules_lock:
-        module = _modules.get(key)
-        if module is None:
-            module = _modules[key] = _compile_for_gpu(kernel.file)
-    return module.get_function(kernel.name)
+    """The compiled function on the current device; its file is compiled at the first call."""
+    key = (kernel.file.source, kernel.file.headers_hash, kernel.name, device_index)
+    function = _functions.get(key)
+    if function is None:
+        with _functions_lock:
+            if key not in _functions:
+                module = _compile_for_gpu(kernel.file)
+                for name in kernel.file.functions:
+                    _functions[(*key[:2], name, device_index)] = module.get_function(name)
+            function = _functions[key]
+    return function
 
 
 def _compile_for_gpu(file: KernelFile) -> Any:
@@ -353,23 +357,28 @@ def _compile_for_gpu(file: KernelFile) -> Any:
     return module
 
 
-_LOG_LINE = re.compile(r"^(?P<path>\S+?)[(:](?P<line>\d+)\)?(?:[:,]\d+)?: (?P<text>.*)$", re.MULTILINE)
+_LOG_LINE = re.compile(r"(?P<path>\S+?)[(:](?P<line>\d+)\)?(?:[:,]\d+)?: (?P<text>.*)")
 
 
 def explain_compile_log(log: str, file: KernelFile) -> str:
-    """A compiler's log with the source line written under each complaint.
+    """A compiler's log with the source line under each complaint, where the compiler does not show it itself.
 
     The compilers know the kernel file under a temporary name; every name that is no header's is taken to be it.
     """
-
-    def show(match: re.Match[str]) -> str:
+    shown: list[str] = []
+    lines = log.strip().splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        match = _LOG_LINE.fullmatch(line)
+        if match is None:
+            shown.append(line)
+            continue
         name = re.split(r"[\\/]", match["path"])[-1]
         text = file.headers.get(name)
         if text is None:
             name, text = f"{file.name}.cu", file.source
-        lines = text.splitlines()
+        source = text.splitlines()
         number = int(match["line"])
-        quoted = f"\n    {number:>5} | {lines[number - 1]}" if 1 <= number <= len(lines) else ""
-        return f"{name}({number}): {match['text']}{quoted}"
-
-    return _LOG_LINE.sub(show, log.strip())
+        shown.append(f"{name}({number}): {match['text']}")
+        if 1 <= number <= len(source) and following.strip() != source[number - 1].strip():
+            shown.append(f"  {source[number - 1]}")
+    return "\n".join(shown)

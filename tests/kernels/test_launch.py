@@ -1,0 +1,376 @@
+"""What the launcher lets through, how it casts, and what it refuses before anything runs."""
+
+import types
+
+import numpy as np
+import pytest
+
+from gpunet.backend import devices, kernels
+from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
+from gpunet.backend.kernel_files import KernelFile, parse_signatures
+from gpunet.backend.kernels import (
+    Kernel,
+    KernelCompileError,
+    blocks_for,
+    explain_compile_log,
+    get_kernel,
+    is_aligned,
+    launch,
+    on_host,
+    uses_kernels,
+)
+
+SOURCE = """
+extern "C" __global__ void __launch_bounds__(256)
+    work(float4* __restrict__ output, const float* input, const int* labels /* or null */, double factor, float bias,
+         int count, unsigned char mode, long long large, bool flag) {}
+extern "C" __global__ void scalars_only(int n) {}
+"""
+
+
+def make_kernel(tmp_path, name="work"):
+    file = KernelFile("test", tmp_path / "test.cu", SOURCE, {}, parse_signatures(SOURCE))
+    return get_kernel(file, name)
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    return make_kernel(tmp_path)
+
+
+def aligned(count, dtype=np.float32, offset=0):
+    itemsize = np.dtype(dtype).itemsize
+    buffer = np.zeros(count + 64 + offset, dtype)
+    start = -buffer.ctypes.data // itemsize % (64 // itemsize) + offset
+    return buffer[start : start + count]
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+def arguments(**changes):
+    values = {
+        "output": aligned(8),
+        "input": np.zeros((2, 3), np.float32),
+        "labels": None,
+        "factor": 0.5,
+        "bias": 1,
+        "count": 6,
+        "mode": 255,
+        "large": 2**40,
+        "flag": True,
+    }
+    return tuple((values | changes).values())
+
+
+@pytest.fixture
+def run(kernel):
+    """Launch on a host executor that only notes what it is given."""
+    calls = []
+
+    def run(grid=1, block=32, shared_memory=0, args=None, **changes):
+        with on_host(lambda *call: calls.append(call)):
+            launch(kernel, grid, block, arguments(**changes) if args is None else args, shared_memory)
+        return calls[-1]
+
+    run.calls = calls
+    return run
+
+
+def test_what_the_executor_gets(run, kernel):
+    output = aligned(8)
+    got_kernel, grid, block, values, shared_memory = run((2, 3), 64, 100, output=output)
+    assert got_kernel is kernel
+    assert (grid, block, shared_memory) == ((2, 3, 1), (64, 1, 1), 100)
+    assert values[0] is output
+    assert values[2] is None
+    types_of = [type(value) for value in values[3:]]
+    assert types_of == [np.float64, np.float32, np.int32, np.uint8, np.int64, np.bool_]
+    assert [value.item() for value in values[3:]] == [0.5, 1.0, 6, 255, 2**40, True]
+
+
+def test_numpy_scalars_are_cast(run):
+    values = run(factor=np.float32(0.5), count=np.int64(3), large=np.uint8(7), flag=np.bool_(False))[3]
+    assert [type(value) for value in (values[3], values[5], values[7], values[8])] == [
+        np.float64,
+        np.int32,
+        np.int64,
+        np.bool_,
+    ]
+
+
+def test_infinity_and_nan_pass(run):
+    assert np.isinf(run(bias=np.inf)[3][4])
+    assert np.isnan(run(bias=float("nan"))[3][4])
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"count": 2**31}, DTypeError, r"count: int holds -2147483648..2147483647, got 2147483648"),
+        ({"mode": 256}, DTypeError, "mode: unsigned char holds 0..255, got 256"),
+        ({"mode": -1}, DTypeError, "mode: unsigned char holds 0..255, got -1"),
+        ({"count": 1.0}, DTypeError, "count: int needs an integer, got 1.0"),
+        ({"count": True}, DTypeError, "count: int needs a number, got True"),
+        ({"count": None}, DTypeError, "count: int needs a number, got NoneType"),
+        ({"count": np.array(3)}, DTypeError, "count: int needs a number, got ndarray"),
+        ({"bias": 1e39}, DTypeError, r"bias: 1e\+39 is too large for float"),
+        ({"factor": "0.5"}, DTypeError, "factor: double needs a number, got str"),
+        ({"flag": 1}, DTypeError, "flag: bool needs True or False, got 1"),
+        ({"input": None}, DTypeError, "input: needs an array, got None"),
+        ({"input": 3.0}, DTypeError, r"input: const float\* needs an array, got float; .* array of shape \(\)"),
+        ({"input": np.float32(3)}, DTypeError, "input: .* needs an array, got float32"),
+        ({"input": np.zeros(6)}, DTypeError, r"input: const float\* needs dtype float32, got float64"),
+        ({"labels": np.zeros(6, np.int64)}, DTypeError, r"labels: const int\* needs dtype int32, got int64"),
+        (
+            {"input": np.zeros((4, 4), np.float32)[:, ::2]},
+            ShapeError,
+            r"input: the array must be contiguous, got shape \(4, 2\) with strides \(16, 8\)",
+        ),
+        ({"input": np.zeros((4, 4), np.float32).T}, ShapeError, "input: the array must be contiguous"),
+        (
+            {"output": aligned(8, offset=1)},
+            ShapeError,
+            r"output: float4\* needs an address that is a multiple of 16 bytes, got one 4 bytes past it",
+        ),
+        (
+            {"input": np.zeros(25, np.uint8)[1:].view(np.float32)},
+            ShapeError,
+            "input: .* multiple of 4 bytes, got one 1 bytes past it",
+        ),
+        ({"output": read_only(aligned(8))}, ValueError, "output: the kernel writes .* read-only"),
+    ],
+)
+def test_refused_arguments(run, kernel, change, error, message):
+    with pytest.raises(error, match=message) as caught:
+        run(**change)
+    assert str(caught.value).startswith(f"{kernel}: ")
+    assert not run.calls
+
+
+@pytest.mark.parametrize("grid", [0, -1, (1, 65536), (1, 1, 65536), 2**31, (1, 2, 3, 4), ()])
+def test_refused_grids(run, grid):
+    with pytest.raises(ShapeError, match="test.cu: work: grid: "):
+        run(grid)
+
+
+@pytest.mark.parametrize("block", [0, (1, 1, 65), 1025, (1, 1, 1, 1)])
+def test_refused_blocks(run, block):
+    with pytest.raises(ShapeError, match="test.cu: work: block: "):
+        run(1, block)
+
+
+def test_launch_bounds(run):
+    run(1, (16, 16))
+    with pytest.raises(ShapeError, match=r"block: \(16, 17, 1\) has 272 threads, the kernel allows 256"):
+        run(1, (16, 17))
+
+
+def test_number_of_arguments(run):
+    with pytest.raises(DTypeError, match=r"expected 9 arguments \(output, input, .*\), got 8"):
+        run(args=arguments()[:-1])
+
+
+def test_negative_shared_memory(run):
+    with pytest.raises(ShapeError, match="shared_memory must not be negative"):
+        run(shared_memory=-1)
+
+
+def test_no_array_at_all(tmp_path):
+    with pytest.raises(DTypeError, match="at least one argument must be an array"):
+        launch(make_kernel(tmp_path, "scalars_only"), 1, 1, (1,))
+
+
+def test_numpy_arrays_need_an_executor(kernel):
+    with pytest.raises(DeviceError, match="output is a NumPy array; .* inside gpunet.testing.cuda_on_cpu"):
+        launch(kernel, 1, 1, arguments())
+
+
+def test_empty_arrays_pass(run):
+    run(output=np.zeros(0, np.float32), input=np.zeros((0, 3), np.float32))
+
+
+def test_neither_tensors_nor_meta_arrays(run):
+    with pytest.raises((DeviceError, DTypeError), match="input"):
+        run(input=devices.MetaArray((2, 3), np.dtype(np.float32)))
+
+
+def test_blocks_for():
+    assert [blocks_for(count, 256) for count in (0, 1, 256, 257, 10**9)] == [1, 1, 1, 2, 65535]
+
+
+def test_is_aligned():
+    assert is_aligned(16, aligned(4), None, aligned(4, offset=4))
+    assert not is_aligned(16, aligned(4), aligned(4, offset=1))
+
+
+# On a GPU, with CuPy's part played -----------------------------------------------------------------------------------
+
+
+class FakeArray:
+    """What the launcher looks at in a CuPy array."""
+
+    def __init__(self, shape=(8,), dtype=np.float32, device=0, address=512, contiguous=True):
+        self.shape, self.dtype, self.size = shape, np.dtype(dtype), int(np.prod(shape))
+        self.strides = ()
+        self.flags = types.SimpleNamespace(c_contiguous=contiguous)
+        self.data = types.SimpleNamespace(ptr=address)
+        self.device = types.SimpleNamespace(id=device)
+
+
+class CompileException(Exception):
+    pass
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """A module that notes what is asked of it."""
+    fake = types.SimpleNamespace(log=[], current=None, ndarray=FakeArray, compile_error=None)
+
+    class Device:
+        attributes = {"MaxSharedMemoryPerBlockOptin": 100_000}
+
+        def __init__(self, index):
+            self.index = index
+
+        def __enter__(self):
+            fake.current = self.index
+            return self
+
+        def __exit__(self, *error):
+            fake.current = None
+
+    class Function:
+        def __init__(self, name):
+            self.name, self.max_dynamic_shared_size_bytes = name, 0
+
+        def __call__(self, grid, block, args, *, shared_mem):
+            fake.log.append((self.name, fake.current, grid, block, args, shared_mem, self.max_dynamic_shared_size_bytes))
+
+    class RawModule:
+        def __init__(self, *, code, options):
+            self.code, self.options = code, options
+
+        def compile(self):
+            if fake.compile_error is not None:
+                raise CompileException(fake.compile_error)
+            fake.log.append(("compile", fake.current, self.options))
+
+        def get_function(self, name):
+            return Function(name)
+
+    fake.RawModule = RawModule
+    compiler = types.SimpleNamespace(CompileException=CompileException)
+    runtime = types.SimpleNamespace(getDeviceCount=lambda: 2, getDevice=lambda: 0)
+    fake.cuda = types.SimpleNamespace(Device=Device, compiler=compiler, runtime=runtime)
+    monkeypatch.setattr(devices, "_cupy", fake)
+    monkeypatch.setattr(kernels, "_functions", {})
+    return fake
+
+
+def gpu_arguments(device=0, **changes):
+    return arguments(**({"output": FakeArray(device=device), "input": FakeArray((2, 3), device=device)} | changes))
+
+
+def test_launch_on_a_gpu(cupy, kernel):
+    args = gpu_arguments(device=1)
+    launch(kernel, 4, (16, 2), args, 64)
+    launch(kernel, 4, (16, 2), args, 60_000)
+    compiled, small, large = cupy.log
+    assert compiled[:2] == ("compile", 1)
+    options = compiled[2]
+    assert "-std=c++17" in options
+    assert f"-I{kernel.file.path.parent}" in options
+    assert any(kernel.file.headers_hash in option for option in options)
+    name, current, grid, block, values, shared_memory, largest = small
+    assert (name, current, grid, block, shared_memory, largest) == ("work", 1, (4, 1, 1), (16, 2, 1), 64, 0)
+    assert values[0] is args[0]
+    assert values[2].dtype == np.uintp
+    assert values[2] == 0
+    assert [type(value) for value in values[3:]] == [
+        np.float64,
+        np.float32,
+        np.int32,
+        np.uint8,
+        np.int64,
+        np.bool_,
+    ]
+    assert large[5:] == (60_000, 60_000)
+
+
+def test_each_device_compiles_once(cupy, kernel):
+    for device in (0, 1, 0, 1):
+        launch(kernel, 1, 32, gpu_arguments(device=device))
+    assert [entry[:2] for entry in cupy.log] == [("compile", 0), ("work", 0), ("compile", 1), ("work", 1)] + [
+        ("work", 0),
+        ("work", 1),
+    ]
+
+
+def test_stream(cupy, kernel):
+    entered = []
+
+    class Stream:
+        def __enter__(self):
+            entered.append(len(cupy.log))
+
+        def __exit__(self, *error):
+            entered.append(len(cupy.log))
+
+    launch(kernel, 1, 32, gpu_arguments(), stream=Stream())
+    assert entered == [1, 2]
+
+
+def test_arrays_on_different_gpus(cupy, kernel):
+    with pytest.raises(DeviceError, match="input is on 'cuda:1', but output is on 'cuda:0'"):
+        launch(kernel, 1, 32, gpu_arguments(input=FakeArray((2, 3), device=1)))
+    assert not cupy.log
+
+
+def test_a_numpy_array_among_gpu_arrays(cupy, kernel):
+    with pytest.raises(DeviceError, match="input is on 'cpu', but output is on 'cuda:0'"):
+        launch(kernel, 1, 32, gpu_arguments(input=np.zeros((2, 3), np.float32)))
+
+
+def test_gpu_arrays_are_held_to_the_same_rules(cupy, kernel):
+    with pytest.raises(ShapeError, match="output: .* multiple of 16 bytes, got one 4 bytes past it"):
+        launch(kernel, 1, 32, gpu_arguments(output=FakeArray(address=516)))
+    with pytest.raises(ShapeError, match="input: the array must be contiguous"):
+        launch(kernel, 1, 32, gpu_arguments(input=FakeArray(contiguous=False)))
+    with pytest.raises(DTypeError, match="input: .* got float16"):
+        launch(kernel, 1, 32, gpu_arguments(input=FakeArray(dtype=np.float16)))
+    assert not cupy.log
+
+
+def test_more_shared_memory_than_the_gpu_has(cupy, kernel):
+    with pytest.raises(ShapeError, match="shared_memory: 200000 bytes, but a block on 'cuda:0' can have at most 100000"):
+        launch(kernel, 1, 32, gpu_arguments(), 200_000)
+
+
+def test_gpu_arrays_use_kernels(cupy):
+    assert uses_kernels(FakeArray())
+    assert not uses_kernels(np.zeros(1))
+
+
+def test_compile_error_on_a_gpu(cupy, kernel):
+    cupy.compile_error = '/tmp/x/0123.cubin.cu(3): error: identifier "y" is undefined\n\n1 error detected.\n'
+    with pytest.raises(KernelCompileError) as caught:
+        launch(kernel, 1, 32, gpu_arguments())
+    assert str(caught.value).startswith("test.cu does not compile:\ntest.cu(3): error: identifier")
+    assert SOURCE.splitlines()[2].strip() in str(caught.value)
+
+
+def test_log_of_a_compiler_that_shows_the_line_itself(tmp_path):
+    file = KernelFile("a", tmp_path / "a.cu", "one\n  two\nthree\n", {"h.cuh": "first\nsecond\n"}, {})
+    assert explain_compile_log("a.cu(2): error: bad\n  two\n  ^\n", file) == "a.cu(2): error: bad\n  two\n  ^"
+    assert explain_compile_log("a.cu:2:7: error: bad\n", file) == "a.cu(2): error: bad\n    two"
+    assert explain_compile_log("/x/h.cuh(2): error: bad", file) == "h.cuh(2): error: bad\n  second"
+    assert explain_compile_log("nothing to show", file) == "nothing to show"
+
+
+def test_kernels_are_named_in_full(kernel):
+    assert str(kernel) == "test.cu: work"
+    assert kernel == Kernel(kernel.file, kernel.signature)
+    assert hash(kernel) == hash(Kernel(kernel.file, kernel.signature))
