@@ -1,0 +1,361 @@
+"""Saving and loading without pickle: one safetensors file holds nested dicts and lists of tensors and plain values.
+
+Arrays are the file's tensors, under dotted names (a plain state dict keeps its own keys, so that every safetensors
+reader finds the weights); how they and the plain values are put together is JSON in the file's metadata. Loading
+builds dicts, lists, tuples, numbers, strings and arrays, and can build nothing else.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from gpunet.autograd import Tensor, from_numpy
+from gpunet.backend.devices import Device, to_numpy
+from gpunet.backend.errors import CheckpointError
+from gpunet.nn import Module
+from gpunet.ops.dtypes import bfloat16
+
+__all__ = ["load", "load_safetensors", "save", "save_safetensors"]
+
+PathOrFile = str | os.PathLike[str] | IO[bytes]
+
+_STRUCTURE = "gpunet.structure"
+_VERSION_KEY = "gpunet.format"
+_VERSION = "1"
+# The format's names for the types that NumPy and ml_dtypes have.
+_NUMPY_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"} | {
+    f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
+}
+
+
+# Saving ------------------------------------------------------------------------------------------------------------
+
+
+def save(obj: Any, f: PathOrFile) -> None:
+    """Write nested dicts, lists and tuples of Tensors, arrays and plain values to one safetensors file.
+
+    Plain values are None, bool, int, float, str and NumPy numbers; dict keys are str, int, float, bool or None. Tensors
+    are stored detached, from whatever device; what shares memory in ``obj`` does not after loading. A file's path is
+    replaced as a whole or not at all: the new file is written beside it, flushed to the disk and renamed.
+
+    Args:
+        obj: what to save, such as ``model.state_dict()``, or a dict that holds one.
+        f: a path, or a file open for writing in binary.
+
+    Raises:
+        TypeError: ``obj`` holds a Module or anything else that is no data; the message says where.
+        OSError: the file cannot be written; what was at the path before is still there.
+    """
+    writer = _Writer()
+    structure = writer.encode(obj, ())
+    metadata = {_VERSION_KEY: _VERSION, _STRUCTURE: json.dumps(structure, separators=(",", ":"), allow_nan=False)}
+    _write(writer.arrays, metadata, f)
+
+
+def save_safetensors(tensors: Mapping[str, Any], f: PathOrFile, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a flat dict of Tensors or arrays as a plain safetensors file, for other programs.
+
+    Args:
+        tensors: by name.
+        f: a path, or a file open for writing in binary.
+        metadata: strings to put into the file's header.
+
+    Raises:
+        TypeError: a name that is no string, or a value that is no tensor.
+        OSError: the file cannot be written; what was at the path before is still there.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    for name, value in tensors.items():
+        if not isinstance(name, str):
+            raise TypeError(f"tensors: names must be strings, got {name!r}")
+        if not isinstance(value, (Tensor, np.ndarray)):
+            raise TypeError(f"tensors[{name!r}]: expected a Tensor or an array, got {type(value).__name__}")
+        arrays[name] = _host_array(value, (name,))
+    _write(arrays, dict(metadata or {}), f)
+
+
+class _Writer:
+    """Takes a nested object apart into named arrays and a JSON structure.
+
+    The structure's nodes: plain values stand for themselves, everything else is an object with one key:
+    ``{"dict": [[key, node], ...]}``, ``{"list": [...]}``, ``{"tuple": [...]}``, ``{"tensor": name}``,
+    ``{"array": name}``, ``{"number": name}`` (a NumPy number), ``{"float": "nan"}``.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        self._inside: set[int] = set()
+
+    def encode(self, value: Any, path: tuple[str, ...]) -> Any:
+        if value is None or isinstance(value, (bool, str)):
+            return value
+        if isinstance(value, (Tensor, np.ndarray, np.generic)):
+            kind = "tensor" if isinstance(value, Tensor) else "array" if isinstance(value, np.ndarray) else "number"
+            name = self._free_name(".".join(path) or "value")
+            self.arrays[name] = _host_array(value, path)
+            return {kind: name}
+        if isinstance(value, int):
+            return int(value)
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else {"float": repr(float(value))}
+        if isinstance(value, (Mapping, list, tuple)):
+            if id(value) in self._inside:
+                raise TypeError(f"{_where(path)}: a {type(value).__name__} that holds itself cannot be saved")
+            self._inside.add(id(value))
+            try:
+                return self._encode_container(value, path)
+            finally:
+                self._inside.discard(id(value))
+        if isinstance(value, Module):
+            inner = "".join(f"[{part!r}]" for part in path)
+            raise TypeError(
+                f"{_where(path)}: a Module is code as well as data; save its state: "
+                + (f"obj{inner} = model.state_dict()" if path else "gn.save(model.state_dict(), path)")
+            )
+        hint = "; save its state_dict()" if hasattr(value, "state_dict") else ""
+        raise TypeError(
+            f"{_where(path)}: cannot save a {type(value).__name__}, only dicts, lists, tuples, tensors, arrays, "
+            f"numbers, strings, True, False and None{hint}"
+        )
+
+    def _encode_container(self, value: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(value, Mapping):
+            pairs = []
+            for key, item in value.items():
+                if not (key is None or isinstance(key, (str, int, float))) or key != key:
+                    raise TypeError(f"{_where(path)}: dict keys must be strings or numbers, got {key!r}")
+                pairs.append([self.encode(key, path), self.encode(item, (*path, str(key)))])
+            return {"dict": pairs}
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [self.encode(item, (*path, str(index))) for index, item in enumerate(value)]}
+
+    def _free_name(self, name: str) -> str:
+        # {"a": {"b": ...}} and {"a.b": ...} want the same name; the structure knows which is which.
+        free, number = name, 1
+        while free in self.arrays or free == "__metadata__":
+            number += 1
+            free = f"{name}#{number}"
+        return free
+
+
+def _where(path: Iterable[str]) -> str:
+    return "obj" + "".join(f"[{part!r}]" for part in path)
+
+
+def _host_array(value: Any, path: tuple[str, ...]) -> np.ndarray:
+    """The values as a C-ordered array on the CPU."""
+    if isinstance(value, Tensor):
+        if value.device.type == "meta":
+            raise TypeError(f"{_where(path)}: a tensor on 'meta' has no data to save")
+        value = to_numpy(value._array)
+    array = np.asarray(value, order="C")
+    if array.dtype.name not in _NUMPY_NAMES.values():
+        raise TypeError(f"{_where(path)}: an array of {array.dtype} cannot be saved; use a number type or bool")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _write(arrays: dict[str, np.ndarray], metadata: dict[str, str], f: PathOrFile) -> None:
+    if not isinstance(f, (str, os.PathLike)):
+        if not hasattr(f, "write"):
+            raise TypeError(f"f: expected a path or a file open for writing, got {type(f).__name__}")
+        f.write(safetensors.numpy.save(arrays, metadata=metadata))
+        return
+    path = Path(f)
+    temporary: Path | None = None
+    try:
+        # In the same folder: only there is renaming atomic.
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        os.close(descriptor)
+        safetensors.numpy.save_file(arrays, temporary, metadata=metadata)
+        _flush(temporary)
+        os.chmod(temporary, _file_mode(path))
+        os.replace(temporary, path)
+        temporary = None
+        _flush(path.parent)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's, or a folder's, contents are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _file_mode(path: Path) -> int:
+    """The permissions of the file that is replaced, or those a new file gets; a temporary file's are narrower."""
+    try:
+        return path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask
+
+
+def _write_error(path: Path, error: Exception) -> OSError:
+    """One line that says what could not be written and why, as an OSError with its number."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        # The library reports the system's errors as text.
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found.group(1)) if found else errno.EIO
+    kept = "; the file that was there is unchanged" if path.is_file() else ""
+    return OSError(number, f"cannot save: {os.strerror(number)}{kept}", str(path))
+
+
+# Loading -----------------------------------------------------------------------------------------------------------
+
+
+def load(f: PathOrFile, map_location: str | Device | None = None, *, weights_only: bool = True) -> Any:
+    """Read what ``save`` wrote, or any safetensors file as a flat dict of Tensors.
+
+    Tensors come back on the CPU, whatever device they were on, and require no gradient.
+
+    Args:
+        f: a path, or a file open for reading in binary.
+        map_location: device to put the Tensors on instead.
+        weights_only: accepted for PyTorch's sake. Loading never runs code, so False means nothing and is refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, cut short, or of another kind; the message says which file and why.
+        ValueError: ``weights_only=False``.
+    """
+    if not weights_only:
+        raise ValueError("weights_only: gpunet never unpickles, so only True is possible")
+    name, arrays, metadata = _read(f)
+    text = metadata.get(_STRUCTURE)
+    version = metadata.get(_VERSION_KEY, _VERSION)
+    if version != _VERSION:
+        raise CheckpointError(f"{name}: written in format {version}, this gpunet reads format {_VERSION}")
+    if text is None:
+        return {key: _tensor(array, map_location) for key, array in arrays.items()}
+    try:
+        return _decode(json.loads(text), arrays, map_location)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{name}: the description of its contents is damaged ({_one_line(error)})") from error
+
+
+def load_safetensors(f: PathOrFile) -> dict[str, np.ndarray]:
+    """Read the arrays of a safetensors file by name, whoever wrote it.
+
+    Args:
+        f: a path, or a file open for reading in binary.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, cut short, or of another kind; the message says which file and why.
+    """
+    return _read(f)[1]
+
+
+def _tensor(array: np.ndarray, map_location: str | Device | None) -> Tensor:
+    tensor = from_numpy(array)
+    return tensor if map_location is None else tensor.to(map_location)
+
+
+def _decode(node: Any, arrays: dict[str, np.ndarray], map_location: str | Device | None) -> Any:
+    if not isinstance(node, dict):
+        if isinstance(node, list):
+            raise ValueError("a list where a value was expected")
+        return node
+    ((kind, content),) = node.items()
+    if kind == "dict":
+        return {_decode(key, arrays, map_location): _decode(item, arrays, map_location) for key, item in content}
+    if kind in ("list", "tuple"):
+        items = [_decode(item, arrays, map_location) for item in content]
+        return items if kind == "list" else tuple(items)
+    if kind == "tensor":
+        return _tensor(arrays[content], map_location)
+    if kind == "array":
+        return arrays[content]
+    if kind == "number":
+        return arrays[content][()]
+    if kind == "float":
+        return float(content)
+    raise ValueError(f"unknown kind {kind!r}")
+
+
+def _read(f: PathOrFile) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
+    """The file's name for messages, its arrays, and its metadata."""
+    if isinstance(f, (str, os.PathLike)):
+        name = str(f)
+        if os.path.isdir(f):
+            raise CheckpointError(f"{name}: is a folder, not a safetensors file")
+        with open(f, "rb") as file:
+            start = file.read(16)
+        size = os.path.getsize(f)
+    else:
+        if not hasattr(f, "read"):
+            raise TypeError(f"f: expected a path or a file open for reading, got {type(f).__name__}")
+        name = str(getattr(f, "name", "the file"))
+        content = f.read()
+        start, size = content[:16], len(content)
+    problem = _visible_problem(start, size)
+    if problem:
+        raise CheckpointError(f"{name}: {problem}")
+    try:
+        if isinstance(f, (str, os.PathLike)):
+            with safetensors.safe_open(f, framework="numpy") as opened:
+                return name, dict(_tensors(opened)), opened.metadata() or {}
+        header_size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + header_size]).get("__metadata__", {})
+        return name, _arrays_from_bytes(content), metadata
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{name}: damaged or cut short ({_one_line(error)})") from error
+
+
+def _visible_problem(start: bytes, size: int) -> str | None:
+    """What the first 16 bytes of a file already tell: a safetensors file is a length, a JSON object and the data."""
+    if size == 0:
+        return "the file is empty"
+    if start[:2] == b"PK":
+        return "a zip archive, as torch.save writes, not a safetensors file"
+    header_size = int.from_bytes(start[:8], "little")
+    if size < 10 or start[8:9] != b"{":
+        if start[:1] == b"\x80":
+            return "a pickle, which gpunet never loads, not a safetensors file"
+        return "not a safetensors file"
+    if header_size > size - 8:
+        return f"cut short: the header alone takes {header_size + 8:,} bytes, the file has {size:,}"
+    return None
+
+
+def _tensors(opened: Any) -> Iterator[tuple[str, np.ndarray]]:
+    for key in opened.keys():  # noqa: SIM118 (it is no dict)
+        yield key, opened.get_tensor(key)
+
+
+def _arrays_from_bytes(content: bytes) -> dict[str, np.ndarray]:
+    return {
+        key: np.frombuffer(bytearray(view["data"]), _dtype(view["dtype"])).reshape(view["shape"])
+        for key, view in safetensors.deserialize(content)
+    }
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    found = _NUMPY_NAMES[name]
+    return bfloat16() if found == "bfloat16" else np.dtype(found)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,49 @@
+"""Checks of layers' arguments, so that a layer that cannot work is refused when it is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_flag", "check_int", "check_pair"]
+
+
+def check_int(layer: str, name: str, value: Any, minimum: int) -> int:
+    """The value as an int of at least ``minimum``.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{layer}: {name} must be an integer, got {value!r}")
+    if value < minimum:
+        raise ValueError(f"{layer}: {name} must be at least {minimum}, got {value}")
+    return int(value)
+
+
+def check_pair(layer: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
+    """An integer for both directions, or a pair (height, width), as a pair.
+
+    Raises:
+        TypeError: neither.
+        ValueError: an integer too small, or a number of them other than two.
+    """
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"{layer}: {name} must be an integer or a pair (height, width), got {value!r}")
+        return (check_int(layer, name, value[0], minimum), check_int(layer, name, value[1], minimum))
+    both = check_int(layer, name, value, minimum)
+    return both, both
+
+
+def check_flag(layer: str, name: str, value: Any) -> bool:
+    """The value, which must be True or False.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{layer}: {name} must be True or False, got {value!r}")
+    return bool(value)

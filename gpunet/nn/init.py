@@ -1,0 +1,247 @@
+"""Initial values, written into tensors in place.
+
+Everything is drawn on the CPU, in the logical order of the elements, from one stream of random numbers: the same seed
+gives the same weights on every device and in every memory layout. On the ``meta`` device nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+
+from gpunet.autograd import Tensor
+from gpunet.backend.devices import transfer
+from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.backend.random import Generator, default_generator
+from gpunet.ops.dtypes import is_floating
+
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+Draw = Callable[[np.random.Generator, np.ndarray], None]
+
+
+def _fill(name: str, tensor: Tensor, generator: Generator | None, draw: Draw) -> Tensor:
+    """Let ``draw`` write into a float array of the tensor's shape, and copy it into the tensor."""
+    if not is_floating(tensor.dtype):
+        raise DTypeError(f"{name}: tensor must be floating point, got {tensor.dtype.name}")
+    if tensor.device.type == "meta":
+        return tensor
+    target = tensor._array
+    work_dtype = np.float64 if target.dtype == np.float64 else np.float32
+    # NumPy draws straight into plain arrays; anything else (a permuted weight, a GPU's) takes one copy.
+    in_place = isinstance(target, np.ndarray) and target.dtype == work_dtype and target.flags.c_contiguous
+    values = target if in_place else np.empty(tensor.shape, work_dtype)
+    draw((generator or default_generator("init")).numpy(), values)
+    if not in_place:
+        target[...] = transfer(values.astype(target.dtype), tensor.device)
+    tensor._bump_version()
+    return tensor
+
+
+def _constant(tensor: Tensor, value: float) -> Tensor:
+    if tensor.device.type != "meta":
+        tensor._array[...] = value
+        tensor._bump_version()
+    return tensor
+
+
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Fill with values from U(a, b)."""
+
+    def draw(random: np.random.Generator, out: np.ndarray) -> None:
+        random.random(dtype=out.dtype.type, out=out)
+        out *= b - a
+        out += a
+
+    return _fill("uniform_", tensor, generator, draw)
+
+
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Fill with values from N(mean, std^2).
+
+    Raises:
+        ValueError: a negative std.
+    """
+    if std < 0:
+        raise ValueError(f"std: must not be negative, got {std}")
+
+    def draw(random: np.random.Generator, out: np.ndarray) -> None:
+        random.standard_normal(dtype=out.dtype.type, out=out)
+        out *= std
+        out += mean
+
+    return _fill("normal_", tensor, generator, draw)
+
+
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """Fill with values from N(mean, std^2) between ``a`` and ``b`` (which are values, not multiples of std).
+
+    Raises:
+        ValueError: std is not positive, ``a`` is not below ``b``, or less than a thousandth of the distribution lies
+            between them.
+    """
+    if not std > 0:
+        raise ValueError(f"std: must be positive, got {std}")
+    if not a < b:
+        raise ValueError(f"a, b: a must be below b, got a={a}, b={b}")
+    inside = NormalDist(mean, std).cdf(b) - NormalDist(mean, std).cdf(a)
+    if inside < 1e-3:
+        raise ValueError(f"a, b: only {inside:.1g} of N({mean}, {std}^2) lies between {a} and {b}")
+
+    def draw(random: np.random.Generator, out: np.ndarray) -> None:
+        flat = out.reshape(-1)
+        todo = np.arange(flat.size)
+        while todo.size:  # draw again what fell outside
+            values = random.standard_normal(todo.size, dtype=out.dtype.type)
+            values *= std
+            values += mean
+            good = (values >= a) & (values <= b)
+            flat[todo[good]] = values[good]
+            todo = todo[~good]
+
+    return _fill("trunc_normal_", tensor, generator, draw)
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """Fill with one value."""
+    return _constant(tensor, val)
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """Fill with zeros."""
+    return _constant(tensor, 0.0)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """Fill with ones."""
+    return _constant(tensor, 1.0)
+
+
+def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:
+    """The number of inputs that reach an output, and of outputs that an input reaches.
+
+    Args:
+        tensor: weight of shape (out, in) or (out, in / groups, *kernel).
+
+    Raises:
+        ShapeError: fewer than two dimensions.
+    """
+    if len(tensor.shape) < 2:
+        raise ShapeError(
+            f"tensor: fan in and fan out need at least 2 dimensions (out, in, *kernel), got shape {tuple(tensor.shape)}"
+        )
+    receptive_field = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * receptive_field, tensor.shape[0] * receptive_field
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """The factor that keeps the variance of a signal through a nonlinearity.
+
+    Args:
+        nonlinearity: ``linear``, ``conv1d`` and the like, ``sigmoid``, ``tanh``, ``relu``, ``leaky_relu`` or ``selu``.
+        param: the negative slope of ``leaky_relu``, 0.01 if not given.
+
+    Raises:
+        ValueError: another nonlinearity, or a slope that is no number.
+    """
+    if nonlinearity in ("linear", "sigmoid") or nonlinearity in (
+        f"conv{transposed}{n}d" for transposed in ("", "_transpose") for n in (1, 2, 3)
+    ):
+        return 1.0
+    if nonlinearity == "tanh":
+        return 5.0 / 3
+    if nonlinearity == "relu":
+        return math.sqrt(2.0)
+    if nonlinearity == "leaky_relu":
+        slope = 0.01 if param is None else param
+        if isinstance(slope, bool) or not isinstance(slope, (int, float)):
+            raise ValueError(f"param: the negative slope must be a number, got {slope!r}")
+        return math.sqrt(2.0 / (1 + slope**2))
+    if nonlinearity == "selu":
+        return 3.0 / 4
+    raise ValueError(
+        f"nonlinearity: unknown {nonlinearity!r}; use linear, conv1d, conv2d, conv3d, sigmoid, tanh, relu, leaky_relu "
+        "or selu"
+    )
+
+
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """U(-a, a) with a = gain * sqrt(6 / (fan_in + fan_out)): Glorot and Bengio 2010, equation 16."""
+    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
+    bound = gain * math.sqrt(6.0 / (fan_in + fan_out))
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """N(0, std^2) with std = gain * sqrt(2 / (fan_in + fan_out)): Glorot and Bengio 2010."""
+    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / (fan_in + fan_out)), generator)
+
+
+def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        raise ValueError(f"mode: must be 'fan_in' or 'fan_out', got {mode!r}")
+    fan_in, fan_out = _calculate_fan_in_and_fan_out(tensor)
+    fan = fan_in if mode == "fan_in" else fan_out
+    return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0
+
+
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
+    """U(-b, b) with b = gain * sqrt(3 / fan): He et al. 2015 ("Delving deep into rectifiers"), equation 10.
+
+    Args:
+        tensor: weight of shape (out, in, *kernel).
+        a: negative slope of the leaky ReLU that follows.
+        mode: ``"fan_in"`` keeps the variance of the forward pass, ``"fan_out"`` that of the backward pass.
+        nonlinearity: what follows; see ``calculate_gain``.
+        generator: stream to draw from.
+    """
+    bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
+) -> Tensor:
+    """N(0, std^2) with std = gain / sqrt(fan): He et al. 2015 ("Delving deep into rectifiers"), equation 10.
+
+    Args:
+        tensor: weight of shape (out, in, *kernel).
+        a: negative slope of the leaky ReLU that follows.
+        mode: ``"fan_in"`` keeps the variance of the forward pass, ``"fan_out"`` that of the backward pass.
+        nonlinearity: what follows; see ``calculate_gain``.
+        generator: stream to draw from.
+    """
+    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)

@@ -1,0 +1,111 @@
+"""Gradient clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from gpunet.autograd import Tensor, no_grad, tensor
+from gpunet.backend.devices import array_module, transfer
+from gpunet.ops.dtypes import compute_dtype
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+
+
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    for parameter in given:
+        if not isinstance(parameter, Tensor):
+            raise TypeError(f"parameters: expected Tensors, got {type(parameter).__name__}")
+    return [parameter.grad for parameter in given if parameter.grad is not None]
+
+
+def _norm(array: Any, norm_type: float) -> Any:
+    """The norm of an array as a 0-d array, where the array is."""
+    module = array_module(array)
+    array = module.abs(array).astype(compute_dtype(array.dtype), copy=False)
+    if norm_type == math.inf:
+        return module.asarray(array.max() if array.size else 0.0, array.dtype)
+    if norm_type == 0:
+        return module.asarray((array != 0).sum(), array.dtype)
+    if norm_type == 2:
+        array *= array
+        return module.sqrt(module.asarray(array.sum()))
+    return module.asarray((array**norm_type).sum() ** (1.0 / norm_type), array.dtype)
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> Tensor:
+    """Scale all gradients, in place, so that their joint norm does not exceed a bound: Pascanu et al. 2013.
+
+    The factor is min(1, max_norm / (norm + 1e-6)), PyTorch's, and stays on the device: nothing is read back unless
+    ``error_if_nonfinite`` asks for it.
+
+    Args:
+        parameters: a Tensor or several; those without a gradient are passed over.
+        max_norm: the bound.
+        norm_type: 2, 1, ``inf``, or any other p.
+        error_if_nonfinite: raise if the norm is NaN or infinite.
+
+    Returns:
+        The norm before clipping, a 0-d Tensor.
+
+    Raises:
+        ValueError: a bound that is negative or no number.
+        RuntimeError: a norm that is not finite, if asked for.
+    """
+    max_norm, norm_type = float(max_norm), float(norm_type)
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm: must be a number of at least 0, got {max_norm}")
+    gradients = _gradients(parameters)
+    if not gradients:
+        return tensor(0.0)
+    first = gradients[0]
+    with np.errstate(all="ignore"):
+        module = array_module(first._array)
+        norms = [transfer(_norm(gradient._array, norm_type), first.device) for gradient in gradients]
+        total = _norm(module.stack([norm.reshape(()) for norm in norms]), norm_type)
+    if error_if_nonfinite and not math.isfinite(float(total)):
+        raise RuntimeError(
+            f"the gradients' norm of order {norm_type} is {float(total)}, so they cannot be clipped; "
+            "error_if_nonfinite=False clips all the same"
+        )
+    with np.errstate(all="ignore"):
+        factor = module.minimum(max_norm / (total + 1e-6), 1.0)
+        for gradient in gradients:
+            gradient._array *= transfer(module.asarray(factor).astype(gradient.dtype), gradient.device)
+            gradient._bump_version()
+    with no_grad():
+        return _wrap(total, first)
+
+
+def _wrap(total: Any, like: Tensor) -> Tensor:
+    result = tensor(0.0, dtype=total.dtype, device=like.device)
+    result._array[...] = total
+    return result
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Clamp every element of the gradients, in place, to [-clip_value, clip_value].
+
+    Args:
+        parameters: a Tensor or several; those without a gradient are passed over.
+        clip_value: the bound.
+
+    Raises:
+        ValueError: a bound that is negative or no number.
+    """
+    clip_value = float(clip_value)
+    if not clip_value >= 0:
+        raise ValueError(f"clip_value: must be a number of at least 0, got {clip_value}")
+    for gradient in _gradients(parameters):
+        module = array_module(gradient._array)
+        module.clip(gradient._array, -clip_value, clip_value, out=gradient._array)
+        gradient._bump_version()

@@ -1,0 +1,46 @@
+"""The registry of models."""
+
+from __future__ import annotations
+
+import pytest
+
+import gpunet as gn
+from gpunet import models
+
+
+def test_every_listed_model_can_be_made_by_name_and_by_function():
+    names = models.list_models()
+    assert names == sorted(names)
+    assert {"lenet", "cifar_resnet20", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56", "cifar_resnet110"} <= set(
+        names
+    )
+    for name in names:
+        assert callable(getattr(models, name))
+        assert isinstance(models.get_model(name, num_classes=3), gn.nn.Module)
+
+
+def test_an_unknown_name_gets_close_ones():
+    with pytest.raises(
+        models.UnknownModelError, match="unknown model 'cifar_resnet21'; did you mean cifar_resnet20 or"
+    ) as e:
+        models.get_model("cifar_resnet21")
+    assert isinstance(e.value, ValueError)
+    with pytest.raises(ValueError, match="did you mean lenet"):
+        models.get_model("LeNet")
+    with pytest.raises(ValueError, match="there are cifar_resnet110, "):
+        models.get_model("qqqq")
+    with pytest.raises(ValueError, match="unknown model None"):
+        models.get_model(None)  # type: ignore[arg-type]
+
+
+def test_a_name_is_given_once():
+    def lenet() -> gn.nn.Module:
+        return gn.nn.Identity()
+
+    with pytest.raises(ValueError, match="a model named 'lenet' is registered already"):
+        models.register_model(lenet)
+
+
+def test_unknown_arguments_are_refused():
+    with pytest.raises(TypeError, match="depth"):
+        models.get_model("cifar_resnet20", depth=3)
