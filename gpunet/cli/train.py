@@ -11,10 +11,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from gpunet.backend.errors import CheckpointError
 from gpunet.cli.arguments import (
@@ -110,16 +110,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    # Everything that training needs is made before there is a run folder, so that a bad argument leaves none behind.
-    if arguments.resume is None:
-        config = _new_config(arguments)
-        trainer, settings = _prepare(config)
-        folder = _create_folder(arguments, config, settings)
-    else:
+    if arguments.resume is not None:
         folder, config = _open_run(arguments)
-        trainer, _ = _prepare(config)
-        _load_state(folder, trainer)
-    with folder:
+        with folder:
+            trainer, _ = _prepare(config)
+            _load_state(folder, trainer)
+            return _train(arguments, config, trainer, folder)
+    # Everything that training needs is made before there is a run folder, so that a bad argument leaves none behind.
+    config = _new_config(arguments)
+    trainer, settings = _prepare(config)
+    with _create_folder(arguments, config, settings) as folder:
         return _train(arguments, config, trainer, folder)
 
 
@@ -199,26 +199,24 @@ def _open_run(arguments: argparse.Namespace) -> tuple[RunFolder, TrainingConfig]
     ):
         if given is not None and given != kept:
             raise UsageError(f"{option} {given} does not go with --resume: the run in {folder.path} has {kept}")
+    if arguments.device is not None:
+        config = config.replace(device=arguments.device)
     try:
         folder.lock()
-        folder.remove_leftovers()
     except (RunFolderError, OSError) as error:
         reason = describe_os_error(error) if isinstance(error, OSError) else str(error)
         raise UsageError(f"cannot resume {folder.path}: {reason}") from error
-    if arguments.device is not None:
-        config = config.replace(device=arguments.device)
     return folder, config
 
 
 def _load_state(folder: RunFolder, trainer: Trainer) -> None:
-    if not folder.checkpoint_path.exists():
-        return
     try:
-        load_checkpoint(folder.checkpoint_path, trainer)
+        if folder.checkpoint_path.exists():
+            load_checkpoint(folder.checkpoint_path, trainer)
+        folder.remove_leftovers()
+        folder.rewrite_metrics(trainer.history)
     except CheckpointError as error:
         raise UsageError(str(error)) from error
-    try:
-        folder.rewrite_metrics(trainer.history)
     except OSError as error:
         raise UsageError(f"cannot write to the folder {folder.path}: {describe_os_error(error)}") from error
 
@@ -228,33 +226,33 @@ def _load_state(folder: RunFolder, trainer: Trainer) -> None:
 
 def _train(arguments: argparse.Namespace, config: TrainingConfig, trainer: Trainer, folder: RunFolder) -> int:
     epochs = config.recipe.epochs
-    loud = not arguments.quiet
     resume_command = f"gpunet train --resume {shlex.quote(str(folder.path))}"
-    if loud:
-        _introduce(config, trainer, folder, arguments.resume is not None, resume_command)
     checkpointer = Checkpointer(folder, 60.0 if arguments.checkpoint_every is None else arguments.checkpoint_every)
     trainer.callbacks.append(checkpointer)
-    if loud:
-        # After the checkpoint: an epoch that is reported is an epoch that is saved.
-        trainer.callbacks.append(make_progress(epochs))
-    try:
-        with stop_on_signals(trainer) as received:
+    signals = StopOnSignals(trainer)
+    trainer.callbacks.append(signals)
+    with contextlib.ExitStack() as stack:
+        try:
+            if not arguments.quiet:
+                _introduce(config, trainer, folder, arguments.resume is not None, resume_command)
+                # After the checkpoint: an epoch that is reported is an epoch that is saved.
+                trainer.callbacks.append(stack.enter_context(make_progress(epochs)))
+            stack.enter_context(signals)
             trainer.fit(epochs)
-    except NonFiniteError as error:
-        raise RunError(f"{error}; {checkpointer.describe_kept()}; a lower --lr may help") from error
-    except OSError as error:
-        raise RunError(
-            f"cannot write to the run folder {folder.path}: {describe_os_error(error)}; "
-            f"{checkpointer.describe_kept()}; go on with: {resume_command}"
-        ) from error
-    except KeyboardInterrupt:  # a second Ctrl-C, or one just before the first step
-        say(f"\nInterrupted; {checkpointer.describe_kept()}. Go on with:\n  {resume_command}")
-        return EXIT_INTERRUPTED
-    finally:
-        for callback in trainer.callbacks:
-            close = getattr(callback, "close", None)
-            if close is not None:
-                close()
+        except NonFiniteError as error:
+            raise RunError(f"{error}; {checkpointer.describe_kept()}; a lower --lr may help") from error
+        except MemoryError as error:
+            raise RunError(
+                f"out of memory on {trainer.device}; {checkpointer.describe_kept()}; a smaller --batch-size needs less"
+            ) from error
+        except OSError as error:
+            raise RunError(
+                f"cannot write to the run folder {folder.path}: {describe_os_error(error)}; "
+                f"{checkpointer.describe_kept()}; go on with: {resume_command}"
+            ) from error
+        except KeyboardInterrupt:  # a second Ctrl-C, or one just before the first step
+            say(f"\nInterrupted; {checkpointer.describe_kept()}. Go on with:\n  {resume_command}")
+            return EXIT_INTERRUPTED
 
     curve_note = _write_curve(folder, trainer, f"{config.model} on {config.data}")
     result = _result(config, trainer, folder)
@@ -263,7 +261,7 @@ def _train(arguments: argparse.Namespace, config: TrainingConfig, trainer: Train
             f"\nStopped by {trainer.stop_reason} in epoch {trainer.epoch + 1} of {epochs}, "
             f"after step {trainer.step}; everything is saved. Go on with:\n  {resume_command}"
         )
-        code = 128 + received[0] if received else EXIT_INTERRUPTED
+        code = EXIT_INTERRUPTED if signals.received is None else 128 + signals.received
     else:
         _conclude(config, result, folder, curve_note)
         code = EXIT_SUCCESS
@@ -337,32 +335,39 @@ def _write_curve(folder: RunFolder, trainer: Trainer, title: str) -> str:
 # ------------------------------------------------------------------------------------------- signals and progress
 
 
-@contextlib.contextmanager
-def stop_on_signals(trainer: Trainer) -> Iterator[list[int]]:
-    """Let Ctrl-C, SIGTERM and a closed terminal stop the trainer after its current step.
+class StopOnSignals(Callback):
+    """Lets Ctrl-C, SIGTERM and a closed terminal stop a trainer after its current step, within a ``with`` block.
 
-    The second signal of a kind does what it would have done without us. Yields the list that the received signals'
-    numbers are appended to. Signals that the process was told to ignore (``nohup``) stay ignored.
+    The second signal of a kind does what it would have done without us. Signals that the process was told to ignore
+    (``nohup``) stay ignored.
     """
-    received: list[int] = []
-    replaced: dict[int, Any] = {}
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        trainer.stop_reason = signal.Signals(number).name if number != signal.SIGINT else "Ctrl-C"
-        signal.signal(number, replaced[number])
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.received: int | None = None
+        self._replaced: dict[int, Any] = {}
 
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                replaced[number] = signal.getsignal(number)
-                signal.signal(number, stop)
-    try:
-        yield received
-    finally:
-        for number, handler in replaced.items():
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # no other may set a handler
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._replaced[number] = signal.getsignal(number)
+                    signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._replaced.items():
             signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(number, self._replaced[number])
+        self.received = number
+        self.on_fit_start(self.trainer)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        if self.received is not None:  # perhaps before training began
+            trainer.stop_reason = "Ctrl-C" if self.received == signal.SIGINT else signal.Signals(self.received).name
 
 
 def make_progress(epochs: int) -> Progress:
@@ -400,7 +405,10 @@ class Progress(Callback):
         say(line)
         self.last_line = time.monotonic()
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """Put the terminal back."""
 
 
@@ -433,7 +441,11 @@ class BarProgress(Progress):
         self.close()
         super().on_epoch_end(trainer, metrics)
 
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Take the bar off the terminal."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
