@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 
-from gpunet.backend.devices import Device, device
+from gpunet.backend.cuda_runtime import describe_environment
+from gpunet.backend.devices import Device, cuda_unavailable_reason, device, is_cuda_available
 from gpunet.backend.errors import DeviceError
 from gpunet.cli.console import UsageError
 
@@ -68,7 +70,15 @@ def usable_device(name: str) -> Device:
     try:
         found = device(name)
     except DeviceError as error:
-        raise UsageError(f"argument --device: {error}") from error
+        variable = os.environ.get("GPUNET_DEVICE", "")
+        from_variable = name == "auto" and variable
+        origin = f"GPUNET_DEVICE={variable}" if from_variable else "argument --device"
+        reasons = [str(error)]
+        if (variable if from_variable else name).startswith("cuda") and not is_cuda_available():
+            # What was found besides, and what can be done about it; the first reason is in the error already.
+            notes = describe_environment()["notes"]
+            reasons += [note for note in notes if str(cuda_unavailable_reason()) not in note]
+        raise UsageError(f"{origin}: {'; '.join(reasons)}") from error
     if found.type == "meta":
         raise UsageError("argument --device: 'meta' holds no data, nothing can be computed on it")
     return found
