@@ -5,12 +5,12 @@
 // on request, in reversed order. Blocks run one after the other in the same order. So a run is repeatable, and a
 // kernel in which one thread reads what another has not yet written gives different results in the two orders.
 //
-//   __shared__          thread_local storage; filled with 0xFF (NaN, −1) before each block, so that a read of what the
-//                       block has not written shows. Dynamic shared memory is followed by a guard.
-//   __syncthreads       waits for all threads of the block that have not returned; all must be at the same line.
-//   __shfl_*, votes     wait for all lanes named in the mask that have not returned. Reading a lane that takes no
-//                       part gives 0xFF bytes.
-//   atomics             plain operations, since nothing runs at the same time.
+//   __shared__        thread_local storage; filled with 0xFF (NaN, -1) before each block, so that a read of what the
+//                     block has not written shows. Dynamic shared memory is followed by a guard.
+//   __syncthreads     waits for all threads of the block that have not returned; all must be at the same line.
+//   __shfl_*, votes   wait for all lanes named in the mask that have not returned. Reading a lane that takes no part
+//                     gives 0xFF bytes.
+//   atomics           plain operations, since nothing runs at the same time.
 //
 // A barrier that can never be passed is reported with the line each thread waits at. What this cannot show: a missing
 // atomic or fence, and races inside one stretch between barriers whose outcome is the same in both orders.
@@ -320,8 +320,8 @@ static bool release_barrier() {
     predicates += thread.predicate != 0;
     if (first == nullptr) first = &thread;
     if (thread.line != first->line || strcmp(thread.file, first->file) != 0) {
-      fail("block (%u, %u, %u): threads meet at different barriers: thread (%u, %u, %u) at %s:%d, thread (%u, %u, %u) at "
-           "%s:%d", blockIdx.x, blockIdx.y, blockIdx.z, first->index.x, first->index.y, first->index.z, first->file,
+      fail("block (%u, %u, %u): threads meet at different barriers: thread (%u, %u, %u) at %s:%d, thread (%u, %u, %u) "
+           "at %s:%d", blockIdx.x, blockIdx.y, blockIdx.z, first->index.x, first->index.y, first->index.z, first->file,
            first->line, thread.index.x, thread.index.y, thread.index.z, thread.file, thread.line);
       return false;
     }
@@ -643,10 +643,12 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, CUDA_ON_CPU_PLACE) {
                                                           predicate != 0, 0, file, line));
 }
 inline int __any_sync(unsigned mask, int predicate, CUDA_ON_CPU_PLACE) {
-  return cuda_on_cpu::wait_for_warp("__any_sync", mask, cuda_on_cpu::combine_ballot, predicate != 0, 0, file, line) != 0;
+  return cuda_on_cpu::wait_for_warp("__any_sync", mask, cuda_on_cpu::combine_ballot, predicate != 0, 0, file,
+                                    line) != 0;
 }
 inline int __all_sync(unsigned mask, int predicate, CUDA_ON_CPU_PLACE) {
-  return cuda_on_cpu::wait_for_warp("__all_sync", mask, cuda_on_cpu::combine_all, predicate != 0, 0, file, line) != 0;
+  return cuda_on_cpu::wait_for_warp("__all_sync", mask, cuda_on_cpu::combine_all, predicate != 0, 0, file,
+                                    line) != 0;
 }
 
 [[noreturn]] inline void __trap() { cuda_on_cpu::fail_here("__trap() was called"); }

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -82,7 +82,7 @@ def compile_for_gpu(file: KernelFile, architecture: str, compiler: GPUCompiler) 
     return kernels
 
 
-@lru_cache(maxsize=None)
+@cache
 def _empty_size(architecture: str, compiler: GPUCompiler) -> int:
     source = 'extern "C" __global__ void empty(float* output) {}\n'
     return _compile("empty", source, (), architecture, compiler)["empty"].code_bytes

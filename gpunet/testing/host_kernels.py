@@ -23,7 +23,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,7 +68,7 @@ class _Compiler:
     version: str
 
 
-@lru_cache(maxsize=None)
+@cache
 def _find_compiler(named: str) -> _Compiler | None:
     candidates = [shlex.split(named)] if named else [["g++"], ["c++"], ["clang++"]]
     for command in candidates:
@@ -346,7 +346,11 @@ class _GuardedMemory:
             for part in guards:
                 library.call("cuda_on_cpu_forbid", part.ctypes.data, part.size, 1)
         status = library.call(
-            f"cuda_on_cpu_launch_{self.kernel.name}", shape.ctypes.data, pointers.ctypes.data, text.ctypes.data, text.size
+            f"cuda_on_cpu_launch_{self.kernel.name}",
+            shape.ctypes.data,
+            pointers.ctypes.data,
+            text.ctypes.data,
+            text.size,
         )
         if sanitizing:
             for part in guards:
@@ -364,13 +368,12 @@ class _GuardedMemory:
         itemsize = self.arrays[extent.members[0]].itemsize
         behind = np.flatnonzero(extent.behind != _FILL)
         if behind.size:
-            raise KernelFault(f"{self.kernel}: wrote past the end of {names}, by {int(behind[0]) // itemsize + 1} elements "
-                              "or more")  # fmt: skip
+            count = int(behind[0]) // itemsize + 1
+            raise KernelFault(f"{self.kernel}: wrote past the end of {names}, by {count} elements or more")
         before = np.flatnonzero(extent.before != _FILL)
         if before.size:
-            distance = extent.before.size - int(before[-1])
-            raise KernelFault(f"{self.kernel}: wrote before the start of {names}, by {-(-distance // itemsize)} elements or "
-                              "more")  # fmt: skip
+            count = -(-(extent.before.size - int(before[-1])) // itemsize)
+            raise KernelFault(f"{self.kernel}: wrote before the start of {names}, by {count} elements or more")
 
     def require_equal(self, other: _GuardedMemory) -> None:
         for mine, theirs in zip(self.extents, other.extents, strict=True):
@@ -378,8 +381,8 @@ class _GuardedMemory:
                 names = " or ".join(self.kernel.signature.parameters[i].name for i in sorted(mine.members))
                 count = int((mine.bytes != theirs.bytes).sum())
                 raise KernelFault(
-                    f"{self.kernel}: {names} differs in {count} bytes when the threads run in reversed order: a barrier "
-                    "is missing, or two threads write to one place"
+                    f"{self.kernel}: {names} differs in {count} bytes when the threads run in reversed order: a "
+                    "barrier is missing, or two threads write to one place"
                 )
 
     def copy_back(self) -> None:
