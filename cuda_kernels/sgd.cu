@@ -17,9 +17,9 @@
 //   points to counts instead, so that a captured graph sees a new value at each replay.
 //   The sums are formed in the arrays' own precision, as PyTorch forms them. NaN and infinity go the way of arithmetic.
 //
-// Parallelisation: a grid-stride loop, so that any grid is right. The naive kernels take one element a thread, the others
-// sixteen bytes, and leave the last count mod (elements in sixteen bytes) to single threads. Bound by memory: five
-// accesses to an element with momentum, three without.
+// Parallelisation: a grid-stride loop, so that any grid is right. The naive kernels take one element a thread, the
+// others sixteen bytes, and leave the last count mod (elements in sixteen bytes) to single threads. Bound by memory:
+// five accesses to an element with momentum, three without.
 //
 // Determinism: each element is computed by one thread from its own inputs: the bits do not depend on the grid.
 
