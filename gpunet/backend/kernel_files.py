@@ -3,7 +3,7 @@
 Every kernel is a ``.cu`` file that stands on its own. What Python has to know about it is read from its declaration::
 
     extern "C" __global__ void __launch_bounds__(256)
-        scale(float4* __restrict__ output, const float4* input, float* mask /* or null */, double factor, long long count)
+        scale(float4* __restrict__ output, const float4* input, float* mask /* or null */, double factor)
 
 A pointer takes an array of its element type, on the device where the kernel runs, contiguous, and aligned to the whole
 type (16 bytes for ``float4``). ``/* or null */`` behind a pointer allows None. Anything else takes a Python or NumPy
@@ -17,7 +17,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -193,7 +193,7 @@ def kernel_source(name: str) -> str:
     return kernel_file(name).source
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernel_file(name: str) -> KernelFile:
     """The kernel file ``name``, read and parsed once.
 
@@ -232,9 +232,7 @@ def parse_signatures(source: str, name: str = "kernel.cu") -> Mapping[str, Signa
             or has a parameter of an unknown type.
     """
     text = _COMMENT.sub(_blank_comment, source)
-    constants = {
-        match[1]: int(match[2]) for match in re.finditer(r"constexpr\s+int\s+(\w+)\s*=\s*(\d+)\s*;", text)
-    }
+    constants = {match[1]: int(match[2]) for match in re.finditer(r"constexpr\s+int\s+(\w+)\s*=\s*(\d+)\s*;", text)}
     signatures: dict[str, Signature] = {}
     matched = 0
     for match in _DECLARATION.finditer(text):

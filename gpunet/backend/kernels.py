@@ -1,7 +1,7 @@
 """Launching CUDA kernels: every argument is checked against the kernel's declaration before anything runs.
 
-CuPy passes what it is given: a Python int arrives as ``long long``, a float as ``double``, an array on another GPU as an
-address that means nothing there. ``launch`` reads the types that the kernel declares, casts scalars to them, and
+CuPy passes what it is given: a Python int arrives as ``long long``, a float as ``double``, an array on another GPU as
+an address that means nothing there. ``launch`` reads the types that the kernel declares, casts scalars to them, and
 refuses an array of another dtype, on another device, with gaps, or badly aligned.
 
 On CuPy arrays the kernel is compiled for the array's device at its first launch. On NumPy arrays it runs where a host
@@ -272,9 +272,7 @@ def _scalar(kernel: Kernel, parameter: Parameter, value: Any) -> np.generic:
     """The value as a NumPy scalar of exactly the declared type."""
     dtype = parameter.numpy_dtype
     if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
-        raise DTypeError(
-            f"{kernel}: {parameter.name}: {parameter.declared} needs a number, got {type(value).__name__}"
-        )
+        raise DTypeError(f"{kernel}: {parameter.name}: {parameter.declared} needs a number, got {type(value).__name__}")
     is_flag = isinstance(value, (bool, np.bool_))
     if dtype.kind == "b":
         if not is_flag:

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 __all__ = ["NvrtcError", "compile_cubin", "nvrtc_library", "nvrtc_version"]
@@ -43,7 +43,7 @@ def _candidates() -> list[str]:
     return [path for path in found if ".alt." not in path and "builtins" not in path]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _load() -> tuple[ctypes.CDLL, str] | None:
     for path in _candidates():
         try:

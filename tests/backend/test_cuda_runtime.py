@@ -117,9 +117,7 @@ def test_with_a_gpu(monkeypatch):
     assert found["device"] == "cuda:0"
     assert found["cupy"]["usable"]
     assert found["cupy"]["cuda"] == "13.0"
-    assert found["devices"] == [
-        {"name": "A GPU", "compute_capability": "10.0", "memory_total": 8, "memory_free": 6}
-    ]
+    assert found["devices"] == [{"name": "A GPU", "compute_capability": "10.0", "memory_total": 8, "memory_free": 6}]
 
 
 def test_cupy_is_not_imported_if_the_cpu_is_asked_for():

@@ -1,5 +1,6 @@
 """Fixtures for the kernel tests, and the test of completeness that has to run after all others."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,10 @@ import pytest
 from gpunet.backend.kernels import KernelFile, read_kernel_file
 from gpunet.testing import host_compiler_missing
 
-_LAST = "test_every_kernel_was_executed"
+HERE = Path(__file__).parent
+LAST = "test_every_kernel_was_executed"
+
+_collected: set[Path] = set()
 _left_out: list[str] = []
 
 
@@ -21,27 +25,28 @@ def host() -> None:
 
 @pytest.fixture(scope="session")
 def machinery() -> KernelFile:
-    return read_kernel_file(Path(__file__).parent / "machinery.cu")
+    """Kernels that try the CUDA-on-CPU layer."""
+    return read_kernel_file(HERE / "machinery.cu")
 
 
 @pytest.fixture(scope="session")
 def faults() -> KernelFile:
-    return read_kernel_file(Path(__file__).parent / "faults.cu")
+    """Kernels that are wrong."""
+    return read_kernel_file(HERE / "faults.cu")
 
 
 @pytest.fixture
 def left_out(request: pytest.FixtureRequest) -> list[str]:
-    """The kernel tests that this run leaves out, by its arguments or by deselection."""
-    here = Path(__file__).parent
-    seen = {item.path for item in request.session.items}
-    files = [path.name for path in sorted(here.glob("test_*.py")) if path not in seen]
-    narrowed = [argument for argument in request.config.args if "::" in argument]
-    return files + narrowed + _left_out
+    """The kernel tests that this run leaves out: by its arguments, or by a choice of names or marks."""
+    files = [path.name for path in sorted(HERE.glob("test_*.py")) if path not in _collected]
+    return files + [argument for argument in request.config.args if "::" in argument] + _left_out
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.name == _LAST)
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    _collected.update(item.path for item in items)
+    yield
+    items.sort(key=lambda item: item.name == LAST)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -19,8 +19,8 @@ import gpunet.ops
 NAMES = Path(__file__).parent / "cupy_14_names.txt"
 PACKAGE = Path(gpunet.ops.__path__[0]).parent
 
-# Functions that return NumPy or CuPy, and what the operations call the parameters that hold one of them. A variable that
-# is assigned what such a function returns counts too.
+# Functions that return NumPy or CuPy, and what the operations call the parameters that hold one of them. A variable
+# that is assigned what such a function returns counts too.
 FUNCTIONS = {"array_module", "module_of", "cupy"}
 PARAMETERS = {"xp", "module", "m"}
 # A ufunc's own keywords; CuPy's take no where=.
@@ -124,7 +124,9 @@ def test_planted_fault_is_found(source, finding):
 
 
 def test_what_exists_is_not_reported():
-    assert problems("module.add(x, y, out=z)\nxp.sum(x, axis=0, keepdims=True)\nxp.float32\nx.nonesuch()", "op.py") == []
+    assert (
+        problems("module.add(x, y, out=z)\nxp.sum(x, axis=0, keepdims=True)\nxp.float32\nx.nonesuch()", "op.py") == []
+    )
 
 
 @pytest.mark.kernels

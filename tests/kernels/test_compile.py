@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpunet.backend.kernels import KernelCompileError, kernel_file, kernel_names, read_kernel_file
-from gpunet.testing.gpu_compile import ARCHITECTURES, compile_for_gpu, gpu_compiler_missing
+from gpunet.testing import ARCHITECTURES, compile_for_gpu, gpu_compiler_missing
 
 pytestmark = pytest.mark.kernels
 

@@ -200,7 +200,7 @@ def test_missing_barrier(fault):
     with cuda_on_cpu("reversed"):
         fault("missing_barrier", 1, 64, output, values)
     assert (output != right).any()
-    with cuda_on_cpu("both"), pytest.raises(KernelFault, match="output differs in .* reversed order"):
+    with cuda_on_cpu("both"), pytest.raises(KernelFault, match=r"output differs in .* reversed order"):
         fault("missing_barrier", 1, 64, output, values)
 
 

@@ -106,9 +106,12 @@ def test_declaration():
 
 
 def test_launch_bounds_by_name():
-    assert only(
-        'constexpr int THREADS = 64;\nextern "C" __global__ void __launch_bounds__(THREADS) f(int* x) {}'
-    ).max_threads == 64
+    assert (
+        only(
+            'constexpr int THREADS = 64;\nextern "C" __global__ void __launch_bounds__(THREADS) f(int* x) {}'
+        ).max_threads
+        == 64
+    )
     assert only('extern "C" __global__ void f(int* x) {}').max_threads == 1024
 
 

@@ -121,7 +121,7 @@ def test_infinity_and_nan_pass(run):
         ({"flag": 1}, DTypeError, "flag: bool needs True or False, got 1"),
         ({"input": None}, DTypeError, "input: needs an array, got None"),
         ({"input": 3.0}, DTypeError, r"input: const float\* needs an array, got float; .* array of shape \(\)"),
-        ({"input": np.float32(3)}, DTypeError, "input: .* needs an array, got float32"),
+        ({"input": np.float32(3)}, DTypeError, r"input: .* needs an array, got float32"),
         ({"input": np.zeros(6)}, DTypeError, r"input: const float\* needs dtype float32, got float64"),
         ({"labels": np.zeros(6, np.int64)}, DTypeError, r"labels: const int\* needs dtype int32, got int64"),
         (
@@ -140,7 +140,7 @@ def test_infinity_and_nan_pass(run):
             ShapeError,
             "input: .* multiple of 4 bytes, got one 1 bytes past it",
         ),
-        ({"output": read_only(aligned(8))}, ValueError, "output: the kernel writes .* read-only"),
+        ({"output": read_only(aligned(8))}, ValueError, r"output: the kernel writes .* read-only"),
     ],
 )
 def test_refused_arguments(run, kernel, change, error, message):
@@ -152,13 +152,13 @@ def test_refused_arguments(run, kernel, change, error, message):
 
 @pytest.mark.parametrize("grid", [0, -1, (1, 65536), (1, 1, 65536), 2**31, (1, 2, 3, 4), ()])
 def test_refused_grids(run, grid):
-    with pytest.raises(ShapeError, match="test.cu: work: grid: "):
+    with pytest.raises(ShapeError, match=r"test\.cu: work: grid: "):
         run(grid)
 
 
 @pytest.mark.parametrize("block", [0, (1, 1, 65), 1025, (1, 1, 1, 1)])
 def test_refused_blocks(run, block):
-    with pytest.raises(ShapeError, match="test.cu: work: block: "):
+    with pytest.raises(ShapeError, match=r"test\.cu: work: block: "):
         run(1, block)
 
 
@@ -184,7 +184,7 @@ def test_no_array_at_all(tmp_path):
 
 
 def test_numpy_arrays_need_an_executor(kernel):
-    with pytest.raises(DeviceError, match="output is a NumPy array; .* inside gpunet.testing.cuda_on_cpu"):
+    with pytest.raises(DeviceError, match=r"output is a NumPy array; .* inside gpunet.testing.cuda_on_cpu"):
         launch(kernel, 1, 1, arguments())
 
 
@@ -230,10 +230,9 @@ def cupy(monkeypatch):
     fake = types.SimpleNamespace(log=[], current=None, ndarray=FakeArray, compile_error=None)
 
     class Device:
-        attributes = {"MaxSharedMemoryPerBlockOptin": 100_000}
-
         def __init__(self, index):
             self.index = index
+            self.attributes = {"MaxSharedMemoryPerBlockOptin": 100_000}
 
         def __enter__(self):
             fake.current = self.index
@@ -247,7 +246,9 @@ def cupy(monkeypatch):
             self.name, self.max_dynamic_shared_size_bytes = name, 0
 
         def __call__(self, grid, block, args, *, shared_mem):
-            fake.log.append((self.name, fake.current, grid, block, args, shared_mem, self.max_dynamic_shared_size_bytes))
+            fake.log.append(
+                (self.name, fake.current, grid, block, args, shared_mem, self.max_dynamic_shared_size_bytes)
+            )
 
     class RawModule:
         def __init__(self, *, code, options):
@@ -303,10 +304,8 @@ def test_launch_on_a_gpu(cupy, kernel):
 def test_each_device_compiles_once(cupy, kernel):
     for device in (0, 1, 0, 1):
         launch(kernel, 1, 32, gpu_arguments(device=device))
-    assert [entry[:2] for entry in cupy.log] == [("compile", 0), ("work", 0), ("compile", 1), ("work", 1)] + [
-        ("work", 0),
-        ("work", 1),
-    ]
+    first_time = [("compile", 0), ("work", 0), ("compile", 1), ("work", 1)]
+    assert [entry[:2] for entry in cupy.log] == [*first_time, ("work", 0), ("work", 1)]
 
 
 def test_stream(cupy, kernel):
@@ -335,17 +334,19 @@ def test_a_numpy_array_among_gpu_arrays(cupy, kernel):
 
 
 def test_gpu_arrays_are_held_to_the_same_rules(cupy, kernel):
-    with pytest.raises(ShapeError, match="output: .* multiple of 16 bytes, got one 4 bytes past it"):
+    with pytest.raises(ShapeError, match=r"output: .* multiple of 16 bytes, got one 4 bytes past it"):
         launch(kernel, 1, 32, gpu_arguments(output=FakeArray(address=516)))
     with pytest.raises(ShapeError, match="input: the array must be contiguous"):
         launch(kernel, 1, 32, gpu_arguments(input=FakeArray(contiguous=False)))
-    with pytest.raises(DTypeError, match="input: .* got float16"):
+    with pytest.raises(DTypeError, match=r"input: .* got float16"):
         launch(kernel, 1, 32, gpu_arguments(input=FakeArray(dtype=np.float16)))
     assert not cupy.log
 
 
 def test_more_shared_memory_than_the_gpu_has(cupy, kernel):
-    with pytest.raises(ShapeError, match="shared_memory: 200000 bytes, but a block on 'cuda:0' can have at most 100000"):
+    with pytest.raises(
+        ShapeError, match="shared_memory: 200000 bytes, but a block on 'cuda:0' can have at most 100000"
+    ):
         launch(kernel, 1, 32, gpu_arguments(), 200_000)
 
 
