@@ -27,6 +27,7 @@ LAYERS = (
     {"autograd"},
     {"cuda"},  # what a user sees of the GPU
     {"nn"},
+    {"functions"},  # the tensors' methods as functions, for the facade
     {"optim", "data", "interop", "distributions"},
     {"models"},
     {"inspect"},
