@@ -1,0 +1,185 @@
+"""``apply``: the one way from Tensors to operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunet.autograd.engine import Node
+from gpunet.autograd.grad_mode import state as grad_state
+from gpunet.autograd.observer import module_path
+from gpunet.autograd.observer import state as observer_state
+from gpunet.autograd.tensor import Tensor
+from gpunet.backend.devices import META, Device, MetaArray, cupy, transfer
+from gpunet.backend.errors import DeviceError, ShapeError
+from gpunet.backend.memory import empty
+from gpunet.ops import REGISTRY
+from gpunet.ops.base import NO_GRAD, Op
+from gpunet.ops.dtypes import canonical_dtype, is_floating
+from gpunet.ops.shape import check_range
+
+__all__ = ["ShapeError", "apply"]
+
+SET_INDEX = REGISTRY["set_index"]
+
+
+def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attributes: Any) -> Any:
+    """Run an operation on Tensors and record it if a gradient may be asked for.
+
+    Checks devices, then shapes and dtypes (``op.infer``) before anything runs; on ``meta`` nothing else happens.
+
+    Args:
+        op: an operation of the registry.
+        inputs: Tensors, Python scalars where the operation takes them, None for an input left out.
+        output_device: where the result lives, if not where the inputs do.
+        attributes: the operation's keyword arguments.
+
+    Returns:
+        a Tensor, or a tuple of them if the operation has several outputs.
+
+    Raises:
+        DeviceError: inputs on different devices.
+        ShapeError, DTypeError, ValueError: what ``op.infer`` finds.
+    """
+    device: Device | None = None
+    needed = False
+    arrays: list[Any] = []
+    needs: list[bool] = []
+    for value in inputs:
+        if isinstance(value, Tensor):
+            if device is None:
+                device = value._device
+            elif value._device is not device:
+                raise DeviceError(
+                    f"{op.name}: all tensors must be on one device, got {str(device)!r} and {str(value._device)!r}; "
+                    f"move one with .to(...)"
+                )
+            arrays.append(value._array)
+            wants = value._requires_grad
+            needs.append(wants)
+            needed = needed or wants
+        else:
+            arrays.append(value)
+            needs.append(False)
+    assert device is not None, f"{op.name}: apply needs at least one Tensor"
+    inferred = op.infer(*arrays, **attributes)
+    target = device if output_device is None else output_device
+    if device is META:
+        specs = inferred.outputs
+        made = tuple(Tensor._wrap(MetaArray(spec.shape, spec.dtype), target) for spec in specs)
+        if observer_state.observers:
+            _notify(op, inputs, attributes, made)
+        return made if len(made) > 1 or op.name == "split" else made[0]
+    recording = needed and grad_state.enabled and op.differentiable
+    node = Node(op, tuple(needs), attributes, device) if recording else None
+    with np.errstate(all="ignore"):  # PyTorch's arithmetic is silent about overflow and 0 / 0
+        if device.type == "cuda":
+            with cupy().cuda.Device(device.index):
+                result = op.forward(node or NO_GRAD, *arrays, **attributes)
+        else:
+            result = op.forward(node or NO_GRAD, *arrays, **attributes)
+    several = type(result) is tuple
+    outputs = []
+    for index, array in enumerate(result if several else (result,)):
+        if isinstance(array, np.generic):  # NumPy turns 0-d results into scalars
+            array = np.asarray(array)
+        tensor = Tensor._wrap(array, target)
+        if op.is_view:
+            source = inputs[0]
+            if _shares(array, arrays[0]):
+                tensor._counter = source._counter
+                tensor._is_view = True
+        if node is not None and is_floating(array.dtype):
+            tensor._requires_grad = True
+            tensor._node = node
+            tensor._index = index
+        outputs.append(tensor)
+    if node is not None:
+        _finish(node, inputs, outputs)
+    if observer_state.observers:
+        _notify(op, inputs, attributes, tuple(outputs))
+    return tuple(outputs) if several else outputs[0]
+
+
+def _finish(node: Node, inputs: tuple[Any, ...], outputs: list[Tensor]) -> None:
+    """Connect a node to its inputs, and note the versions of what it saved."""
+    node.outputs = tuple((tensor._array.shape, tensor._array.dtype) for tensor in outputs)
+    edges: list[Any] = []
+    for value, wants in zip(inputs, node.needs_grad, strict=True):
+        if not wants:
+            edges.append(None)
+        elif value._node is None:
+            edges.append((value, 0))
+        else:
+            edges.append((value._node, value._index))
+    node.edges = edges
+    for array in node.saved:
+        if array is None:
+            continue
+        for tensor in (*inputs, *outputs):
+            if isinstance(tensor, Tensor) and tensor._array is array:
+                node.versions.append((tensor._counter, tensor._counter[0]))
+                break
+
+
+def _shares(a: Any, b: Any) -> bool:
+    """Whether two arrays may share memory (their extents overlap)."""
+    if isinstance(a, np.ndarray):
+        return bool(np.may_share_memory(a, b))
+    return bool(cupy().may_share_memory(a, b))
+
+
+def _notify(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], outputs: tuple[Tensor, ...]) -> None:
+    path = module_path()
+    for observer in list(observer_state.observers):
+        observer(op, inputs, attributes, outputs, path)
+
+
+def operand(tensor: Tensor, other: Any) -> Any:
+    """The other side of an operator: a Tensor, a Python scalar, or NotImplemented."""
+    if isinstance(other, (Tensor, bool, int, float)):
+        return other
+    if isinstance(other, np.generic):
+        return other.item()
+    if isinstance(other, np.ndarray):
+        return Tensor._wrap(to_device_array(other, tensor._device), tensor._device)
+    return NotImplemented
+
+
+def as_operand(value: Any, like: Tensor) -> Tensor:
+    """A number as a 0-d Tensor of another's dtype and device."""
+    return Tensor._wrap(full_array((), value, like.dtype, like._device), like._device)
+
+
+def to_device_array(array: np.ndarray, device: Device) -> Any:
+    """A NumPy array as the array of a device, of a dtype gpunet has."""
+    dtype = canonical_dtype(array.dtype)
+    return transfer(array if array.dtype == dtype else array.astype(dtype), device)
+
+
+def full_array(shape: tuple[int, ...], value: Any, dtype: Any, device: Device) -> Any:
+    """A new array of one value; None leaves it uninitialised."""
+    if device is META:
+        return MetaArray(tuple(shape), dtype)
+    if device.type == "cpu":
+        array = empty(tuple(shape), dtype)
+        if value is not None:
+            array[...] = value
+        return array
+    with cupy().cuda.Device(device.index):
+        return cupy().empty(shape, dtype) if value is None else cupy().full(shape, value, dtype)
+
+
+def write_index(array: Any, indices: list[Any], layout: tuple[Any, ...], value: Any) -> None:
+    """Write to an index of an array, checked as reading is."""
+    if isinstance(array, MetaArray):
+        return
+    SET_INDEX.infer(array, value, *indices, layout=layout)
+    index = tuple(indices[item[0]] if isinstance(item, tuple) else item for item in layout)
+    check_range(tuple(array.shape), index)
+    if hasattr(value, "shape"):
+        target = array[index]
+        while value.ndim > getattr(target, "ndim", 0) and value.shape[0] == 1:
+            value = value[0]
+    array[index] = value

@@ -1,0 +1,792 @@
+"""Tensor: an array, the device it lives on, and its place in the graph."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunet.autograd import function
+from gpunet.autograd.engine import Node, backward
+from gpunet.autograd.grad_mode import state as grad_state
+from gpunet.autograd.operations import SET_INDEX, TensorOperations, index_layout
+from gpunet.backend.devices import (
+    CPU,
+    META,
+    Device,
+    MetaArray,
+    array_module,
+    cupy,
+    current_device,
+    device_of,
+    to_numpy,
+    transfer,
+)
+from gpunet.backend.devices import device as to_device
+from gpunet.backend.error_word import raise_deferred
+from gpunet.backend.errors import DeviceError, DTypeError, GradientError, ShapeError
+from gpunet.ops import REGISTRY
+from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, register
+from gpunet.ops.dtypes import DEFAULT_FLOAT, canonical_dtype, is_floating
+from gpunet.ops.elementwise import broadcast_shapes
+
+__all__ = ["HookHandle", "Tensor"]
+
+
+class HookHandle:
+    """What registering a hook returns; ``remove()`` takes the hook away."""
+
+    _next = 0
+
+    def __init__(self, hooks: dict[int, Any]) -> None:
+        self._hooks = hooks
+        self.id = HookHandle._next
+        HookHandle._next += 1
+
+    def remove(self) -> None:
+        """Take the hook away; doing so twice is harmless."""
+        self._hooks.pop(self.id, None)
+
+
+class Transfer(Op):
+    """The same values on another device; the gradient travels back."""
+
+    name = "to_device"
+
+    def infer(self, *inputs: Any, target: Device) -> Inferred:  # type: ignore[override]
+        (x,) = inputs
+        return Inferred((Spec(tuple(x.shape), x.dtype),))
+
+    def forward(self, ctx: Context, *inputs: Any, target: Device) -> Any:  # type: ignore[override]
+        (x,) = inputs
+        ctx.state = device_of(x)
+        moved = transfer(x, target)
+        # Logical CPU devices share the machine's memory, but not a tensor's.
+        return moved.copy(order="K") if moved is x else moved
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        return (transfer(grad_outputs[0], ctx.state),)
+
+    def samples(self) -> Iterator[Sample]:
+        x = np.random.default_rng(73).standard_normal((2, 3))
+        yield Sample("cpu", (x,), {"target": CPU})
+        yield Sample("transposed", (x.T,), {"target": CPU})
+        yield Sample("empty batch", (x[:0],), {"target": CPU})
+
+
+TRANSFER = register(Transfer())
+
+
+class Tensor(TensorOperations):
+    """An n-dimensional array of one dtype on one device, that operations can record gradients for.
+
+    Args:
+        data: numbers, nested sequences, an array or a Tensor; kept as float32, as ``torch.Tensor(...)`` does. Bare
+            integers are sizes of an uninitialised tensor. Use ``gpunet.tensor`` to keep the dtype.
+
+    Attributes:
+        grad: the gradient that ``backward`` has accumulated, or None. Its memory is the parameter's for life:
+            ``zero_grad_(set_to_none=True)`` hides it and the next backward writes into it again, so take a clone to
+            keep an old gradient.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_after_hooks",
+        "_array",
+        "_counter",
+        "_device",
+        "_grad",
+        "_grad_buffer",
+        "_hooks",
+        "_index",
+        "_is_view",
+        "_node",
+        "_requires_grad",
+    )
+
+    # `ndarray * Tensor` must come to Tensor.__rmul__ instead of being spread over the array's elements.
+    __array_ufunc__ = None
+    __array_priority__ = 1000
+
+    def __init__(self, *data: Any) -> None:
+        if len(data) == 1 and not isinstance(data[0], int):
+            source = data[0]
+            array = source._array if isinstance(source, Tensor) else np.asarray(source)
+            self._set(array.astype(DEFAULT_FLOAT, copy=not isinstance(source, Tensor)), current_device(None))
+        else:
+            self._set(np.empty(tuple(data) if data else (0,), DEFAULT_FLOAT), current_device(None))
+        if self._device is not CPU:
+            self._array = transfer(self._array, self._device)
+
+    def _set(self, array: Any, device: Device) -> None:
+        self._array = array
+        self._device = device
+        self._requires_grad = False
+        self._node: Node | None = None
+        self._index = 0
+        self._grad: Tensor | None = None
+        self._grad_buffer: Any = None
+        self._counter = [0]
+        self._hooks: dict[int, Callable[[Tensor], Any]] | None = None
+        self._after_hooks: dict[int, Callable[[Tensor], Any]] | None = None
+        self._is_view = False
+
+    @classmethod
+    def _wrap(cls, array: Any, device: Device) -> Tensor:
+        """A Tensor around an array, which it shares."""
+        tensor = Tensor.__new__(Tensor)
+        tensor._array = array
+        tensor._device = device
+        tensor._requires_grad = False
+        tensor._node = None
+        tensor._index = 0
+        tensor._grad = None
+        tensor._grad_buffer = None
+        tensor._counter = [0]
+        tensor._hooks = None
+        tensor._after_hooks = None
+        tensor._is_view = False
+        return tensor
+
+    # What it is ----------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the dimensions, in logical order."""
+        return tuple(self._array.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return int(self._array.ndim)
+
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return int(self._array.ndim)
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return int(self._array.size)
+
+    nelement = numel
+
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return int(self._array.dtype.itemsize)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return int(self._array.nbytes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of the elements."""
+        return self._array.dtype  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> Device:
+        """Where the elements live."""
+        return self._device
+
+    @property
+    def is_cuda(self) -> bool:
+        """True on a GPU."""
+        return self._device.type == "cuda"
+
+    @property
+    def is_meta(self) -> bool:
+        """True on the meta device, without data."""
+        return self._device is META
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Elements from one index to the next along each dimension."""
+        strides = tuple(step // self._array.itemsize for step in self._array.strides)
+        return strides if dim is None else strides[dim]
+
+    def is_contiguous(self) -> bool:
+        """True if the physical order of the elements is the logical one."""
+        return bool(self._array.flags.c_contiguous)
+
+    def contiguous(self) -> Tensor:
+        """Itself, or a copy whose physical order is the logical one."""
+        return self if self._device is META or self.is_contiguous() else self._contiguous_copy()
+
+    def _contiguous_copy(self) -> Tensor:
+        # Reshaping to one dimension puts the elements in logical order.
+        return self.reshape(-1).clone().reshape(self.shape)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[index] for index in range(self.shape[0]))
+
+    def __contains__(self, value: Any) -> bool:
+        return bool((self == value).any())
+
+    def __repr__(self) -> str:
+        if self._device is META:
+            return f"tensor(..., device='meta', shape={self.shape}, dtype={self.dtype.name})"
+        notes = []
+        if self._device is not CPU:
+            notes.append(f"device={str(self._device)!r}")
+        if self.dtype not in (DEFAULT_FLOAT, np.dtype(np.int64), np.dtype(np.bool_)):
+            notes.append(f"dtype={self.dtype.name}")
+        if self._node is not None:
+            notes.append(f"grad_fn=<{self._node.op.name}>")
+        elif self._requires_grad:
+            notes.append("requires_grad=True")
+        text = np.array2string(to_numpy(self._array), separator=", ", prefix="tensor(", precision=4, threshold=200)
+        return f"tensor({', '.join([text, *notes])})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.ndim == 0 and self._device is not META else format(repr(self), spec)
+
+    # Values --------------------------------------------------------------------------------------------------------
+
+    def item(self) -> Any:
+        """The one element as a Python number. On a GPU this waits for it, and reports deferred errors."""
+        if self._device is META:
+            raise DeviceError("item: a tensor on 'meta' has no data")
+        if self.numel() != 1:
+            raise ShapeError(f"item: only a tensor of one element can become a number, got shape {self.shape}")
+        raise_deferred()
+        return self._array.item() if isinstance(self._array, np.ndarray) else to_numpy(self._array).item()
+
+    def tolist(self) -> Any:
+        """Nested lists of Python numbers."""
+        return self._to_host("tolist").tolist()
+
+    def _to_host(self, caller: str) -> np.ndarray:
+        if self._device is META:
+            raise DeviceError(f"{caller}: a tensor on 'meta' has no data")
+        raise_deferred()
+        return to_numpy(self._array)
+
+    def numpy(self) -> np.ndarray:
+        """The array itself, shared, not copied.
+
+        Raises:
+            GradientError: it requires grad; use ``.detach().numpy()``.
+            DeviceError: it is on a GPU; use ``.cpu().numpy()``.
+        """
+        if self._requires_grad:
+            raise GradientError("numpy: the tensor requires grad; use tensor.detach().numpy()")
+        if self._device.type == "cuda":
+            raise DeviceError(f"numpy: the tensor is on {str(self._device)!r}; use tensor.cpu().numpy()")
+        return self._to_host("numpy")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"a copy is needed to convert {array.dtype} to {np.dtype(dtype)}")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        if self._requires_grad:
+            raise GradientError("dlpack: the tensor requires grad; use tensor.detach()")
+        if self._device is META:
+            raise DeviceError("dlpack: a tensor on 'meta' has no data")
+        raise_deferred()
+        return self._array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        if self._device is META:
+            raise DeviceError("dlpack: a tensor on 'meta' has no data")
+        return self._array.__dlpack_device__()  # type: ignore[no-any-return]
+
+    def __bool__(self) -> bool:
+        if self.numel() != 1:
+            raise ShapeError(f"bool: the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()")
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only integer tensors can be indices, got {self.dtype.name}")
+        return int(self.item())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.item(), digits)
+
+    # Where it is ---------------------------------------------------------------------------------------------------
+
+    def to(self, *args: Any, **kwargs: Any) -> Tensor:
+        """On another device, in another dtype, or both: ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(other)``.
+
+        Returns itself when nothing changes, unless ``copy=True``. Differentiable.
+        """
+        copy = kwargs.pop("copy", False)
+        kwargs.pop("non_blocking", None)
+        device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
+        if kwargs:
+            raise TypeError(f"to: unknown argument {next(iter(kwargs))!r}")
+        for argument in args:
+            if isinstance(argument, Tensor):
+                device, dtype = argument._device, argument.dtype
+            elif (
+                isinstance(argument, Device)
+                or (isinstance(argument, int) and not isinstance(argument, bool))
+                or (isinstance(argument, str) and argument.partition(":")[0] in ("cpu", "cuda", "meta", "auto"))
+            ):
+                device = argument
+            elif argument is not None and not isinstance(argument, bool):
+                dtype = argument
+        result = self
+        if dtype is not None:
+            result = result._cast(canonical_dtype(dtype))
+        if device is not None:
+            target = to_device(device)
+            if target is not result._device:
+                if target is META:
+                    return Tensor._wrap(MetaArray(result.shape, result.dtype), META)
+                if result._device is META:
+                    raise DeviceError(f"to: a tensor on 'meta' has no data to copy to {str(target)!r}")
+                result = function.apply(TRANSFER, result, target=target, output_device=target)
+        return result.clone() if copy and result is self else result
+
+    def cpu(self) -> Tensor:
+        """On the CPU."""
+        return self.to("cpu")
+
+    def cuda(self, device: Any = None) -> Tensor:
+        """On a GPU."""
+        return self.to("cuda" if device is None else device)
+
+    def type(self, dtype: Any = None) -> Any:
+        """The dtype's name, or the tensor in another dtype."""
+        return self.dtype.name if dtype is None else self._cast(canonical_dtype(dtype))
+
+    def clone(self) -> Tensor:
+        """A copy in the same physical order; differentiable."""
+        return function.apply(REGISTRY["clone"], self)  # type: ignore[no-any-return]
+
+    # Gradients -----------------------------------------------------------------------------------------------------
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients are asked for."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for gradients, or stop asking.
+
+        Raises:
+            DTypeError: an integer or bool tensor.
+            GradientError: switching it off on a result of an operation.
+        """
+        if requires_grad and not is_floating(self.dtype):
+            raise DTypeError(f"requires_grad: only floating-point tensors can require grad, got {self.dtype.name}")
+        if not requires_grad and self._node is not None:
+            raise GradientError("requires_grad: only leaves can stop requiring grad; use tensor.detach()")
+        self._requires_grad = bool(requires_grad)
+        return self
+
+    @property
+    def is_leaf(self) -> bool:
+        """True unless an operation that records gradients made it."""
+        return self._node is None
+
+    @property
+    def grad_fn(self) -> Node | None:
+        """The recorded operation that made it."""
+        return self._node
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The accumulated gradient, or None."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: expected a Tensor or None, got {type(value).__name__}")
+            if value.shape != self.shape:
+                raise ShapeError(f"grad: must have the tensor's shape {self.shape}, got {value.shape}")
+            if value._device is not self._device:
+                raise DeviceError(
+                    f"grad: must be on the tensor's device {str(self._device)!r}, got {str(value._device)!r}"
+                )
+        self._grad = value
+
+    def zero_grad_(self, set_to_none: bool = True) -> None:
+        """Hide the gradient (its memory stays and is used again), or fill it with zeros."""
+        if self._grad is None:
+            return
+        if set_to_none:
+            self._grad = None
+        else:
+            self._grad._array[...] = 0
+            self._grad._bump_version()
+
+    def _store_grad(self, grad: Any) -> None:
+        """Add an incoming gradient to ``.grad``."""
+        held = self._grad
+        if held is not None:
+            held._array += grad
+            held._bump_version()
+            return
+        buffer = self._grad_buffer
+        if buffer is None or buffer.shape != self._array.shape or buffer.dtype != self._array.dtype:
+            # In the tensor's own physical order, whatever order the gradient comes in.
+            buffer = self._grad_buffer = array_module(self._array).empty_like(self._array)
+        buffer[...] = grad
+        self._grad = Tensor._wrap(buffer, self._device)
+
+    def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of this tensor to the ``.grad`` of every leaf it was computed from.
+
+        Args:
+            gradient: the gradient of this tensor, of its shape; 1 if it has one element.
+            retain_graph: keep the graph for another backward.
+            create_graph: not supported: gpunet has first-order gradients only.
+
+        Raises:
+            GradientError: it requires no grad, was freed, or something saved was overwritten.
+        """
+        if create_graph:
+            raise GradientError("create_graph: gpunet computes first-order gradients only")
+        backward([(self._node or self, self._index, self._seed(gradient))], retain_graph)
+
+    def _seed(self, gradient: Any) -> Any:
+        if not self._requires_grad:
+            raise GradientError("backward: the tensor does not require grad, and was computed from none that does")
+        if gradient is None:
+            if self.numel() != 1:
+                raise ShapeError(
+                    f"backward: gradient must be given for a tensor of shape {self.shape}; only one element needs none"
+                )
+            return array_module(self._array).ones_like(self._array)
+        if isinstance(gradient, Tensor):
+            if gradient._device is not self._device:
+                raise DeviceError(f"backward: gradient must be on {str(self._device)!r}, got {str(gradient._device)!r}")
+            gradient = gradient._array
+        else:
+            gradient = function.to_device_array(np.asarray(gradient), self._device)
+        if tuple(gradient.shape) != self.shape:
+            raise ShapeError(f"backward: gradient must have shape {self.shape}, got {tuple(gradient.shape)}")
+        return gradient.astype(self.dtype, copy=False)
+
+    def detach(self) -> Tensor:
+        """The same elements, shared, outside the graph."""
+        result = Tensor._wrap(self._array, self._device)
+        result._counter = self._counter
+        result._is_view = self._is_view
+        return result
+
+    def detach_(self) -> Tensor:
+        """Leave the graph."""
+        self._node, self._index, self._requires_grad = None, 0, False
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """The same elements, shared, outside the graph and unseen by the version check."""
+        return Tensor._wrap(self._array, self._device)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"data: expected a Tensor, got {type(value).__name__}")
+        self._array, self._device = value._array, value._device
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of a result of an operation in ``.grad``, as leaves do."""
+        if not self._requires_grad:
+            raise GradientError("retain_grad: the tensor does not require grad")
+        if self._node is not None:
+            if self._node.retained is None:
+                self._node.retained = {}
+            self._node.retained[self._index] = weakref.ref(self)
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> HookHandle:
+        """Call ``hook(grad)`` when the gradient of this tensor is complete; what it returns replaces the gradient."""
+        if not self._requires_grad:
+            raise GradientError("register_hook: the tensor does not require grad")
+        if self._node is None:
+            hooks: dict[int, Any] = self._hooks if self._hooks is not None else {}
+            self._hooks = hooks
+        else:
+            if self._node.hooks is None:
+                self._node.hooks = {}
+            hooks = self._node.hooks.setdefault(self._index, {})
+        handle = HookHandle(hooks)
+        hooks[handle.id] = hook
+        return handle
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> HookHandle:
+        """Call ``hook(tensor)`` each time a gradient has been added to a leaf's ``.grad``."""
+        if not self._requires_grad or self._node is not None:
+            raise GradientError("register_post_accumulate_grad_hook: the tensor must be a leaf that requires grad")
+        if self._after_hooks is None:
+            self._after_hooks = {}
+        handle = HookHandle(self._after_hooks)
+        self._after_hooks[handle.id] = hook
+        return handle
+
+    # Writing in place ----------------------------------------------------------------------------------------------
+
+    @property
+    def _version(self) -> int:
+        """How often the elements have been written in place, through this tensor or a view."""
+        return self._counter[0]
+
+    def _bump_version(self) -> None:
+        self._counter[0] += 1
+
+    def _check_writable(self, recorded: bool) -> None:
+        if self._device is META:
+            return
+        if grad_state.enabled and self._requires_grad and self._node is None:
+            raise GradientError(
+                "in-place: a leaf that requires grad cannot be written to while gradients are recorded; "
+                "use gpunet.no_grad(), or an operation that makes a new tensor"
+            )
+        if recorded and self._is_view:
+            raise GradientError(
+                "in-place: a view cannot be written to inside the graph; use an operation that makes a new tensor, "
+                "or assign to an index of the tensor it views"
+            )
+        if isinstance(self._array, np.ndarray) and not self._array.flags.writeable:
+            raise ValueError("in-place: the tensor shares read-only memory, or is expanded; use clone() first")
+
+    def _write(self, result: Tensor) -> Tensor:
+        """Take over the value, and the place in the graph, of a result computed from this tensor."""
+        recorded = result._node is not None
+        self._check_writable(recorded or (grad_state.enabled and self._node is not None))
+        if result.shape != self.shape:
+            raise ShapeError(f"in-place: a result of shape {result.shape} does not fit a tensor of shape {self.shape}")
+        if _kind(result.dtype) > _kind(self.dtype):
+            raise DTypeError(f"in-place: a {result.dtype.name} result cannot be stored in a {self.dtype.name} tensor")
+        if recorded and result.dtype != self.dtype:
+            result = result._cast(self.dtype)
+        node = result._node
+        if self._device is not META:
+            if node is not None and any(saved is self._array for saved in node.saved):
+                # Backward will want the value from before this write.
+                before = self._array.copy(order="K")
+                node.saved = tuple(before if saved is self._array else saved for saved in node.saved)
+                node.versions = [entry for entry in node.versions if entry[0] is not self._counter]
+            self._array[...] = result._array
+        self._bump_version()
+        if node is not None:
+            self._node, self._index, self._requires_grad = node, result._index, True
+        return self
+
+    def __iadd__(self, other: Any) -> Tensor:
+        return self._write(self + other)
+
+    def __isub__(self, other: Any) -> Tensor:
+        return self._write(self - other)
+
+    def __imul__(self, other: Any) -> Tensor:
+        return self._write(self * other)
+
+    def __itruediv__(self, other: Any) -> Tensor:
+        return self._write(self / other)
+
+    def __ipow__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self._write(self**other)
+
+    def __ifloordiv__(self, other: Any) -> Tensor:
+        return self._write(self // other)
+
+    def __imod__(self, other: Any) -> Tensor:
+        return self._write(self % other)
+
+    def __iand__(self, other: Any) -> Tensor:
+        return self._write(self & other)
+
+    def __ior__(self, other: Any) -> Tensor:
+        return self._write(self | other)
+
+    def add_(self, other: Any, *, alpha: float = 1) -> Tensor:
+        """self += alpha * other."""
+        return self._write(self.add(other, alpha=alpha))
+
+    def sub_(self, other: Any, *, alpha: float = 1) -> Tensor:
+        """self -= alpha * other."""
+        return self._write(self.sub(other, alpha=alpha))
+
+    def mul_(self, other: Any) -> Tensor:
+        """self *= other."""
+        return self._write(self * other)
+
+    def div_(self, other: Any) -> Tensor:
+        """self /= other."""
+        return self._write(self / other)
+
+    def pow_(self, exponent: Any) -> Tensor:
+        """self **= exponent."""
+        return self._write(self**exponent)
+
+    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
+        """Limit the elements to min..max."""
+        return self._write(self.clamp(min, max))
+
+    clip_ = clamp_
+
+    def relu_(self) -> Tensor:
+        """Replace negative elements by 0."""
+        return self._write(self.relu())
+
+    def exp_(self) -> Tensor:
+        """Replace each element by its exponential."""
+        return self._write(self.exp())
+
+    def sqrt_(self) -> Tensor:
+        """Replace each element by its square root."""
+        return self._write(self.sqrt())
+
+    def neg_(self) -> Tensor:
+        """Change all signs."""
+        return self._write(-self)
+
+    def masked_fill_(self, mask: Tensor, value: float) -> Tensor:
+        """Write ``value`` where the mask is true."""
+        return self._write(self.masked_fill(mask, value))
+
+    def fill_(self, value: Any) -> Tensor:
+        """Write one value everywhere."""
+        if isinstance(value, Tensor):
+            return self.copy_(value)
+        self._check_writable(grad_state.enabled and self._node is not None)
+        if self._device is not META:
+            self._array[...] = value
+        self._bump_version()
+        if grad_state.enabled and self._node is not None:
+            self._node, self._index, self._requires_grad = None, 0, False
+        return self
+
+    def zero_(self) -> Tensor:
+        """Write 0 everywhere."""
+        return self.fill_(0)
+
+    def copy_(self, source: Any, non_blocking: bool = False) -> Tensor:
+        """Write another tensor's elements, broadcast and converted; gradients flow back to it."""
+        if not isinstance(source, Tensor):
+            source = Tensor._wrap(np.asarray(source), CPU)
+        if source._device is not self._device:
+            source = source.to(self._device)
+        if source.shape != self.shape:
+            if broadcast_shapes("copy_", source.shape, self.shape) != self.shape:
+                raise ShapeError(f"copy_: shape {source.shape} does not broadcast to {self.shape}")
+            source = source.expand(self.shape)
+        if grad_state.enabled and source._requires_grad:
+            return self._write(source._cast(self.dtype))
+        self._check_writable(grad_state.enabled and self._node is not None)
+        if self._device is not META:
+            self._array[...] = source._array
+        self._bump_version()
+        if grad_state.enabled and self._node is not None:
+            self._node, self._index, self._requires_grad = None, 0, False
+        return self
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        layout, arrays = index_layout(index, self._device)
+        if not isinstance(value, (Tensor, int, float, bool)):
+            array = value if isinstance(value, np.ndarray) else np.asarray(value)
+            value = Tensor._wrap(function.to_device_array(array, self._device), self._device)
+        elif isinstance(value, Tensor) and value._device is not self._device and value.ndim == 0:
+            value = value.to(self._device)
+        differentiable = self._requires_grad or (isinstance(value, Tensor) and value._requires_grad)
+        if grad_state.enabled and differentiable:
+            self._check_writable(True)
+            if isinstance(value, Tensor):
+                value = value._cast(self.dtype)
+            self._write(function.apply(SET_INDEX, self, value, *arrays, layout=layout))
+            return
+        self._check_writable(False)
+        plain: Any = value
+        if isinstance(value, Tensor):
+            if value._device is not self._device:
+                raise DeviceError(
+                    f"index assignment: the value must be on {str(self._device)!r}, got {str(value._device)!r}"
+                )
+            plain = value._array
+        function.write_index(self._array, [array._array for array in arrays], layout, plain)
+        self._bump_version()
+
+    # Making others like it -----------------------------------------------------------------------------------------
+
+    def _new(self, shape: Sequence[Any], fill: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+        target = self._device if device is None else to_device(device)
+        kind = self.dtype if dtype is None else canonical_dtype(dtype)
+        flat = tuple(shape[0]) if len(shape) == 1 and not hasattr(shape[0], "__index__") else tuple(shape)
+        made = Tensor._wrap(function.full_array(flat, fill, kind, target), target)
+        return made.requires_grad_(requires_grad)
+
+    def new_zeros(self, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        """Zeros of a shape, with this tensor's dtype and device."""
+        return self._new(shape, 0, dtype, device, requires_grad)
+
+    def new_ones(self, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        """Ones of a shape, with this tensor's dtype and device."""
+        return self._new(shape, 1, dtype, device, requires_grad)
+
+    def new_empty(self, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        """Uninitialised elements of a shape, with this tensor's dtype and device."""
+        return self._new(shape, None, dtype, device, requires_grad)
+
+    # Copies and other processes ------------------------------------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self._node is not None:
+            raise GradientError("deepcopy: only leaves can be copied; use tensor.detach().clone()")
+        array = self._array if self._device is META else self._array.copy(order="K")
+        result = type(self).__new__(type(self))
+        Tensor._set(result, array, self._device)
+        result._requires_grad = self._requires_grad
+        if hasattr(self, "__dict__"):
+            result.__dict__.update(self.__dict__)
+        if self._grad is not None:
+            result._store_grad(self._grad._array)
+        memo[id(self)] = result
+        return result
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """Live tensors cross process borders as NumPy arrays."""
+        if self._node is not None:
+            raise GradientError("pickle: only leaves can be sent to another process; use tensor.detach()")
+        array = self._array if self._device is META else to_numpy(self._array)
+        return _rebuild, (type(self), array, self._device, self._requires_grad)
+
+
+def _rebuild(kind: type[Tensor], array: Any, device: Device, requires_grad: bool) -> Tensor:
+    result = kind.__new__(kind)
+    Tensor._set(result, transfer(array, device) if device.type == "cuda" else array, device)
+    result._requires_grad = requires_grad
+    return result
+
+
+def _kind(dtype: np.dtype[Any]) -> int:
+    return 2 if is_floating(dtype) else 0 if dtype.kind == "b" else 1
+
+
+def is_cupy_array(value: Any) -> bool:
+    """True for a CuPy array."""
+    return type(value).__module__.partition(".")[0] == "cupy" and isinstance(value, cupy().ndarray)

@@ -1,0 +1,311 @@
+"""Devices: what ``gpunet.device(...)`` returns, and which array module serves an array.
+
+Four kinds exist. ``cpu`` is NumPy; ``cpu:1`` and up are *logical* CPU devices whose arrays are NumPy's too, but which
+may not be mixed with ``cpu:0``, exactly as two GPUs may not: model-parallel code can be tested on any machine.
+``cuda:n`` is CuPy on GPU n. ``meta`` has shapes and dtypes and no data.
+
+CuPy is imported when a CUDA device is first asked for, never by ``import gpunet``; with ``GPUNET_DEVICE=cpu`` in the
+environment it is not imported at all.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+
+from gpunet.backend.errors import DeviceError
+
+__all__ = [
+    "CPU",
+    "META",
+    "Device",
+    "MetaArray",
+    "array_module",
+    "cuda_unavailable_reason",
+    "cupy",
+    "current_device",
+    "device",
+    "get_default_device",
+    "is_cuda_available",
+    "set_default_device",
+    "to_numpy",
+    "transfer",
+]
+
+_KINDS: Final = ("cpu", "cuda", "meta")
+
+
+class Device:
+    """A place where tensors live: ``cpu``, ``cpu:1``, ``cuda``, ``cuda:1`` or ``meta``.
+
+    Devices are interned: equal devices are the same object, so that ``is`` compares them.
+
+    Attributes:
+        type: ``"cpu"``, ``"cuda"`` or ``"meta"``.
+        index: the number of the device of that type.
+    """
+
+    __slots__ = ("index", "type")
+    _interned: dict[tuple[str, int], Device] = {}
+
+    type: str
+    index: int
+
+    def __new__(cls, type: str, index: int = 0) -> Device:
+        found = cls._interned.get((type, index))
+        if found is None:
+            found = object.__new__(cls)
+            object.__setattr__(found, "type", type)
+            object.__setattr__(found, "index", index)
+            found = cls._interned.setdefault((type, index), found)
+        return found
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Device cannot be changed")
+
+    def __str__(self) -> str:
+        if self.type == "meta" or (self.type == "cpu" and self.index == 0):
+            return self.type
+        return f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        return f"device({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Device, (self.type, self.index))
+
+    def __copy__(self) -> Device:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Device:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            # PyTorch scripts compare `tensor.device == "cpu"`; "auto" or nonsense is simply not equal.
+            kind, _, number = other.partition(":")
+            return kind == self.type and (int(number) if number.isdigit() else 0) == self.index
+        return self is other
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+
+CPU: Final = Device("cpu", 0)
+META: Final = Device("meta", 0)
+
+
+class MetaArray:
+    """An array without data: a shape and a dtype. What a tensor on the ``meta`` device holds."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        size = 1
+        for extent in self.shape:
+            size *= extent
+        return size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the array would take."""
+        return self.size * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        return f"MetaArray(shape={self.shape}, dtype={self.dtype})"
+
+
+_cupy: ModuleType | None = None
+_cupy_reason: str | None = None
+_cupy_lock = threading.Lock()
+
+
+def _probe_cupy() -> None:
+    """Import CuPy once and note why it cannot be used, if it cannot."""
+    global _cupy, _cupy_reason
+    with _cupy_lock:
+        if _cupy is not None or _cupy_reason is not None:
+            return
+        if os.environ.get("GPUNET_DEVICE", "").strip().lower() == "cpu":
+            _cupy_reason = "GPUNET_DEVICE=cpu is set, so CuPy was not looked for"
+            return
+        try:
+            module = importlib.import_module("cupy")
+        except ModuleNotFoundError:
+            _cupy_reason = (
+                "CuPy is not installed; on a machine with an NVIDIA GPU: pip install 'gpunet[cuda13]' "
+                "(or 'gpunet[cuda12]' for a CUDA 12 driver)"
+            )
+            return
+        except Exception as error:  # a broken CuPy raises whatever its libraries raise
+            _cupy_reason = f"CuPy is installed but cannot be imported: {error}"
+            return
+        try:
+            count = module.cuda.runtime.getDeviceCount()
+        except Exception as error:
+            _cupy_reason = f"CuPy is installed but finds no usable CUDA driver: {error}"
+            return
+        if count == 0:
+            _cupy_reason = "CuPy is installed but the CUDA driver reports no GPU"
+            return
+        _cupy = module
+
+
+def is_cuda_available() -> bool:
+    """True if a CUDA GPU can be used: CuPy is installed and its driver reports a device."""
+    _probe_cupy()
+    return _cupy is not None
+
+
+def cuda_unavailable_reason() -> str | None:
+    """Why there is no usable GPU, or None if there is one."""
+    _probe_cupy()
+    return _cupy_reason
+
+
+def cupy() -> ModuleType:
+    """The CuPy module.
+
+    Raises:
+        DeviceError: there is no usable GPU; the message says why.
+    """
+    _probe_cupy()
+    if _cupy is None:
+        raise DeviceError(f"device 'cuda' is not available: {_cupy_reason}")
+    return _cupy
+
+
+def device(spec: str | Device | int = "auto", index: int | None = None) -> Device:
+    """Return a device from its name.
+
+    Args:
+        spec: ``"cpu"``, ``"cpu:1"``, ``"cuda"``, ``"cuda:1"``, ``"meta"``, ``"auto"`` (a usable GPU if there is
+            one, else the CPU; ``GPUNET_DEVICE`` decides if it is set), a Device, or a GPU's number.
+        index: the device's number, where ``spec`` is a bare type.
+
+    Raises:
+        DeviceError: an unknown name, or a GPU that is not there.
+    """
+    if isinstance(spec, Device):
+        return spec
+    if isinstance(spec, int) and not isinstance(spec, bool):
+        return device("cuda", spec)
+    if not isinstance(spec, str):
+        raise DeviceError(f"device: expected a name such as 'cpu' or 'cuda:0', got {type(spec).__name__}")
+    if spec == "auto":
+        wanted = os.environ.get("GPUNET_DEVICE", "").strip().lower()
+        if wanted and wanted != "auto":
+            return device(wanted)
+        return Device("cuda", 0) if is_cuda_available() else CPU
+    kind, separator, number = spec.partition(":")
+    if kind not in _KINDS or (separator and not number.isdigit()) or (separator and index is not None):
+        raise DeviceError(f"device: unknown device {spec!r}; use 'cpu', 'cpu:1', 'cuda', 'cuda:1', 'meta' or 'auto'")
+    chosen = int(number) if separator else (index or 0)
+    if chosen < 0:
+        raise DeviceError(f"device: the index must not be negative, got {chosen}")
+    if kind == "meta":
+        return META
+    if kind == "cuda":
+        count = cupy().cuda.runtime.getDeviceCount()
+        if separator == "" and index is None:
+            chosen = cupy().cuda.runtime.getDevice()
+        if chosen >= count:
+            raise DeviceError(f"device: 'cuda:{chosen}' does not exist; this machine has {count} CUDA device(s)")
+    return Device(kind, chosen)
+
+
+class _ThreadState(threading.local):
+    default: Device = CPU
+
+
+_state = _ThreadState()
+
+
+def get_default_device() -> Device:
+    """The device on which tensors are made when none is named, for this thread."""
+    return _state.default
+
+
+def set_default_device(spec: str | Device) -> None:
+    """Set the device on which this thread's tensors are made when none is named."""
+    _state.default = device(spec)
+
+
+def current_device(spec: str | Device | int | None) -> Device:
+    """The device a ``device=`` argument means: None is the thread's default."""
+    return _state.default if spec is None else device(spec)
+
+
+def array_module(array: Any) -> Any:
+    """NumPy or CuPy, whichever the array belongs to."""
+    if isinstance(array, (np.ndarray, np.generic)):
+        return np
+    if _cupy is not None and isinstance(array, _cupy.ndarray):
+        return _cupy
+    raise DeviceError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
+
+
+def device_of(array: Any) -> Device:
+    """The device an array lives on; a NumPy array counts as ``cpu:0``."""
+    if isinstance(array, np.ndarray):
+        return CPU
+    if isinstance(array, MetaArray):
+        return META
+    return Device("cuda", int(array.device.id))
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """The array on the CPU: itself if it is NumPy's, else a copy from the GPU."""
+    if isinstance(array, np.ndarray):
+        return array
+    return np.asarray(cupy().asnumpy(array))
+
+
+def transfer(array: Any, target: Device) -> Any:
+    """The array's data on ``target``, keeping its physical order; the array itself where nothing has to move."""
+    if target.type == "meta":
+        return MetaArray(tuple(array.shape), array.dtype)
+    if isinstance(array, MetaArray):
+        raise DeviceError(f"a tensor on 'meta' has no data to copy to {str(target)!r}")
+    if target.type == "cpu":
+        return to_numpy(array)
+    module = cupy()
+    with module.cuda.Device(target.index):
+        if isinstance(array, np.ndarray):
+            order = _physical_order(array)
+            if order is None:
+                return module.asarray(array)
+            # CuPy makes C-ordered arrays: send the buffer in its own order and look at it transposed.
+            inverse = tuple(int(axis) for axis in np.argsort(order))
+            return module.asarray(array.transpose(order)).transpose(inverse)
+        return array if int(array.device.id) == target.index else module.array(array, copy=True)
+
+
+def _physical_order(array: np.ndarray) -> tuple[int, ...] | None:
+    """Axes from slowest to fastest if that order makes the array contiguous and is not the plain one."""
+    if array.flags.c_contiguous or array.ndim < 2:
+        return None
+    order = tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+    return order if array.transpose(order).flags.c_contiguous else None
+
+
+def loaded_cupy() -> ModuleType | None:
+    """CuPy if something already imported it, without importing it."""
+    return sys.modules.get("cupy")

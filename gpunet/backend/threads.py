@@ -1,0 +1,177 @@
+"""Threads for the CPU paths.
+
+NumPy releases the interpreter lock inside its loops and its BLAS calls, so blocks of one operation can run on Python
+threads. BLAS itself is held to one thread meanwhile: its own workers spin after a product and would take the cores
+from ours. How the work is cut into blocks never depends on the number of threads, and each block writes its own part
+of the result, so the bits do not depend on scheduling.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+__all__ = ["get_num_threads", "parallel_for", "set_num_threads", "single_threaded_blas"]
+
+
+def _default_threads() -> int:
+    for name in ("GPUNET_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "")
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        return os.cpu_count() or 1
+
+
+_lock = threading.Lock()
+_count = _default_threads()
+_pool: ThreadPoolExecutor | None = None
+
+
+class _Worker(threading.local):
+    busy = False
+
+
+_worker = _Worker()
+
+
+def get_num_threads() -> int:
+    """Number of CPU threads that operations use."""
+    return _count
+
+
+def set_num_threads(count: int) -> None:
+    """Set the number of CPU threads that operations use.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    global _count, _pool
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"count: the number of threads must be at least 1, got {count!r}")
+    with _lock:
+        if count != _count:
+            old, _pool, _count = _pool, None, count
+            if old is not None:
+                old.shutdown(wait=False)
+
+
+def _get_pool() -> ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max_workers=max(1, _count - 1), thread_name_prefix="gpunet")
+        return _pool
+
+
+def _forget_pool() -> None:
+    """In a forked child the pool's threads do not exist: start anew."""
+    global _pool, _lock
+    _lock = threading.Lock()
+    _pool = None
+    _blas.reset()
+
+
+def parallel_for(count: int, body: Callable[[int], Any]) -> None:
+    """Run ``body(0) ... body(count - 1)``, on several threads when that is allowed and useful.
+
+    The first exception of the lowest index is raised after all threads have stopped. Called from inside a body it runs
+    the loop in the calling thread.
+    """
+    threads = min(_count, count)
+    if threads <= 1 or _worker.busy:
+        for index in range(count):
+            body(index)
+        return
+    counter = itertools.count()
+    failures: dict[int, BaseException] = {}
+
+    def drain() -> None:
+        _worker.busy = True
+        try:
+            with np.errstate(all="ignore"):  # the setting belongs to a thread, and PyTorch's operations are silent
+                while not failures:
+                    index = next(counter)
+                    if index >= count:
+                        return
+                    try:
+                        body(index)
+                    except BaseException as error:
+                        failures[index] = error
+        finally:
+            _worker.busy = False
+
+    with single_threaded_blas():
+        pool = _get_pool()
+        futures: list[Future[None]] = []
+        try:
+            futures = [pool.submit(drain) for _ in range(threads - 1)]
+        except RuntimeError:
+            pass  # the interpreter is shutting down, or set_num_threads replaced the pool: this thread does it all
+        drain()
+        for future in futures:
+            if not future.cancel():
+                future.result()
+    if failures:
+        raise failures[min(failures)]
+
+
+class _Blas:
+    """BLAS's own thread count, set to one while any of our operations runs and put back afterwards."""
+
+    def __init__(self) -> None:
+        self.reset()
+        self._libraries: list[Any] | None = None
+
+    def reset(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._saved: list[int] = []
+
+    def enter(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users > 1:
+                return
+            if self._libraries is None:
+                controllers = threadpoolctl.ThreadpoolController().lib_controllers
+                self._libraries = [library for library in controllers if library.user_api == "blas"]
+            self._saved = [library.get_num_threads() for library in self._libraries]
+            for library, threads in zip(self._libraries, self._saved, strict=True):
+                if threads != 1:
+                    library.set_num_threads(1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0 and self._libraries is not None:
+                for library, threads in zip(self._libraries, self._saved, strict=True):
+                    if threads != 1:
+                        library.set_num_threads(threads)
+
+
+_blas = _Blas()
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Hold BLAS to one thread inside the block, and restore its setting when the last such block ends."""
+    _blas.enter()
+    try:
+        yield
+    finally:
+        _blas.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)

@@ -1,0 +1,51 @@
+"""Sums over all but the channel dimension, and the shapes that make them fast.
+
+Rows of an NHWC array hold C numbers; NumPy loops once for each row, and for a small C the loops cost more than the
+sums. Reading m rows as one of m·C numbers removes that cost: column j of the wide rows belongs to channel j mod C.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpunet.ops.dtypes import compute_dtype
+
+__all__ = ["channel_rows", "channel_sums", "fold_wide", "widen"]
+
+_WIDE = 1024
+
+
+def widen(rows: int, channels: int) -> int:
+    """How many rows to read as one: a divisor of their number that makes about a thousand columns."""
+    factor = 1
+    while factor * 2 * channels <= _WIDE and rows % (factor * 2) == 0:
+        factor *= 2
+    return factor
+
+
+def fold_wide(sums: Any, channels: int) -> Any:
+    """Sums over wide columns, as sums over channels: (..., m·C) -> (..., C)."""
+    return sums.reshape(*sums.shape[:-1], -1, channels).sum(axis=-2)
+
+
+def channel_rows(x: Any) -> Any:
+    """(N, C, ...) as rows of channels (N·..., C): a view where the channels are contiguous, else a copy."""
+    if x.ndim == 2:
+        return x
+    order = (0, *range(2, x.ndim), 1)
+    return x.transpose(order).reshape(-1, x.shape[1])
+
+
+def channel_sums(x: Any) -> Any:
+    """Sum of x (N, C, ...) over all but dimension 1, blocks of rows first so that float32 keeps its digits."""
+    rows = channel_rows(x)
+    count, channels = rows.shape
+    carry = compute_dtype(rows.dtype)
+    if not isinstance(rows, np.ndarray) or count * channels < 4096:
+        return rows.sum(axis=0, dtype=carry)
+    factor = widen(count, channels)
+    wide = rows.reshape(count // factor, factor * channels)
+    blocks = [wide[start : start + 64].sum(axis=0, dtype=carry) for start in range(0, len(wide), 64)]
+    return fold_wide(np.stack(blocks).sum(axis=0, dtype=np.float64), channels).astype(carry)

@@ -1,0 +1,151 @@
+"""Data types and promotion: PyTorch's rules, not NumPy's (float32 with int64 stays float32)."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Final
+
+import numpy as np
+
+from gpunet.backend.errors import DTypeError
+
+__all__ = [
+    "DEFAULT_FLOAT",
+    "bfloat16",
+    "canonical_dtype",
+    "cast_scalar",
+    "compute_dtype",
+    "is_floating",
+    "promote_types",
+    "result_type",
+    "to_float",
+]
+
+DType = np.dtype[Any]
+
+FLOAT16: Final = np.dtype(np.float16)
+FLOAT32: Final = np.dtype(np.float32)
+FLOAT64: Final = np.dtype(np.float64)
+INT64: Final = np.dtype(np.int64)
+UINT8: Final = np.dtype(np.uint8)
+BOOL: Final = np.dtype(np.bool_)
+DEFAULT_FLOAT: Final = FLOAT32
+
+_SUPPORTED: Final = {
+    np.dtype(name): name
+    for name in ("float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "bool")
+}
+
+
+def bfloat16() -> DType:
+    """The bfloat16 dtype of the ml_dtypes package.
+
+    Raises:
+        DTypeError: ml_dtypes is not installed.
+    """
+    try:
+        return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+    except ModuleNotFoundError:
+        raise DTypeError("dtype: bfloat16 needs the ml_dtypes package: pip install 'gpunet[half]'") from None
+
+
+def canonical_dtype(dtype: Any) -> DType:
+    """The NumPy dtype a ``dtype=`` argument means.
+
+    Args:
+        dtype: a NumPy dtype or scalar type, a name such as ``"float32"``, or Python's float, int or bool.
+
+    Raises:
+        DTypeError: a type gpunet does not have.
+    """
+    if dtype is float:
+        return DEFAULT_FLOAT
+    if dtype is int:
+        return INT64
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return bfloat16()
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        raise DTypeError(f"dtype: {dtype!r} is not a data type") from None
+    if found in _SUPPORTED or found.name == "bfloat16":
+        return found
+    raise DTypeError(f"dtype: {found.name} is not supported; use one of {', '.join(_SUPPORTED.values())}, bfloat16")
+
+
+def is_floating(dtype: DType) -> bool:
+    """True for float16, bfloat16, float32 and float64."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def compute_dtype(dtype: DType) -> DType:
+    """The type in which sums over many elements are carried: float32 for the half types, else the type itself."""
+    return FLOAT32 if dtype.itemsize == 2 and is_floating(dtype) else dtype
+
+
+def _category(dtype: DType) -> int:
+    if dtype == BOOL:
+        return 0
+    return 2 if is_floating(dtype) else 1
+
+
+_promotions: dict[tuple[DType, DType], DType] = {}
+
+
+def promote_types(a: DType, b: DType) -> DType:
+    """The smallest type of PyTorch's lattice that holds both."""
+    if a == b:
+        return a
+    found = _promotions.get((a, b))
+    if found is None:
+        category_a, category_b = _category(a), _category(b)
+        if category_a != category_b:
+            # A float absorbs any integer, an integer any bool, without growing.
+            found = a if category_a > category_b else b
+        elif category_a == 2:
+            if a.itemsize == b.itemsize == 2:
+                found = FLOAT32  # float16 with bfloat16
+            else:
+                found = a if a.itemsize > b.itemsize else b
+        else:
+            found = np.promote_types(a, b)
+        _promotions[a, b] = found
+    return found
+
+
+def result_type(*operands: Any) -> DType:
+    """The dtype of an operation on arrays and Python scalars.
+
+    As in PyTorch, an array with dimensions decides; a 0-d array, and after it a Python scalar, only raises the result
+    when its kind (bool, integer, float) is higher.
+    """
+    dimensioned: DType | None = None
+    zero_dim: DType | None = None
+    scalar = -1
+    for operand in operands:
+        dtype = getattr(operand, "dtype", None)
+        if dtype is None:
+            kind = 0 if isinstance(operand, bool) else 1 if isinstance(operand, int) else 2
+            scalar = max(scalar, kind)
+        elif operand.ndim:
+            dimensioned = dtype if dimensioned is None else promote_types(dimensioned, dtype)
+        else:
+            zero_dim = dtype if zero_dim is None else promote_types(zero_dim, dtype)
+    result = dimensioned
+    if zero_dim is not None and (result is None or _category(zero_dim) > _category(result)):
+        result = zero_dim
+    if result is None or scalar > _category(result):
+        result = (BOOL, INT64, DEFAULT_FLOAT)[scalar] if result is None or scalar != 2 else DEFAULT_FLOAT
+    return result
+
+
+def to_float(dtype: DType) -> DType:
+    """The type of a function that only makes sense on floats: integers and bools become float32."""
+    return dtype if is_floating(dtype) else DEFAULT_FLOAT
+
+
+def cast_scalar(value: Any, dtype: DType) -> Any:
+    """A Python scalar as a scalar of ``dtype``; integers wrap as PyTorch's do."""
+    if dtype.kind in "iu" and isinstance(value, int) and not isinstance(value, bool):
+        return np.array(value, np.int64).astype(dtype)[()]
+    return dtype.type(value)

@@ -1,0 +1,506 @@
+"""Elementwise operations: arithmetic, comparison and functions of one variable.
+
+Each is one line of array-module code and one of its derivative; shapes broadcast and dtypes promote as PyTorch's do.
+Non-differentiable points take PyTorch's value: relu'(0) = 0, |x|'(0) = 0, and a tie of maximum or minimum shares the
+gradient equally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
+from gpunet.ops.dtypes import BOOL, cast_scalar, compute_dtype, is_floating, result_type, to_float
+
+__all__ = ["broadcast_shapes", "unbroadcast"]
+
+Shape = tuple[int, ...]
+
+
+def broadcast_shapes(op: str, *shapes: Shape) -> Shape:
+    """The common shape of several, sizes of one stretching.
+
+    Raises:
+        ShapeError: two sizes differ and neither is one.
+    """
+    result: list[int] = []
+    for position in range(1, max(map(len, shapes), default=0) + 1):
+        extent = 1
+        for shape in shapes:
+            if position <= len(shape) and shape[-position] != 1:
+                if extent not in (1, shape[-position]):
+                    listed = " and ".join(map(str, shapes))
+                    raise ShapeError(
+                        f"{op}: shapes {listed} do not broadcast: sizes {extent} and {shape[-position]} "
+                        f"at dimension -{position} differ and neither is 1"
+                    )
+                extent = shape[-position]
+        result.append(extent)
+    return tuple(reversed(result))
+
+
+def unbroadcast(grad: Any, like: Any) -> Any:
+    """Sum a gradient over the dimensions along which ``like`` was stretched, and give it its dtype."""
+    if grad.shape != like.shape:
+        extra = grad.ndim - like.ndim
+        stretched = tuple(range(extra)) + tuple(
+            extra + axis for axis, extent in enumerate(like.shape) if extent == 1 and grad.shape[extra + axis] != 1
+        )
+        grad = grad.sum(axis=stretched, dtype=compute_dtype(grad.dtype)).reshape(like.shape)
+    return grad if grad.dtype == like.dtype else grad.astype(like.dtype)
+
+
+def _operand(value: Any, dtype: Any) -> Any:
+    """The operand as an array or scalar of the promoted dtype."""
+    found = getattr(value, "dtype", None)
+    if found is None:
+        return cast_scalar(value, dtype)
+    return value if found == dtype else value.astype(dtype)
+
+
+def _shape(value: Any) -> Shape:
+    return getattr(value, "shape", ())
+
+
+class Binary(Op):
+    """z = f(x, y), broadcasting.
+
+    Args:
+        name: the operation's name.
+        function: z from (module, x, y).
+        gradient: (dx, dy) factories from (module, dz, x, y, z); None where it has no derivative.
+        result: the dtype of the result from the promoted one.
+        refuse: kinds of dtype it does not take: ``"b"`` bool.
+        inputs: dtype both operands are cast to from the promoted one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Any, Any, Any], Any],
+        gradient: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
+        *,
+        save: str = "",
+        result: Callable[[Any], Any] | None = None,
+        inputs: Callable[[Any], Any] | None = None,
+        refuse_bool: bool = False,
+        domain: str = "real",
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.gradient = gradient
+        self.saves = save
+        self.result = result
+        self.inputs = inputs
+        self.refuse_bool = refuse_bool
+        self.domain = domain
+        self.differentiable = gradient is not None
+
+    def _dtype(self, x: Any, y: Any) -> Any:
+        dtype = result_type(x, y)
+        if self.refuse_bool and dtype == BOOL:
+            raise DTypeError(f"{self.name}: not defined for bool; cast one operand, or use a logical operation")
+        return self.inputs(dtype) if self.inputs else dtype
+
+    def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
+        x, y = inputs
+        dtype = self._dtype(x, y)
+        shape = _shape(x)
+        if shape != _shape(y):
+            shape = broadcast_shapes(self.name, shape, _shape(y))
+        return Inferred((Spec(shape, self.result(dtype) if self.result else dtype),))
+
+    def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
+        x, y = inputs
+        dtype = self._dtype(x, y)
+        module = module_of(x, y)
+        z = self.function(module, _operand(x, dtype), _operand(y, dtype))
+        if self.saves == "xy":
+            ctx.save(x, y)
+        elif self.gradient is not None:
+            # Only their shapes and dtypes are needed: keep no array alive for that.
+            ctx.state = tuple(Spec(value.shape, value.dtype) if hasattr(value, "dtype") else None for value in (x, y))
+        return z
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        assert self.gradient is not None
+        values = ctx.saved if self.saves == "xy" else ctx.state
+        module = module_of(grad)
+        x, y = values
+        if self.saves == "xy":
+            arguments = (module, grad, _operand(x, grad.dtype), _operand(y, grad.dtype))
+        else:
+            arguments = (module, grad, None, None)
+        return tuple(
+            unbroadcast(derivative(*arguments), like) if needed else None
+            for derivative, like, needed in zip(self.gradient, values, ctx.needs_grad, strict=True)
+        )
+
+    def samples(self) -> Iterator[Sample]:
+        rng = np.random.default_rng(7)
+
+        def draw(*shape: int) -> Any:
+            values = rng.standard_normal(shape)
+            if self.domain == "nonzero":
+                values = np.where(values < 0, values - 0.5, values + 0.5)
+            elif self.domain == "positive":
+                values = np.abs(values) + 0.5
+            return values
+
+        yield Sample("same shape", (draw(3, 4), draw(3, 4)))
+        yield Sample("broadcast both", (draw(3, 1, 4), draw(2, 1)))
+        yield Sample("0-d with 3-d", (draw(), draw(2, 3, 2)))
+        yield Sample("scalar", (draw(2, 3), 0.25))
+        yield Sample("scalar first", (0.25, draw(2, 3)))
+        yield Sample("channels last", (draw(2, 4, 5, 3).transpose(0, 3, 1, 2), draw(1, 3, 1, 1)))
+        yield Sample("empty batch", (draw(0, 3), draw(3)))
+
+
+def _power_gradient_x(m: Any, g: Any, x: Any, y: Any) -> Any:
+    # 0 ** 0 has derivative 0 in x: the factor y decides before x ** (y - 1) becomes infinite.
+    return g * m.where(y == 0, m.zeros((), g.dtype), y * m.power(x, y - 1))
+
+
+def _power_gradient_y(m: Any, g: Any, x: Any, y: Any) -> Any:
+    logarithm = m.where((x == 0) & (y >= 0), m.zeros((), g.dtype), m.power(x, y) * m.log(x))
+    return g * logarithm
+
+
+def _power(m: Any, x: Any, y: Any) -> Any:
+    if x.dtype.kind in "iu":
+        if m is np and np.any(np.less(y, 0)):
+            raise ValueError("pow: integers cannot be raised to negative integer powers; cast to float first")
+        return m.power(x, y)
+    return m.power(x, y)
+
+
+def _share(m: Any, g: Any, wins: Any, ties: Any) -> Any:
+    half = m.asarray(0.5, g.dtype)
+    return g * m.where(ties, half, wins.astype(g.dtype))
+
+
+register(Binary("add", lambda m, x, y: m.add(x, y), (lambda m, g, x, y: g, lambda m, g, x, y: g)))
+register(
+    Binary("sub", lambda m, x, y: m.subtract(x, y), (lambda m, g, x, y: g, lambda m, g, x, y: -g), refuse_bool=True)
+)
+register(
+    Binary("mul", lambda m, x, y: m.multiply(x, y), (lambda m, g, x, y: g * y, lambda m, g, x, y: g * x), save="xy")
+)
+register(
+    Binary(
+        "div",
+        lambda m, x, y: m.true_divide(x, y),
+        (lambda m, g, x, y: g / y, lambda m, g, x, y: -g * (x / y) / y),
+        save="xy",
+        inputs=to_float,
+        domain="nonzero",
+    )
+)
+register(Binary("pow", _power, (_power_gradient_x, _power_gradient_y), save="xy", refuse_bool=True, domain="positive"))
+register(
+    Binary(
+        "maximum",
+        lambda m, x, y: m.maximum(x, y),
+        (lambda m, g, x, y: _share(m, g, x > y, x == y), lambda m, g, x, y: _share(m, g, y > x, x == y)),
+        save="xy",
+    )
+)
+register(
+    Binary(
+        "minimum",
+        lambda m, x, y: m.minimum(x, y),
+        (lambda m, g, x, y: _share(m, g, x < y, x == y), lambda m, g, x, y: _share(m, g, y < x, x == y)),
+        save="xy",
+    )
+)
+register(
+    Binary(
+        "remainder",
+        lambda m, x, y: m.remainder(x, y),
+        (lambda m, g, x, y: g, lambda m, g, x, y: -g * m.floor_divide(x, y)),
+        save="xy",
+        refuse_bool=True,
+        domain="nonzero",
+    )
+)
+register(Binary("floor_divide", lambda m, x, y: m.floor_divide(x, y), refuse_bool=True, domain="nonzero"))
+for _name, _function in (
+    ("eq", lambda m, x, y: m.equal(x, y)),
+    ("ne", lambda m, x, y: m.not_equal(x, y)),
+    ("lt", lambda m, x, y: m.less(x, y)),
+    ("le", lambda m, x, y: m.less_equal(x, y)),
+    ("gt", lambda m, x, y: m.greater(x, y)),
+    ("ge", lambda m, x, y: m.greater_equal(x, y)),
+    ("logical_and", lambda m, x, y: m.logical_and(x, y)),
+    ("logical_or", lambda m, x, y: m.logical_or(x, y)),
+    ("logical_xor", lambda m, x, y: m.logical_xor(x, y)),
+):
+    register(Binary(_name, _function, result=lambda dtype: BOOL))
+
+
+class Bitwise(Binary):
+    """``&``, ``|`` and ``^``: logical on bools, bitwise on integers, undefined on floats."""
+
+    def _dtype(self, x: Any, y: Any) -> Any:
+        dtype = result_type(x, y)
+        if is_floating(dtype):
+            raise DTypeError(f"{self.name}: defined for bool and integers, got {dtype.name}")
+        return dtype
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample("bools", (np.array([True, False, True]), np.array([[True], [False]])))
+        yield Sample("integers", (np.array([12, 10]), 6))
+
+
+register(Bitwise("bitwise_and", lambda m, x, y: m.bitwise_and(x, y)))
+register(Bitwise("bitwise_or", lambda m, x, y: m.bitwise_or(x, y)))
+register(Bitwise("bitwise_xor", lambda m, x, y: m.bitwise_xor(x, y)))
+
+
+class Unary(Op):
+    """y = f(x), element by element.
+
+    Args:
+        name: the operation's name.
+        function: y from (module, x).
+        gradient: dx from (module, dy, x or y); None where it has no derivative.
+        save: ``"x"`` or ``"y"``: which of the two the derivative is written in.
+        floats: integers are cast to float32 first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Any, Any], Any],
+        gradient: Callable[[Any, Any, Any], Any] | None = None,
+        *,
+        save: str = "",
+        floats: bool = False,
+        result: Any = None,
+        refuse_bool: bool = False,
+        domain: str = "real",
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.gradient = gradient
+        self.saves = save
+        self.floats = floats
+        self.result = result
+        self.refuse_bool = refuse_bool
+        self.domain = domain
+        self.differentiable = gradient is not None
+
+    def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
+        (x,) = inputs
+        if self.refuse_bool and x.dtype == BOOL:
+            raise DTypeError(f"{self.name}: not defined for bool")
+        dtype = self.result or (to_float(x.dtype) if self.floats else x.dtype)
+        return Inferred((Spec(tuple(x.shape), dtype),))
+
+    def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
+        (x,) = inputs
+        y = self.function(module_of(x), _operand(x, to_float(x.dtype)) if self.floats else x)
+        if self.saves == "x":
+            ctx.save(x)
+        elif self.saves == "y":
+            if isinstance(y, np.generic):  # NumPy turns 0-d results into scalars
+                y = np.asarray(y)
+            ctx.save(y)
+        return y
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        assert self.gradient is not None
+        return (self.gradient(module_of(grad), grad, ctx.saved[0] if ctx.saved else None),)
+
+    def samples(self) -> Iterator[Sample]:
+        rng = np.random.default_rng(11)
+
+        def draw(*shape: int) -> Any:
+            values = rng.standard_normal(shape)
+            if self.domain == "positive":
+                return np.abs(values) + 0.3
+            # Away from zero, where relu and abs have no derivative.
+            return np.where(values < 0, values - 0.1, values + 0.1)
+
+        yield Sample("matrix", (draw(3, 5),))
+        yield Sample("0-d", (draw(),))
+        yield Sample("channels last", (draw(2, 4, 3, 3).transpose(0, 3, 1, 2),))
+        yield Sample("strided", (draw(4, 6)[::2, 1::2],))
+        yield Sample("empty batch", (draw(0, 4),))
+
+
+def _sigmoid(m: Any, x: Any) -> Any:
+    # 0.5 (1 + tanh(x / 2)) neither overflows nor needs two cases.
+    half = x.dtype.type(0.5)
+    return m.tanh(x * half) * half + half
+
+
+def _relu(m: Any, x: Any) -> Any:
+    return m.maximum(x, x.dtype.type(0))
+
+
+register(Unary("neg", lambda m, x: m.negative(x), lambda m, g, _: -g, refuse_bool=True))
+register(Unary("exp", lambda m, x: m.exp(x), lambda m, g, y: g * y, save="y", floats=True))
+register(Unary("log", lambda m, x: m.log(x), lambda m, g, x: g / x, save="x", floats=True, domain="positive"))
+register(
+    Unary(
+        "sqrt",
+        lambda m, x: m.sqrt(x),
+        lambda m, g, y: g / (y.dtype.type(2) * y),
+        save="y",
+        floats=True,
+        domain="positive",
+    )
+)
+register(Unary("tanh", lambda m, x: m.tanh(x), lambda m, g, y: g * (1 - y * y), save="y", floats=True))
+register(Unary("sigmoid", _sigmoid, lambda m, g, y: g * (y * (1 - y)), save="y", floats=True))
+register(Unary("abs", lambda m, x: m.abs(x), lambda m, g, x: g * m.sign(x), save="x", refuse_bool=True))
+register(Unary("relu", _relu, lambda m, g, y: g * (y > 0), save="y", refuse_bool=True))
+register(Unary("sign", lambda m, x: m.sign(x), refuse_bool=True))
+register(Unary("floor", lambda m, x: m.floor(x), refuse_bool=True))
+register(Unary("logical_not", lambda m, x: m.logical_not(x), result=BOOL))
+register(Unary("isnan", lambda m, x: m.isnan(x), result=BOOL))
+register(Unary("isfinite", lambda m, x: m.isfinite(x), result=BOOL))
+
+
+class Clip(Op):
+    """y = min(max(x, low), high). The gradient passes where low <= x <= high, the bounds included."""
+
+    name = "clip"
+
+    def infer(self, *inputs: Any, low: Any = None, high: Any = None) -> Inferred:  # type: ignore[override]
+        (x,) = inputs
+        if low is None and high is None:
+            raise ValueError("clip: at least one of min and max must be given")
+        bounds = [bound for bound in (low, high) if bound is not None]
+        return Inferred((Spec(tuple(x.shape), result_type(x, *bounds)),))
+
+    def forward(self, ctx: Context, *inputs: Any, low: Any = None, high: Any = None) -> Any:  # type: ignore[override]
+        (x,) = inputs
+        dtype = self.infer(x, low=low, high=high).outputs[0].dtype
+        y = _operand(x, dtype)
+        module = module_of(x)
+        if low is not None:
+            y = module.maximum(y, cast_scalar(low, dtype))
+        if high is not None:
+            y = module.minimum(y, cast_scalar(high, dtype))
+        ctx.save(x)
+        return y
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        (x,) = ctx.saved
+        low, high = ctx.attributes["low"], ctx.attributes["high"]
+        inside = None if low is None else x >= low
+        if high is not None:
+            inside = x <= high if inside is None else inside & (x <= high)
+        return (grad * inside,)
+
+    def samples(self) -> Iterator[Sample]:
+        x = np.random.default_rng(3).standard_normal((4, 5))
+        yield Sample("both", (x,), {"low": -0.5, "high": 0.75})
+        yield Sample("low", (x,), {"low": 0.1, "high": None})
+        yield Sample("high, strided", (x.T[::2],), {"low": None, "high": 0.1})
+        yield Sample("empty batch", (x[:0],), {"low": 0.0, "high": 1.0})
+
+
+register(Clip())
+
+
+class Where(Op):
+    """z = x where the condition holds, else y; all three broadcast."""
+
+    name = "where"
+
+    def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
+        condition, x, y = inputs
+        if condition.dtype != BOOL:
+            raise DTypeError(f"where: condition must be bool, got {condition.dtype.name}")
+        shape = broadcast_shapes("where", tuple(condition.shape), _shape(x), _shape(y))
+        return Inferred((Spec(shape, result_type(x, y)),))
+
+    def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
+        condition, x, y = inputs
+        dtype = result_type(x, y)
+        ctx.save(condition)
+        ctx.state = tuple(Spec(v.shape, v.dtype) if hasattr(v, "dtype") else None for v in (x, y))
+        return module_of(condition).where(condition, _operand(x, dtype), _operand(y, dtype))
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        (condition,) = ctx.saved
+        like_x, like_y = ctx.state
+        grad_x = unbroadcast(grad * condition, like_x) if ctx.needs_grad[1] else None
+        grad_y = unbroadcast(grad * ~condition, like_y) if ctx.needs_grad[2] else None
+        return None, grad_x, grad_y
+
+    def samples(self) -> Iterator[Sample]:
+        rng = np.random.default_rng(5)
+        condition = rng.random((3, 4)) > 0.5
+        yield Sample("arrays", (condition, rng.standard_normal((3, 4)), rng.standard_normal((3, 4))))
+        yield Sample("broadcast", (condition, rng.standard_normal(4), rng.standard_normal((2, 1, 1))))
+        yield Sample("scalar", (condition, rng.standard_normal((3, 4)), 0.0))
+        yield Sample("empty batch", (condition[:0], rng.standard_normal(4), 1.0))
+
+
+register(Where())
+
+
+class Cast(Op):
+    """The same values in another dtype; the gradient returns in the input's."""
+
+    name = "cast"
+
+    def infer(self, *inputs: Any, dtype: Any) -> Inferred:  # type: ignore[override]
+        (x,) = inputs
+        return Inferred((Spec(tuple(x.shape), dtype),))
+
+    def forward(self, ctx: Context, *inputs: Any, dtype: Any) -> Any:  # type: ignore[override]
+        (x,) = inputs
+        ctx.state = x.dtype
+        return x.astype(dtype)
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        return (grad if grad.dtype == ctx.state else grad.astype(ctx.state),)
+
+    def samples(self) -> Iterator[Sample]:
+        x = np.random.default_rng(2).standard_normal((3, 4))
+        yield Sample("to itself", (x,), {"dtype": np.dtype(np.float64)})
+        yield Sample("channels last", (x.reshape(1, 2, 2, 3).transpose(0, 3, 1, 2),), {"dtype": np.dtype(np.float64)})
+        yield Sample("empty batch", (x[:0],), {"dtype": np.dtype(np.float64)})
+
+
+register(Cast())
+
+
+class Clone(Op):
+    """A copy in the same physical order."""
+
+    name = "clone"
+
+    def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
+        (x,) = inputs
+        return Inferred((Spec(tuple(x.shape), x.dtype),))
+
+    def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
+        (x,) = inputs
+        return x.copy(order="K")
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        return grad_outputs
+
+    def samples(self) -> Iterator[Sample]:
+        x = np.random.default_rng(2).standard_normal((3, 4))
+        yield Sample("matrix", (x,))
+        yield Sample("transposed", (x.T,))
+        yield Sample("empty batch", (x[:0],))
+
+
+register(Clone())

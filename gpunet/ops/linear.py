@@ -1,0 +1,154 @@
+"""Linear layers and matrix products.
+
+linear:  y = x W^T + b           x (..., I), W (O, I), b (O,), y (..., O)
+         dx = dy W,  dW = dy^T x,  db = sum of dy over all but the last dimension
+matmul:  NumPy's and PyTorch's: 1-d operands gain and lose a dimension, leading dimensions broadcast
+         dA = dC B^T,  dB = A^T dC
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gpunet.backend.errors import ShapeError
+from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_same_dtype
+from gpunet.ops.dtypes import compute_dtype
+from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
+from gpunet.ops.gemm import matrix_product
+
+
+class Linear(Op):
+    """y = x W^T + b."""
+
+    name = "linear"
+    autocast = "lower"
+    epilogue = ("bias",)
+
+    def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
+        x, weight, bias = inputs
+        if weight.ndim != 2:
+            raise ShapeError(f"linear: weight must be 2-d (out_features, in_features), got shape {tuple(weight.shape)}")
+        if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+            raise ShapeError(
+                f"linear: input must have {weight.shape[1]} features in its last dimension "
+                f"(weight has shape {tuple(weight.shape)}), got shape {tuple(x.shape)}"
+            )
+        if bias is not None and tuple(bias.shape) != (weight.shape[0],):
+            raise ShapeError(f"linear: bias must have shape ({weight.shape[0]},), got {tuple(bias.shape)}")
+        require_same_dtype("linear", input=x, weight=weight, bias=bias)
+        shape = (*x.shape[:-1], weight.shape[0])
+        return Inferred((Spec(shape, x.dtype),), math.prod(shape) * weight.shape[1])
+
+    def reference(self, *inputs: Any, **attributes: Any) -> Any:
+        x, weight, bias = inputs
+        y = np.einsum("...i,oi->...o", x, weight)
+        return y if bias is None else y + bias
+
+    def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
+        x, weight, bias = inputs
+        ctx.save(x if ctx.needs_grad[1] else None, weight if ctx.needs_grad[0] else None)
+        ctx.state = tuple(x.shape), None if bias is None else bias.dtype
+        if self.path(*inputs) == "reference":
+            return self.reference(*inputs)
+        y = matrix_product(x.reshape(-1, x.shape[-1]), weight.T)
+        if bias is not None:
+            y += bias
+        return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        x, weight = ctx.saved
+        shape, bias_dtype = ctx.state
+        flat = grad.reshape(-1, grad.shape[-1])
+        dx = matrix_product(flat, weight).reshape(shape) if ctx.needs_grad[0] else None
+        dweight = matrix_product(flat.T, x.reshape(-1, shape[-1])) if ctx.needs_grad[1] else None
+        dbias = None
+        if ctx.needs_grad[2]:
+            dbias = flat.sum(axis=0, dtype=compute_dtype(flat.dtype)).astype(bias_dtype, copy=False)
+        return dx, dweight, dbias
+
+    def samples(self) -> Iterator[Sample]:
+        rng = np.random.default_rng(37)
+        yield Sample("batch", (rng.standard_normal((5, 3)), rng.standard_normal((4, 3)), rng.standard_normal(4)))
+        yield Sample("no bias", (rng.standard_normal((5, 3)), rng.standard_normal((4, 3)), None))
+        yield Sample("1-d", (rng.standard_normal(3), rng.standard_normal((4, 3)), rng.standard_normal(4)))
+        yield Sample("3-d", (rng.standard_normal((2, 5, 3)), rng.standard_normal((1, 3)), rng.standard_normal(1)))
+        yield Sample("transposed", (rng.standard_normal((3, 5)).T, rng.standard_normal((3, 4)).T, None))
+        yield Sample("threads", (rng.standard_normal((300, 200)), rng.standard_normal((160, 200)), None))
+        yield Sample("empty batch", (np.zeros((0, 3)), rng.standard_normal((4, 3)), rng.standard_normal(4)))
+
+
+register(Linear())
+
+
+class MatMul(Op):
+    """C = A B."""
+
+    name = "matmul"
+    autocast = "lower"
+
+    def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
+        a, b = inputs
+        if a.ndim == 0 or b.ndim == 0:
+            raise ShapeError(f"matmul: operands must have at least one dimension, got {a.ndim}-d and {b.ndim}-d")
+        require_same_dtype("matmul", input=a, other=b)
+        rows = tuple(a.shape[-2:-1])
+        columns = tuple(b.shape[-1:]) if b.ndim > 1 else ()
+        inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
+        if a.shape[-1] != inner:
+            raise ShapeError(
+                f"matmul: inner sizes must agree, got {a.shape[-1]} and {inner} "
+                f"of shapes {tuple(a.shape)} and {tuple(b.shape)}"
+            )
+        stack = broadcast_shapes("matmul", tuple(a.shape[:-2]), tuple(b.shape[:-2]))
+        shape = (*stack, *rows, *columns)
+        return Inferred((Spec(shape, a.dtype),), math.prod(shape) * inner)
+
+    def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
+        a, b = inputs
+        ctx.save(a, b)
+        if a.dtype.kind in "bui":
+            return module_of(a).matmul(a, b)
+        left = a[None, :] if a.ndim == 1 else a
+        right = b[:, None] if b.ndim == 1 else b
+        c = matrix_product(left, right)
+        if a.ndim == 1:
+            c = c[..., 0, :]
+        return c[..., 0] if b.ndim == 1 else c
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        a, b = ctx.saved
+        left = a[None, :] if a.ndim == 1 else a
+        right = b[:, None] if b.ndim == 1 else b
+        if b.ndim == 1:
+            grad = grad[..., None]
+        if a.ndim == 1:
+            grad = grad[..., None, :]
+        da = db = None
+        if ctx.needs_grad[0]:
+            da = unbroadcast(matrix_product(grad, right.swapaxes(-1, -2)), left).reshape(a.shape)
+        if ctx.needs_grad[1]:
+            db = unbroadcast(matrix_product(left.swapaxes(-1, -2), grad), right).reshape(b.shape)
+        return da, db
+
+    def samples(self) -> Iterator[Sample]:
+        rng = np.random.default_rng(41)
+        for label, left, right in (
+            ("matrices", (3, 4), (4, 2)),
+            ("vectors", (4,), (4,)),
+            ("matrix, vector", (3, 4), (4,)),
+            ("vector, stack", (4,), (2, 4, 3)),
+            ("stacks broadcast", (2, 1, 3, 4), (5, 4, 2)),
+            ("empty inner", (3, 0), (0, 2)),
+            ("empty batch", (0, 3, 4), (4, 2)),
+        ):
+            yield Sample(label, (rng.standard_normal(left), rng.standard_normal(right)))
+        yield Sample("transposed", (rng.standard_normal((4, 3)).T, rng.standard_normal((2, 4)).T))
+
+
+register(MatMul())
