@@ -356,7 +356,7 @@ def test_gpu_arrays_use_kernels(cupy):
 
 
 def test_compile_error_on_a_gpu(cupy, kernel):
-    cupy.compile_error = '/tmp/x/0123.cubin.cu(3): error: identifier "y" is undefined\n\n1 error detected.\n'
+    cupy.compile_error = '/some/folder/0123.cubin.cu(3): error: identifier "y" is undefined\n\n1 error detected.\n'
     with pytest.raises(KernelCompileError) as caught:
         launch(kernel, 1, 32, gpu_arguments())
     assert str(caught.value).startswith("test.cu does not compile:\ntest.cu(3): error: identifier")

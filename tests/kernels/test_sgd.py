@@ -1,5 +1,6 @@
 """The SGD kernels against the equations, against NumPy's path bit for bit, and against PyTorch."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -229,6 +230,27 @@ def test_infinity_and_nan_stay_where_they_are(machine):
     machine.run(lambda: op.sgd(theta, g, lr=0.1))
     result = machine.numpy(theta)
     assert np.flatnonzero(~np.isfinite(result)).tolist() == [3, 7]
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}])
+def test_the_optimizer_takes_the_kernel(options):
+    """From gn.optim.SGD down to the kernel, with the same bits as without it."""
+    import gpunet as gn
+
+    results = []
+    for context in (contextlib.nullcontext(), cuda_on_cpu("both")):
+        start = np.random.default_rng(0).standard_normal((7, 9)).astype(np.float32)
+        weight = gn.tensor(start, requires_grad=True)
+        optimizer = gn.optim.SGD([weight], lr=0.1, **options)
+        with context:
+            assert op.supports(weight._array, weight._array)[0] == ("cuda" if results else "array")
+            for _ in range(3):
+                optimizer.zero_grad()
+                (weight * weight).sum().backward()
+                optimizer.step()
+        results.append(weight.detach().numpy())
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 @pytest.mark.parity
