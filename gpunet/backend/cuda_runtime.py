@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import os
-import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpunet._version import __version__
-from gpunet.backend import devices, nvrtc
+from gpunet.backend import devices
 from gpunet.backend.errors import DeviceError
 from gpunet.backend.kernel_files import kernel_file, kernel_folder, kernel_names
 from gpunet.backend.threads import get_num_threads
@@ -123,6 +121,11 @@ def describe_environment() -> dict[str, Any]:
           compiled;
         - ``notes``: sentences on what was looked for and is not used, and what to do about it.
     """
+    # Imported here, because `import gpunet` should not wait for what only this report needs.
+    import platform
+
+    from gpunet.backend import nvrtc
+
     notes: list[str] = []
 
     def attempt(what: str, probe: Callable[[], Answer]) -> Answer | None:
@@ -196,6 +199,8 @@ def _dotted(version: tuple[int, int] | None) -> str | None:
 
 def _cupy_packages() -> dict[str, str]:
     """The CuPy packages that are installed, without importing them, by name."""
+    import importlib.metadata
+
     found = {}
     for name in _CUPY_PACKAGES:
         try:

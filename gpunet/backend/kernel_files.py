@@ -12,8 +12,6 @@ scalar that its type can hold.
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -157,6 +155,8 @@ class KernelFile:
     @cached_property
     def headers_hash(self) -> str:
         """A digest of the headers: CuPy's cache of compiled kernels does not look into them."""
+        import hashlib  # only a launch on a GPU needs it, and it is slow to import
+
         digest = hashlib.sha256()
         for name in sorted(self.headers):
             digest.update(f"{name}\0{self.headers[name]}\0".encode())
@@ -203,6 +203,8 @@ def kernel_file(name: str) -> KernelFile:
     """
     names = kernel_names()
     if name not in names:
+        import difflib
+
         near = difflib.get_close_matches(name, names) or list(names)
         raise KeyError(f"there is no kernel file {name!r}; did you mean {', '.join(near)}?")
     return read_kernel_file(kernel_folder() / f"{name}.cu")

@@ -10,7 +10,6 @@ executor has been set, which is how the tests run every kernel without a GPU (``
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import threading
@@ -99,6 +98,8 @@ def get_kernel(file: str | KernelFile, function: str) -> Kernel:
     found = kernel_file(file) if isinstance(file, str) else file
     signature = found.functions.get(function)
     if signature is None:
+        import difflib
+
         near = difflib.get_close_matches(function, found.functions) or list(found.functions)
         raise KeyError(f"{found.name}.cu has no kernel {function!r}; did you mean {', '.join(near)}?")
     return Kernel(found, signature)

@@ -7,7 +7,6 @@ that is not in the machine.
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import importlib.util
 import os
 import sys
@@ -26,6 +25,8 @@ class NvrtcError(RuntimeError):
 
 def _candidates() -> list[str]:
     """Libraries to try: NVIDIA's wheels (of CUDA 13, then 12), the system's, the toolkit's."""
+    import ctypes.util  # it brings in what runs a compiler to look for libraries
+
     pattern = "nvrtc64_*.dll" if sys.platform == "win32" else "libnvrtc.so*"
     folders: list[Path] = []
     spec = importlib.util.find_spec("nvidia")
