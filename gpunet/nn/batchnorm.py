@@ -37,6 +37,8 @@ class _BatchNorm(Module):
         track_running_stats: bool = True,
         device: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -51,7 +53,7 @@ class _BatchNorm(Module):
         self.track_running_stats = track_running_stats
         shape = (self.num_features,)
         self.weight = Parameter(empty(shape, device=device, dtype=dtype)) if affine else None
-        self.bias = Parameter(empty(shape, device=device, dtype=dtype)) if affine else None
+        self.bias = Parameter(empty(shape, device=device, dtype=dtype)) if affine and bias else None
         tracked = track_running_stats
         self.register_buffer("running_mean", zeros(shape, device=device, dtype=dtype) if tracked else None)
         self.register_buffer("running_var", ones(shape, device=device, dtype=dtype) if tracked else None)
@@ -68,8 +70,9 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Scale 1, shift 0, and no running statistics."""
         self.reset_running_stats()
-        if self.weight is not None and self.bias is not None:
+        if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def _count_batch(self) -> float:
@@ -125,7 +128,7 @@ class _BatchNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -143,6 +146,7 @@ class BatchNorm1d(_BatchNorm):
         track_running_stats: without them the batch's statistics are used in evaluation too.
         device: where the parameters and buffers live.
         dtype: their floating type.
+        bias: whether an affine layer has a bias.
 
     Attributes:
         weight, bias: (C,), ones and zeros, or None.
@@ -167,6 +171,7 @@ class BatchNorm2d(_BatchNorm):
         track_running_stats: without them the batch's statistics are used in evaluation too.
         device: where the parameters and buffers live.
         dtype: their floating type.
+        bias: whether an affine layer has a bias.
 
     Attributes:
         weight, bias: (C,), ones and zeros, or None.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 import numpy as np
 
 from gpunet.autograd import Tensor, as_tensor, no_grad, observer
+from gpunet.autograd.observer import state as observer_state
 from gpunet.backend.devices import Device
 from gpunet.backend.devices import device as to_device
 from gpunet.backend.errors import CheckpointError, DeviceError, DTypeError
@@ -55,8 +56,6 @@ class IncompatibleKeys(NamedTuple):
         if not self.missing_keys and not self.unexpected_keys:
             return "<All keys matched successfully>"
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
-
-    __str__ = __repr__
 
 
 class _Hook(NamedTuple):
@@ -113,7 +112,7 @@ class Module:
             plain = not self._forward_hooks and not self._forward_pre_hooks
         except AttributeError:
             raise _not_initialised(self, "call the module") from None
-        if plain and not observer.active():
+        if plain and not observer_state.observers:
             return self.forward(*args, **kwargs)
         return self._call_watched(args, kwargs)
 
@@ -536,12 +535,10 @@ class Module:
                     gradient = parameter.grad
                     moved = fn(parameter)
                     if moved is not parameter:
-                        if gradient is not None:
-                            gradient = fn(gradient)
-                            parameter.grad = None
+                        parameter.grad = parameter._grad_buffer = None
                         parameter.data = moved
                         if gradient is not None:
-                            parameter.grad = gradient
+                            parameter.grad = fn(gradient)
                 for name, buffer in module._buffers.items():
                     if buffer is not None:
                         module._buffers[name] = fn(buffer)

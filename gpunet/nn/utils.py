@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet.autograd import Tensor, no_grad, tensor
+from gpunet.autograd import Tensor, tensor
 from gpunet.backend.devices import array_module, transfer
 from gpunet.ops.dtypes import compute_dtype
 
@@ -26,15 +26,16 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 def _norm(array: Any, norm_type: float) -> Any:
     """The norm of an array as a 0-d array, where the array is."""
     module = array_module(array)
-    array = module.abs(array).astype(compute_dtype(array.dtype), copy=False)
+    dtype = compute_dtype(array.dtype)
     if norm_type == math.inf:
-        return module.asarray(array.max() if array.size else 0.0, array.dtype)
-    if norm_type == 0:
-        return module.asarray((array != 0).sum(), array.dtype)
-    if norm_type == 2:
-        array *= array
-        return module.sqrt(module.asarray(array.sum()))
-    return module.asarray((array**norm_type).sum() ** (1.0 / norm_type), array.dtype)
+        norm = module.abs(array).max() if array.size else 0.0
+    elif norm_type == 0:
+        norm = (array != 0).sum()
+    elif norm_type == 2:
+        norm = module.sqrt(module.square(array, dtype=dtype).sum())
+    else:
+        norm = (module.abs(array).astype(dtype, copy=False) ** norm_type).sum() ** (1.0 / norm_type)
+    return module.asarray(norm, dtype)
 
 
 def clip_grad_norm_(
@@ -51,19 +52,21 @@ def clip_grad_norm_(
     Args:
         parameters: a Tensor or several; those without a gradient are passed over.
         max_norm: the bound.
-        norm_type: 2, 1, ``inf``, or any other p.
+        norm_type: 2, 1, ``inf``, 0 (the number of elements that are not 0), or any other p above 0.
         error_if_nonfinite: raise if the norm is NaN or infinite.
 
     Returns:
         The norm before clipping, a 0-d Tensor.
 
     Raises:
-        ValueError: a bound that is negative or no number.
+        ValueError: a bound or a norm_type that is negative or no number.
         RuntimeError: a norm that is not finite, if asked for.
     """
     max_norm, norm_type = float(max_norm), float(norm_type)
     if not max_norm >= 0:
         raise ValueError(f"max_norm: must be a number of at least 0, got {max_norm}")
+    if not norm_type >= 0:
+        raise ValueError(f"norm_type: must be a number of at least 0, got {norm_type}")
     gradients = _gradients(parameters)
     if not gradients:
         return tensor(0.0)
@@ -71,25 +74,18 @@ def clip_grad_norm_(
     with np.errstate(all="ignore"):
         module = array_module(first._array)
         norms = [transfer(_norm(gradient._array, norm_type), first.device) for gradient in gradients]
-        total = _norm(module.stack([norm.reshape(()) for norm in norms]), norm_type)
+        total = _norm(module.stack(norms), norm_type)
     if error_if_nonfinite and not math.isfinite(float(total)):
         raise RuntimeError(
             f"the gradients' norm of order {norm_type} is {float(total)}, so they cannot be clipped; "
             "error_if_nonfinite=False clips all the same"
         )
     with np.errstate(all="ignore"):
-        factor = module.minimum(max_norm / (total + 1e-6), 1.0)
+        factor = module.asarray(module.minimum(max_norm / (total + 1e-6), 1.0))
         for gradient in gradients:
-            gradient._array *= transfer(module.asarray(factor).astype(gradient.dtype), gradient.device)
+            gradient._array *= transfer(factor.astype(gradient.dtype), gradient.device)
             gradient._bump_version()
-    with no_grad():
-        return _wrap(total, first)
-
-
-def _wrap(total: Any, like: Tensor) -> Tensor:
-    result = tensor(0.0, dtype=total.dtype, device=like.device)
-    result._array[...] = total
-    return result
+    return Tensor._wrap(total, first.device)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

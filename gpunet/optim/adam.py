@@ -23,12 +23,11 @@ class Adam(Optimizer):
         amsgrad: divide by the largest second moment so far (Reddi et al. 2018).
         maximize: climb instead of descend.
         capturable: keep the step count on the parameter's device, so that a captured step can be replayed.
+        decoupled_weight_decay: shrink the parameters instead, as AdamW does.
 
     Raises:
         ValueError: a negative option, or a beta outside [0, 1).
     """
-
-    _decoupled = False
 
     def __init__(
         self,
@@ -41,6 +40,7 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
         capturable: bool = False,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -50,6 +50,7 @@ class Adam(Optimizer):
             "amsgrad": amsgrad,
             "maximize": maximize,
             "capturable": capturable,
+            "decoupled_weight_decay": decoupled_weight_decay,
         }
         self._check_options(defaults)
         super().__init__(params, defaults)
@@ -86,7 +87,7 @@ class Adam(Optimizer):
             beta2=beta2,
             eps=group["eps"],
             weight_decay=group["weight_decay"],
-            decoupled=self._decoupled,
+            decoupled=group["decoupled_weight_decay"],
             maximize=group["maximize"],
         )
 
@@ -108,8 +109,6 @@ class AdamW(Adam):
         ValueError: a negative option, or a beta outside [0, 1).
     """
 
-    _decoupled = True
-
     def __init__(
         self,
         params: ParamsArgument,
@@ -122,4 +121,14 @@ class AdamW(Adam):
         maximize: bool = False,
         capturable: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize, capturable=capturable)
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            capturable=capturable,
+            decoupled_weight_decay=True,
+        )

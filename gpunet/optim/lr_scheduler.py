@@ -273,10 +273,9 @@ class OneCycleLR(LRScheduler):
         share = (step - begin) / (end - begin) if end != begin else 1.0
         rates = []
         for group in self.optimizer.param_groups:
-            first_rate, last_rate, first_momentum, last_momentum = (group.get(name) for name in names)
-            rates.append(self._anneal(first_rate, last_rate, share))
+            rates.append(self._anneal(group[names[0]], group[names[1]], share))
             if self.cycle_momentum:
-                _set_momentum(group, self._anneal(first_momentum, last_momentum, share))
+                _set_momentum(group, self._anneal(group[names[2]], group[names[3]], share))
         return rates
 
 

@@ -150,11 +150,13 @@ class Optimizer:
         """
         numbers = {id(param): number for number, param in self._numbered()}
         groups = [
-            {**{option: value for option, value in group.items() if option != "params"}}
-            | {"params": [numbers[id(param)] for param in group["params"]]}
+            {
+                **{option: value for option, value in group.items() if option != "params"},
+                "params": [numbers[id(param)] for param in group["params"]],
+            }
             for group in self.param_groups
         ]
-        state = {number: dict(self.state[param]) for number, param in self._numbered() if param in self.state}
+        state = {number: dict(self.state[param]) for number, param in self._numbered() if self.state.get(param)}
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

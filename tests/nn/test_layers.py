@@ -54,6 +54,7 @@ LAYERS: list[tuple[str, tuple, dict[str, Any], tuple[int, ...]]] = [
     ("BatchNorm2d", (3,), {}, (4, 3, 5, 6)),
     ("BatchNorm2d", (3,), {"momentum": None, "eps": 1e-3}, (4, 3, 5, 6)),
     ("BatchNorm2d", (3,), {"track_running_stats": False}, (4, 3, 5, 6)),
+    ("BatchNorm2d", (3,), {"bias": False}, (4, 3, 5, 6)),
     ("ReLU", (), {}, (4, 5)),
     ("ReLU", (), {"inplace": True}, (4, 5)),
     ("Flatten", (), {}, (2, 3, 4)),
@@ -66,6 +67,7 @@ LAYERS: list[tuple[str, tuple, dict[str, Any], tuple[int, ...]]] = [
 
 
 @pytest.mark.parity
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # PyTorch's, about its speed
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize(

@@ -95,5 +95,5 @@ def test_refusals(bad):
         clip_grad_value_(parameters(), bad)
     with pytest.raises(TypeError, match="parameters: expected Tensors, got int"):
         clip_grad_norm_([3], 1.0)  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="norm_type"):
-        clip_grad_norm_(parameters(), 1.0, -1.0)
+    with pytest.raises(ValueError, match="norm_type: must be a number of at least 0"):
+        clip_grad_norm_(parameters(), 1.0, bad)

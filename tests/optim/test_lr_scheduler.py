@@ -21,7 +21,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("OneCycleLR", {"max_lr": 0.4, "total_steps": 20}),
     ("OneCycleLR", {"max_lr": [0.4, 0.2], "epochs": 4, "steps_per_epoch": 5, "anneal_strategy": "linear"}),
     ("OneCycleLR", {"max_lr": 0.4, "total_steps": 20, "three_phase": True, "pct_start": 0.4}),
-    ("OneCycleLR", {"max_lr": 0.4, "total_steps": 20, "pct_start": 1.0, "div_factor": 3.0, "final_div_factor": 7.0}),
+    ("OneCycleLR", {"max_lr": 0.4, "total_steps": 20, "pct_start": 0.9, "div_factor": 3.0, "final_div_factor": 7.0}),
     ("OneCycleLR", {"max_lr": 0.4, "total_steps": 20, "base_momentum": [0.5, 0.6], "max_momentum": 0.99}),
     ("OneCycleLR", {"max_lr": 0.4, "total_steps": 20, "cycle_momentum": False}),
 ]
@@ -93,6 +93,8 @@ def test_a_cycle_whose_rise_has_no_length():
     optimizer = make()
     schedule = lr_scheduler.OneCycleLR(optimizer, max_lr=1.0, total_steps=10, pct_start=0.1)
     assert schedule.get_last_lr()[0] == pytest.approx(1.0)
+    schedule = lr_scheduler.OneCycleLR(make(), max_lr=1.0, total_steps=10, pct_start=1.0)
+    assert schedule.get_last_lr()[0] == pytest.approx(1 / 25)
 
 
 @pytest.mark.parametrize("name, options", [CASES[0], CASES[3], CASES[5]])

@@ -114,9 +114,9 @@ def quadratic(kind: type[optim.Optimizer], steps: int, **options: Any) -> list[f
     return losses
 
 
-@pytest.mark.parametrize("kind, lr", [(optim.SGD, 0.1), (optim.Adam, 0.3), (optim.AdamW, 0.3)])
+@pytest.mark.parametrize("kind, lr", [(optim.SGD, 0.1), (optim.Adam, 0.1), (optim.AdamW, 0.1)])
 def test_they_descend(kind, lr):
-    losses = quadratic(kind, 60, lr=lr)
+    losses = quadratic(kind, 120, lr=lr)
     assert losses[-1] < 1e-3 * losses[0]
 
 
