@@ -14,6 +14,7 @@ import importlib
 import os
 import sys
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ __all__ = [
     "device",
     "get_default_device",
     "is_cuda_available",
+    "on_device",
     "set_default_device",
     "to_numpy",
     "transfer",
@@ -304,6 +306,14 @@ def _physical_order(array: np.ndarray) -> tuple[int, ...] | None:
         return None
     order = tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
     return order if array.transpose(order).flags.c_contiguous else None
+
+
+def on_device(target: Device) -> AbstractContextManager[Any]:
+    """A block in which a GPU's arrays are made and computed with; on other devices there is nothing to do."""
+    return cupy().cuda.Device(target.index) if target.type == "cuda" else _NOTHING
+
+
+_NOTHING: Final = nullcontext()
 
 
 def loaded_cupy() -> ModuleType | None:

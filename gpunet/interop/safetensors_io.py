@@ -23,7 +23,7 @@ import safetensors.numpy
 
 from gpunet.autograd import Tensor, from_numpy
 from gpunet.backend.devices import Device, to_numpy
-from gpunet.backend.errors import CheckpointError
+from gpunet.backend.errors import CheckpointError, DTypeError
 from gpunet.nn import Module
 from gpunet.ops.dtypes import bfloat16
 
@@ -248,7 +248,10 @@ def load(f: PathOrFile, map_location: str | Device | None = None, *, weights_onl
     if version != _VERSION:
         raise CheckpointError(f"{name}: written in format {version}, this gpunet reads format {_VERSION}")
     if text is None:
-        return {key: _tensor(array, map_location) for key, array in arrays.items()}
+        try:
+            return {key: _tensor(array, map_location) for key, array in arrays.items()}
+        except DTypeError as error:
+            raise CheckpointError(f"{name}: {error}; gpunet.interop.load_safetensors reads it as arrays") from error
     try:
         return _decode(json.loads(text), arrays, map_location)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -302,59 +305,57 @@ def _read(f: PathOrFile) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
         if os.path.isdir(f):
             raise CheckpointError(f"{name}: is a folder, not a safetensors file")
         with open(f, "rb") as file:
-            start = file.read(16)
-        size = os.path.getsize(f)
+            start, size = file.read(16), os.path.getsize(f)
+            _refuse_visibly_wrong(name, start, size)
+            file.seek(8)
+            header = file.read(int.from_bytes(start[:8], "little"))
     else:
         if not hasattr(f, "read"):
             raise TypeError(f"f: expected a path or a file open for reading, got {type(f).__name__}")
         name = str(getattr(f, "name", "the file"))
         content = f.read()
-        start, size = content[:16], len(content)
-    problem = _visible_problem(start, size)
-    if problem:
-        raise CheckpointError(f"{name}: {problem}")
+        _refuse_visibly_wrong(name, content[:16], len(content))
+        header = content[8 : 8 + int.from_bytes(content[:8], "little")]
     try:
+        entries = json.loads(header)
+        metadata = entries.pop("__metadata__", {})
+        dtypes = {key: _dtype(key, entry["dtype"]) for key, entry in entries.items()}
         if isinstance(f, (str, os.PathLike)):
             with safetensors.safe_open(f, framework="numpy") as opened:
-                return name, dict(_tensors(opened)), opened.metadata() or {}
-        header_size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + header_size]).get("__metadata__", {})
-        return name, _arrays_from_bytes(content), metadata
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+                return name, {key: opened.get_tensor(key) for key in dtypes}, metadata
+        return name, dict(_arrays_from_bytes(content, dtypes)), metadata
+    except DTypeError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{name}: damaged or cut short ({_one_line(error)})") from error
 
 
-def _visible_problem(start: bytes, size: int) -> str | None:
-    """What the first 16 bytes of a file already tell: a safetensors file is a length, a JSON object and the data."""
+def _refuse_visibly_wrong(name: str, start: bytes, size: int) -> None:
+    """Refuse what the first 16 bytes show not to be a safetensors file: a length, a JSON object and the data."""
     if size == 0:
-        return "the file is empty"
+        raise CheckpointError(f"{name}: the file is empty")
     if start[:2] == b"PK":
-        return "a zip archive, as torch.save writes, not a safetensors file"
-    header_size = int.from_bytes(start[:8], "little")
+        raise CheckpointError(f"{name}: a zip archive, as torch.save writes, not a safetensors file")
     if size < 10 or start[8:9] != b"{":
-        if start[:1] == b"\x80":
-            return "a pickle, which gpunet never loads, not a safetensors file"
-        return "not a safetensors file"
+        what = "a pickle, which gpunet never loads, " if start[:1] == b"\x80" else ""
+        raise CheckpointError(f"{name}: {what}not a safetensors file")
+    header_size = int.from_bytes(start[:8], "little")
     if header_size > size - 8:
-        return f"cut short: the header alone takes {header_size + 8:,} bytes, the file has {size:,}"
-    return None
+        raise CheckpointError(
+            f"{name}: cut short: the header alone takes {header_size + 8:,} bytes, the file has {size:,}"
+        )
 
 
-def _tensors(opened: Any) -> Iterator[tuple[str, np.ndarray]]:
-    for key in opened.keys():  # noqa: SIM118 (it is no dict)
-        yield key, opened.get_tensor(key)
-
-
-def _arrays_from_bytes(content: bytes) -> dict[str, np.ndarray]:
-    return {
-        key: np.frombuffer(bytearray(view["data"]), _dtype(view["dtype"])).reshape(view["shape"])
-        for key, view in safetensors.deserialize(content)
-    }
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    found = _NUMPY_NAMES[name]
+def _dtype(key: str, name: str) -> np.dtype[Any]:
+    found = _NUMPY_NAMES.get(name)
+    if found is None:
+        raise DTypeError(f"{key!r} is of type {name}, which NumPy does not have")
     return bfloat16() if found == "bfloat16" else np.dtype(found)
+
+
+def _arrays_from_bytes(content: bytes, dtypes: dict[str, np.dtype[Any]]) -> Iterator[tuple[str, np.ndarray]]:
+    for key, view in safetensors.deserialize(content):
+        yield key, np.frombuffer(bytearray(view["data"]), dtypes[key]).reshape(view["shape"])
 
 
 def _one_line(error: BaseException) -> str:

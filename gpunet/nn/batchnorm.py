@@ -8,6 +8,7 @@ import numpy as np
 
 import gpunet.nn.functional as F
 from gpunet.autograd import Tensor, empty, ones, zeros
+from gpunet.backend.devices import on_device
 from gpunet.backend.errors import ShapeError
 from gpunet.nn import init
 from gpunet.nn.arguments import check_int
@@ -82,7 +83,8 @@ class _BatchNorm(Module):
             return 0.0 if self.momentum is None else self.momentum
         if count.device.type != "meta":
             # Written to the array: a counter needs no tape, and this runs for every layer of every step.
-            count._array += 1
+            with on_device(count.device):
+                count._array += 1
             count._bump_version()
         if self.momentum is not None:
             return self.momentum

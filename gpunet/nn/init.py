@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 
 from gpunet.autograd import Tensor
-from gpunet.backend.devices import transfer
+from gpunet.backend.devices import on_device, transfer
 from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.backend.random import Generator, default_generator
 from gpunet.ops.dtypes import is_floating
@@ -48,14 +48,16 @@ def _fill(name: str, tensor: Tensor, generator: Generator | None, draw: Draw) ->
     values = target if in_place else np.empty(tensor.shape, work_dtype)
     draw((generator or default_generator("init")).numpy(), values)
     if not in_place:
-        target[...] = transfer(values.astype(target.dtype), tensor.device)
+        with on_device(tensor.device):
+            target[...] = transfer(values.astype(target.dtype), tensor.device)
     tensor._bump_version()
     return tensor
 
 
 def _constant(tensor: Tensor, value: float) -> Tensor:
     if tensor.device.type != "meta":
-        tensor._array[...] = value
+        with on_device(tensor.device):
+            tensor._array[...] = value
         tensor._bump_version()
     return tensor
 

@@ -216,7 +216,7 @@ class Module:
     def __delattr__(self, name: str) -> None:
         for store in (self._parameters, self._buffers, self._modules):
             if name in store:
-                del store[name]  # type: ignore[attr-defined]
+                del store[name]
                 self._non_persistent_buffers.discard(name)
                 return
         object.__delattr__(self, name)
@@ -231,7 +231,7 @@ class Module:
         self.__dict__.pop(name, None)
         for store in (self._parameters, self._buffers, self._modules):
             if store is not keep:
-                store.pop(name, None)  # type: ignore[attr-defined]
+                store.pop(name, None)
         self._non_persistent_buffers.discard(name)
 
     def _check_name(self, kind: str, name: str, store: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.autograd import Tensor, tensor
-from gpunet.backend.devices import array_module, transfer
+from gpunet.backend.devices import array_module, on_device, transfer
 from gpunet.ops.dtypes import compute_dtype
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
@@ -70,22 +70,26 @@ def clip_grad_norm_(
     gradients = _gradients(parameters)
     if not gradients:
         return tensor(0.0)
-    first = gradients[0]
+    home = gradients[0].device
+    norms = []
     with np.errstate(all="ignore"):
-        module = array_module(first._array)
-        norms = [transfer(_norm(gradient._array, norm_type), first.device) for gradient in gradients]
-        total = _norm(module.stack(norms), norm_type)
-    if error_if_nonfinite and not math.isfinite(float(total)):
-        raise RuntimeError(
-            f"the gradients' norm of order {norm_type} is {float(total)}, so they cannot be clipped; "
-            "error_if_nonfinite=False clips all the same"
-        )
-    with np.errstate(all="ignore"):
-        factor = module.asarray(module.minimum(max_norm / (total + 1e-6), 1.0))
         for gradient in gradients:
-            gradient._array *= transfer(factor.astype(gradient.dtype), gradient.device)
+            with on_device(gradient.device):
+                norms.append(_norm(gradient._array, norm_type))
+        with on_device(home):
+            module = array_module(norms[0])
+            total = _norm(module.stack([transfer(norm, home) for norm in norms]), norm_type)
+            factor = module.asarray(module.minimum(max_norm / (total + 1e-6), 1.0))
+        if error_if_nonfinite and not math.isfinite(float(total)):
+            raise RuntimeError(
+                f"the gradients' norm of order {norm_type} is {float(total)}, so they cannot be clipped; "
+                "error_if_nonfinite=False clips all the same"
+            )
+        for gradient in gradients:
+            with on_device(gradient.device):
+                gradient._array *= transfer(factor, gradient.device).astype(gradient.dtype)
             gradient._bump_version()
-    return Tensor._wrap(total, first.device)
+    return Tensor._wrap(total, home)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
@@ -102,6 +106,6 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     if not clip_value >= 0:
         raise ValueError(f"clip_value: must be a number of at least 0, got {clip_value}")
     for gradient in _gradients(parameters):
-        module = array_module(gradient._array)
-        module.clip(gradient._array, -clip_value, clip_value, out=gradient._array)
+        with on_device(gradient.device):
+            array_module(gradient._array).clip(gradient._array, -clip_value, clip_value, out=gradient._array)
         gradient._bump_version()

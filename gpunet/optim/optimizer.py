@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.autograd import Tensor, as_tensor, enable_grad
+from gpunet.backend.devices import on_device
 from gpunet.backend.errors import CheckpointError
 
 __all__ = ["Optimizer"]
@@ -124,7 +125,8 @@ class Optimizer:
                 for param in group["params"]:
                     gradient = param.grad
                     if gradient is not None:
-                        self._update(param, gradient, group, self.state[param])
+                        with on_device(param.device):
+                            self._update(param, gradient, group, self.state[param])
                         param._bump_version()
         return loss
 

@@ -371,6 +371,21 @@ def test_what_is_no_checkpoint_is_refused(content, text, tmp_path):
         gn.load(path)
 
 
+def test_types_that_are_not_there_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    safetensors.numpy.save_file({"a": np.zeros(2, np.uint16)}, path)
+    with pytest.raises(gn.CheckpointError, match=r"uint16 is not supported.*load_safetensors reads it as arrays"):
+        gn.load(path)
+    assert load_safetensors(path)["a"].dtype == np.uint16
+    content = path.read_bytes().replace(b'"U16"', b'"C32"')
+    with pytest.raises(gn.CheckpointError, match="'a' is of type C32, which NumPy does not have"):
+        gn.load(io.BytesIO(content))
+    gn.save({"a": gn.ones(2, dtype="bfloat16")}, path)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(gn.CheckpointError, match=r"bfloat16 needs the ml_dtypes package: pip install 'gpunet\[half\]'"):
+        gn.load(path)
+
+
 def test_changed_bytes_never_do_more_than_fail(tmp_path):
     whole = bytearray(good(tmp_path))
     rng = np.random.default_rng(0)
