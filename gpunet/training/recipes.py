@@ -30,12 +30,12 @@ class Recipe:
     learning_rate: float = 0.1
     momentum: float = 0.9
     nesterov: bool = True
-    weight_decay: float = 5e-4
+    weight_decay: float = 5e-3
     warmup: float = 0.3
     label_smoothing: float = 0.0
     augment: bool = True
     rotation: float = 10.0
-    shift: float = 0.1
+    shift: float = 0.05
     zoom: float = 0.1
 
     def to_dict(self) -> dict[str, Any]:

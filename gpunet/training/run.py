@@ -18,10 +18,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 CONFIG_FORMAT = 1
 METRIC_COLUMNS = (
@@ -78,7 +79,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock_file: BinaryIO | None = None
+        self._let_go: Callable[[], Any] | None = None
 
     config_path = property(lambda self: self.path / "config.json")
     metrics_path = property(lambda self: self.path / "metrics.csv")
@@ -211,23 +212,24 @@ class RunFolder:
             RunFolderError: another process does.
             OSError: the lock file cannot be written.
         """
-        if self._lock_file is not None:
+        if self._let_go is not None:
             return
-        file = open(self.lock_path, "a+b")  # noqa: SIM115 - stays open as long as the lock is held
+        descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _try_lock(file):
+            if not _try_lock(descriptor):
                 raise RunFolderError(f"the run {self.path} is being trained by another process (its .lock is held)")
         except BaseException:
-            file.close()
+            os.close(descriptor)
             raise
-        self._lock_file = file
+        # Closing releases it, also where the folder is simply dropped.
+        self._let_go = weakref.finalize(self, os.close, descriptor)
 
     def unlock(self) -> None:
         """Give the lock back; harmless where it is not held."""
-        if self._lock_file is not None:
-            # Closing releases it. The file stays: removing it would race with a process that just opened it.
-            self._lock_file.close()
-            self._lock_file = None
+        if self._let_go is not None:
+            # The file stays: removing it would race with a process that just opened it.
+            self._let_go()
+            self._let_go = None
 
     def remove_leftovers(self) -> None:
         """Delete the half-written neighbours that a killed process left. The lock must be held."""
@@ -245,14 +247,13 @@ class RunFolder:
         self.unlock()
 
 
-def _try_lock(file: BinaryIO) -> bool:
+def _try_lock(descriptor: int) -> bool:
     """Lock a file for this process alone; False where another has it. The system lets go when the process ends."""
     if sys.platform == "win32":
         import msvcrt
 
-        file.seek(0)
         try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
         except OSError:
             return False
         return True
@@ -260,7 +261,7 @@ def _try_lock(file: BinaryIO) -> bool:
     import fcntl
 
     try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False

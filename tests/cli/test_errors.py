@@ -19,7 +19,7 @@ TRAIN = ("train", "--device", "cpu", "--epochs", "1")
     ("arguments", "expected"),
     [
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["train", "--model", "cifar_resnet21"], "unknown model 'cifar_resnet21'; did you mean 'cifar_resnet20'"),
+        (["train", "--model", "cifar_resnet21"], "unknown model 'cifar_resnet21'; did you mean 'cifar_resnet"),
         (["train", "--model", "xyzzy"], "unknown model 'xyzzy'; known are cifar_resnet110, "),
         (["train", "--data", "digit"], "unknown data set 'digit'; did you mean digits?"),
         (["train", "--data", "nothing.npz"], "nothing.npz: no such file"),
