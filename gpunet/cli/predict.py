@@ -10,6 +10,7 @@ import gpunet.nn.functional as F
 from gpunet.autograd import from_numpy, no_grad
 from gpunet.backend.devices import Device
 from gpunet.backend.errors import CheckpointError
+from gpunet.backend.threads import single_threaded_blas
 from gpunet.cli.arguments import positive_integer, usable_device
 from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, say, say_json
 from gpunet.data import DatasetInfo, load_images
@@ -54,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     except (RunFolderError, CheckpointError) as error:
         raise UsageError(str(error)) from error
     try:
-        images = load_images(arguments.images, info, polarity=arguments.polarity, crop=arguments.crop)
+        # Resizing a picture is two small products; BLAS's own threads would only wait for each other.
+        with single_threaded_blas():
+            images = load_images(arguments.images, info, polarity=arguments.polarity, crop=arguments.crop)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         raise UsageError(str(error)) from error
     probabilities = classify(model, images, info, device)

@@ -113,14 +113,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None:
         folder, config = _open_run(arguments)
         with folder:
-            trainer, _ = _prepare(config)
+            trainer, settings = _prepare(config)
             _load_state(folder, trainer)
-            return _train(arguments, config, trainer, folder)
+            return _train(arguments, config, settings, trainer, folder)
     # Everything that training needs is made before there is a run folder, so that a bad argument leaves none behind.
     config = _new_config(arguments)
     trainer, settings = _prepare(config)
     with _create_folder(arguments, config, settings) as folder:
-        return _train(arguments, config, trainer, folder)
+        return _train(arguments, config, settings, trainer, folder)
 
 
 # ------------------------------------------------------------------------------------------ before the run starts
@@ -167,7 +167,7 @@ def _prepare(config: TrainingConfig) -> tuple[Trainer, dict[str, Any]]:
         trainer = prepare(config, splits, device)
     except ValueError as error:
         raise UsageError(f"the model {config.model} does not take the images of {config.data}: {error}") from error
-    return trainer, describe_run(config, splits.info, device)
+    return trainer, describe_run(config, splits, device)
 
 
 def _create_folder(arguments: argparse.Namespace, config: TrainingConfig, settings: Mapping[str, Any]) -> RunFolder:
@@ -224,7 +224,13 @@ def _load_state(folder: RunFolder, trainer: Trainer) -> None:
 # ------------------------------------------------------------------------------------------------------- the run
 
 
-def _train(arguments: argparse.Namespace, config: TrainingConfig, trainer: Trainer, folder: RunFolder) -> int:
+def _train(
+    arguments: argparse.Namespace,
+    config: TrainingConfig,
+    settings: Mapping[str, Any],
+    trainer: Trainer,
+    folder: RunFolder,
+) -> int:
     epochs = config.recipe.epochs
     resume_command = f"gpunet train --resume {shlex.quote(str(folder.path))}"
     checkpointer = Checkpointer(folder, 60.0 if arguments.checkpoint_every is None else arguments.checkpoint_every)
@@ -234,7 +240,8 @@ def _train(arguments: argparse.Namespace, config: TrainingConfig, trainer: Train
     with contextlib.ExitStack() as stack:
         try:
             if not arguments.quiet:
-                _introduce(config, trainer, folder, arguments.resume is not None, resume_command)
+                images = settings["images"]
+                _introduce(config, images, trainer, folder, resume_command if arguments.resume is None else None)
                 # After the checkpoint: an epoch that is reported is an epoch that is saved.
                 trainer.callbacks.append(stack.enter_context(make_progress(epochs)))
             stack.enter_context(signals)
@@ -270,11 +277,14 @@ def _train(arguments: argparse.Namespace, config: TrainingConfig, trainer: Train
     return code
 
 
-def _introduce(config: TrainingConfig, trainer: Trainer, folder: RunFolder, resumed: bool, resume_command: str) -> None:
+def _introduce(
+    config: TrainingConfig, images: Mapping[str, int], trainer: Trainer, folder: RunFolder, resume_command: str | None
+) -> None:
+    """Say what is trained on what, and where; ``resume_command`` is None where the run is resumed already."""
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-    sizes = f"{len(trainer.train_loader.dataset):,} training and {len(trainer.test_loader.dataset):,} test images"
+    sizes = f"{images['train']:,} training and {images['test']:,} test images"
     say(f"Training {config.model} ({parameters:,} parameters) on {config.data} ({sizes}) on {trainer.device}.")
-    if not resumed:
+    if resume_command is not None:
         say(f"Run folder: {folder.path} (if interrupted, go on with: {resume_command})")
     elif trainer.epoch >= config.recipe.epochs:
         say(f"Run folder: {folder.path}; all {trainer.epoch} epochs are finished.")

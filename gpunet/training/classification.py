@@ -100,12 +100,13 @@ def _checked(kind: type[Any], values: Mapping[str, Any], where: str, prefix: str
     return found
 
 
-def describe_run(config: TrainingConfig, info: DatasetInfo, device: Device) -> dict[str, Any]:
+def describe_run(config: TrainingConfig, splits: ImageSplits, device: Device) -> dict[str, Any]:
     """What ``config.json`` holds: the settings, the data set's description, and where the run began."""
     return {
         "gpunet": __version__,
         **config.to_dict(),
-        "dataset": info.to_dict(),
+        "dataset": splits.info.to_dict(),
+        "images": {"train": len(splits.train), "test": len(splits.test)},
         "environment": {
             "python": platform.python_version(),
             "numpy": np.__version__,

@@ -20,6 +20,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -93,7 +94,7 @@ class RunFolder:
     # ----------------------------------------------------------------------------------------- making and opening
 
     @classmethod
-    def create(cls, path: Path | str, config: Mapping[str, Any]) -> RunFolder:
+    def create(cls, path: str | PathLike[str], config: Mapping[str, Any]) -> RunFolder:
         """Make the folder (and its parents), take its lock, and write ``config.json`` and the head of ``metrics.csv``.
 
         Raises:
@@ -122,7 +123,7 @@ class RunFolder:
             )
 
     @classmethod
-    def create_numbered(cls, parent: Path | str, name: str, config: Mapping[str, Any]) -> RunFolder:
+    def create_numbered(cls, parent: str | PathLike[str], name: str, config: Mapping[str, Any]) -> RunFolder:
         """Make a folder of its own in ``parent``: ``name``, the time, and a number where that is taken."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         parent = Path(parent)
@@ -141,7 +142,7 @@ class RunFolder:
         raise RunFolderError(f"cannot find a free name for a run in {parent}")
 
     @classmethod
-    def open(cls, path: Path | str) -> RunFolder:
+    def open(cls, path: str | PathLike[str]) -> RunFolder:
         """The run folder at ``path``, found to be one.
 
         Raises:
