@@ -35,6 +35,8 @@ _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 _SAME_ASPECT = 1.05
 # A drawing that takes this share of the place it has in the data set's images is framed well enough.
 _WELL_FRAMED = 0.6
+# The ground is even if this share of the picture's border is within this part of the picture's range.
+_EVEN_SHARE, _EVEN_WIDTH = 0.45, 0.06
 # Ground at most this bright under ink at least this bright is left as it is.
 _DARK_ENOUGH, _BRIGHT_ENOUGH = 0.15, 0.7
 
@@ -99,14 +101,18 @@ def prepare_image(image: np.ndarray, info: DatasetInfo, *, polarity: str = "auto
 
     For a data set of drawings (``info.polarity`` is set):
 
-    1. Polarity: the picture is inverted if its strokes are darker than their ground and the data set's are
-       lighter, or the other way round. ``"auto"`` finds it from the border (``find_polarity``).
-    2. Levels: if the ground is greyer or the ink paler than a clean picture's, as on a photograph, ground and
-       ink are stretched to black and white. A clean picture is left as it is.
-    3. Crop: ``"auto"`` leaves a picture of the network's proportions alone if the drawing fills it well, and
-       otherwise frames the drawing as tightly as the data set does, adding ground where the frame reaches
-       beyond the picture. ``"center"`` takes the largest part of the network's proportions from the middle,
-       ``"none"`` everything.
+    1. Light: where the ground has no one brightness, because light falls on it unevenly, a smooth surface
+       through it is taken off.
+    2. Polarity: the picture is inverted if its strokes are darker than their ground and the data set's are lighter,
+       or the other way round. ``"auto"`` finds it from the border (``find_polarity``).
+    3. Levels: if the ground is greyer or the ink paler than a clean picture's, as on a photograph, ground and ink are
+       stretched to black and white.
+    4. Crop: ``"auto"`` leaves a picture of the network's proportions alone if the drawing fills it well, and otherwise
+       frames the drawing as tightly as the data set does, adding ground where the frame reaches beyond the picture.
+       ``"center"`` takes the largest part of the network's proportions from the middle, ``"none"`` everything.
+    5. Strokes so thin that nothing bright is left of them at the network's size are brightened.
+
+    A clean picture that is framed like those of the data set passes all of these unchanged.
 
     For photographs only the crop applies, and ``"auto"`` is ``"center"``. Then every pixel of the result
     becomes the mean of the area it covers (``area_resize``), in the data set's range.
@@ -131,6 +137,7 @@ def prepare_image(image: np.ndarray, info: DatasetInfo, *, polarity: str = "auto
 
     ground = 0.0
     if info.polarity is not None:
+        image = _even_light(image)
         found = find_polarity(image.mean(0)) if polarity == "auto" else polarity
         # From here to the end of the crop ink is bright.
         image = image if found == "light-on-dark" else 1 - image
@@ -140,6 +147,8 @@ def prepare_image(image: np.ndarray, info: DatasetInfo, *, polarity: str = "auto
     elif crop != "none":
         image = _crop_center(image, size)
     image = area_resize(image, (size[0], size[1]))
+    if info.polarity is not None and 1e-3 < image.max() < _BRIGHT_ENOUGH:
+        image /= image.max()
     if info.polarity == "dark-on-light":
         image = 1 - image
     black, white = info.value_range
@@ -163,10 +172,7 @@ def find_polarity(image: np.ndarray) -> str:
         light_ground = image.mean() > 0.5
     else:
         light = image > _otsu(image)
-        depth = max(1, min(image.shape) // 32)
-        border = np.ones(image.shape, bool)
-        border[depth:-depth, depth:-depth] = False
-        share = light[border].mean()
+        share = light[_border(image.shape, max(1, min(image.shape) // 32))].mean()
         light_ground = share > 0.5 if abs(share - 0.5) > 0.15 else light.mean() > 0.5
     return "dark-on-light" if light_ground else "light-on-dark"
 
@@ -184,19 +190,22 @@ def area_resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns:
         (..., H', W') of the image's dtype.
     """
-    rows, columns = (_shares(old, new) for old, new in zip(image.shape[-2:], size, strict=True))
-    return (rows @ image.astype(np.float64) @ columns.T).astype(image.dtype)
+    height, width = size
+    values = _resize_rows(image.astype(np.float64), width)
+    return _resize_rows(values.swapaxes(-1, -2), height).swapaxes(-1, -2).astype(image.dtype)
 
 
-def _shares(old: int, new: int) -> np.ndarray:
-    """Row i: the share of each of ``old`` pixels in pixel i of ``new`` that cover the same length."""
+def _resize_rows(rows: np.ndarray, new: int) -> np.ndarray:
+    """Means of ``new`` equal parts of each row: differences of its running sum at the parts' edges."""
     if new <= 0:
         raise ShapeError(f"size: must be positive, got {new}")
-    # In units of 1/new of an old pixel all edges are whole numbers, and nothing is rounded.
-    edges = np.arange(new + 1) * old
-    pixels = np.arange(old + 1) * new
-    overlap = np.minimum(edges[1:, None], pixels[None, 1:]) - np.maximum(edges[:-1, None], pixels[None, :-1])
-    return np.maximum(overlap, 0) / old
+    old = rows.shape[-1]
+    # An edge lies in pixel `whole`, of which `part` in `new` is before it: whole numbers, so that nothing is rounded.
+    whole, part = np.divmod(np.arange(new + 1) * old, new)
+    nothing = np.zeros((*rows.shape[:-1], 1))
+    sums = np.concatenate([nothing, np.cumsum(rows, -1)], -1)
+    pixels = np.concatenate([rows, nothing], -1)
+    return np.diff(sums[..., whole] + pixels[..., whole] * (part / new)) * (new / old)
 
 
 def _decode(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -270,6 +279,37 @@ def _otsu(image: np.ndarray) -> float:
     return float((edges[best[0] + 1] + edges[best[-1] + 1]) / 2)
 
 
+def _border(shape: tuple[int, ...], depth: int) -> np.ndarray:
+    border = np.ones(shape, bool)
+    border[depth:-depth, depth:-depth] = False
+    return border
+
+
+def _even_light(image: np.ndarray) -> np.ndarray:
+    """The picture without what a smooth surface through its ground explains, if the ground is uneven."""
+    height, width = image.shape[1:]
+    coarse = area_resize(image.mean(0), (min(height, 32), min(width, 32))).astype(np.float64)
+    values = np.sort(coarse[_border(coarse.shape, 1)])
+    width_in_values = _EVEN_WIDTH * (coarse.max() - coarse.min())
+    within = np.searchsorted(values, values + width_in_values, "right") - np.arange(values.size)
+    if within.max() >= _EVEN_SHARE * values.size:
+        return image
+
+    def terms(rows: int, columns: int) -> np.ndarray:
+        y, x = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+        return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
+
+    basis, target = terms(*coarse.shape).reshape(-1, 6), coarse.ravel()
+    weights = np.ones_like(target)
+    for _ in range(12):
+        # The smallest sum of absolute distances, by weighted squares: ink is the lesser part and does not count.
+        factor = np.sqrt(weights)
+        solution = np.linalg.lstsq(basis * factor[:, None], target * factor, rcond=None)[0]
+        weights = 1 / np.maximum(np.abs(basis @ solution - target), 1e-3)
+    surface = (terms(height, width) @ solution).astype(np.float32)
+    return np.clip(image - surface + np.median(surface), 0, 1)
+
+
 def _clean_levels(image: np.ndarray) -> tuple[np.ndarray, float]:
     """The picture with black ground and white ink, and how bright the ground still is."""
     low, high = float(image.min()), float(image.max())
@@ -291,9 +331,15 @@ def _frame_drawing(image: np.ndarray, size: list[int], extent: float, ground: fl
     if brightness.max() - brightness.min() < 1e-3:
         return _crop_center(image, size)
     ink = brightness > _otsu(brightness)
+    height, width = brightness.shape
+    if min(height / size[0], width / size[1]) > 4:
+        # A stroke has neighbours; a speck, or the noise of a camera, does not.
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(ink, 1), (3, 3))
+        ink &= around.sum((2, 3)) >= 3
+    if not ink.any():
+        return _crop_center(image, size)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    height, width = brightness.shape
     # One unit is what becomes one pixel of the network's input.
     unit = max((bottom - top) / size[0], (right - left) / size[1]) / extent
     unit_now = max(height / size[0], width / size[1])

@@ -395,7 +395,7 @@ def _warp(images: np.ndarray, matrices: np.ndarray, interpolation: str, fill: fl
     x, y = x + (width - 1) / 2, y + (height - 1) / 2
     # One pixel of fill on every side, so that a point near the edge mixes with it and none needs a mask.
     padded = _padded(images, (1, 1, 1, 1), fill)
-    flat = padded.reshape(count, channels, -1)
+    flat = padded.reshape(count, channels, (height + 2) * (width + 2))
 
     def pixels(row: np.ndarray, column: np.ndarray) -> np.ndarray:
         row, column = np.clip(row + 1, 0, height + 1), np.clip(column + 1, 0, width + 1)
