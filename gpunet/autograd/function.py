@@ -138,10 +138,10 @@ def _notify(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], outputs
 
 def operand(tensor: Tensor, other: Any) -> Any:
     """The other side of an operator: a Tensor, a Python scalar, or NotImplemented."""
+    if isinstance(other, np.generic):  # before float, which numpy.float64 is too
+        return other.item()
     if isinstance(other, (Tensor, bool, int, float)):
         return other
-    if isinstance(other, np.generic):
-        return other.item()
     if isinstance(other, np.ndarray):
         return Tensor._wrap(to_device_array(other, tensor._device), tensor._device)
     return NotImplemented

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gpunet.autograd import function
+from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, is_floating
 from gpunet.ops.reduce import normalize_axis
@@ -32,7 +34,7 @@ def sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     """Sizes given as separate integers or as one sequence."""
     if len(arguments) == 1 and not hasattr(arguments[0], "__index__"):
         arguments = tuple(arguments[0])
-    return tuple(extent.__index__() for extent in arguments)
+    return tuple(operator.index(extent) for extent in arguments)
 
 
 def index_layout(index: Any, device: Any) -> tuple[tuple[Any, ...], list[Tensor]]:
@@ -124,10 +126,16 @@ class TensorOperations:
         return self._binary(POW, other, True)  # type: ignore[no-any-return]
 
     def __matmul__(self, other: Any) -> Tensor:
-        return self._binary(REGISTRY["matmul"], other)  # type: ignore[no-any-return]
+        other = function.operand(self, other)
+        if not hasattr(other, "requires_grad"):  # a number has no rows
+            return NotImplemented
+        return function.apply(REGISTRY["matmul"], self, other)  # type: ignore[no-any-return]
 
     def __rmatmul__(self, other: Any) -> Tensor:
-        return self._binary(REGISTRY["matmul"], other, True)  # type: ignore[no-any-return]
+        other = function.operand(self, other)
+        if not hasattr(other, "requires_grad"):
+            return NotImplemented
+        return function.apply(REGISTRY["matmul"], other, self)  # type: ignore[no-any-return]
 
     def __neg__(self) -> Tensor:
         return self._unary("neg")
@@ -139,9 +147,11 @@ class TensorOperations:
         return self._unary("abs")
 
     def __invert__(self) -> Tensor:
-        if self.dtype != BOOL:  # type: ignore[attr-defined]
-            return -self - 1
-        return self._unary("logical_not")
+        if self.dtype == BOOL:  # type: ignore[attr-defined]
+            return self._unary("logical_not")
+        if is_floating(self.dtype):  # type: ignore[attr-defined]
+            raise DTypeError(f"~: defined for bool and integers, got {self.dtype.name}")  # type: ignore[attr-defined]
+        return self ^ -1
 
     def __and__(self, other: Any) -> Tensor:
         return self._binary(REGISTRY["bitwise_and"], other)  # type: ignore[no-any-return]
@@ -209,13 +219,32 @@ class TensorOperations:
         """Matrix product self @ other."""
         return self @ other
 
-    mm = bmm = mv = matmul
+    def _product(self, name: str, other: Any, ranks: tuple[int, int]) -> Tensor:
+        """A matrix product of fixed ranks."""
+        found = (self.ndim, other.ndim)  # type: ignore[attr-defined]
+        if found != ranks:
+            raise ShapeError(
+                f"{name}: operands must be {ranks[0]}-d and {ranks[1]}-d, got {found[0]}-d and {found[1]}-d"
+            )
+        return self @ other
+
+    def mm(self, other: Any) -> Tensor:
+        """Product of two matrices."""
+        return self._product("mm", other, (2, 2))
+
+    def mv(self, other: Any) -> Tensor:
+        """Product of a matrix and a vector."""
+        return self._product("mv", other, (2, 1))
+
+    def bmm(self, other: Any) -> Tensor:
+        """Products of two batches of matrices, (B, N, M) and (B, M, P)."""
+        if self.ndim == other.ndim == 3 and self.shape[0] != other.shape[0]:  # type: ignore[attr-defined]
+            raise ShapeError(f"bmm: batches must be of one size, got {self.shape[0]} and {other.shape[0]}")  # type: ignore[attr-defined]
+        return self._product("bmm", other, (3, 3))
 
     def dot(self, other: Any) -> Tensor:
         """Inner product of two vectors."""
-        if self.ndim != 1 or other.ndim != 1:  # type: ignore[attr-defined]
-            raise function.ShapeError(f"dot: both tensors must be 1-d, got {self.ndim}-d and {other.ndim}-d")  # type: ignore[attr-defined]
-        return self @ other
+        return self._product("dot", other, (1, 1))
 
     def eq(self, other: Any) -> Tensor:
         """Elementwise self == other."""
@@ -346,8 +375,10 @@ class TensorOperations:
         return function.apply(REGISTRY["where"], condition, self, function.operand(self, other))  # type: ignore[no-any-return]
 
     def masked_fill(self, mask: Tensor, value: float) -> Tensor:
-        """A copy with ``value`` where the mask is true."""
-        return function.apply(REGISTRY["where"], ~mask, self, value)  # type: ignore[no-any-return]
+        """A copy with ``value`` where the mask is true; the dtype stays."""
+        if mask.dtype != BOOL:
+            raise DTypeError(f"masked_fill: mask must be bool, got {mask.dtype.name}")
+        return function.apply(REGISTRY["where"], ~mask, self, value)._cast(self.dtype)  # type: ignore[no-any-return, attr-defined]
 
     def softmax(self, dim: int) -> Tensor:
         """Softmax over a dimension."""
@@ -383,7 +414,7 @@ class TensorOperations:
         self, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1
     ) -> Tensor:
         """Standard deviation: the square root of ``var``."""
-        return self.var(dim, unbiased, keepdim, correction=correction).sqrt()
+        return self.var(dim, unbiased, keepdim, correction=correction)._unary("root")
 
     def amax(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         """Largest element; equals share the gradient."""
@@ -431,7 +462,7 @@ class TensorOperations:
         if p == float("inf"):
             return self.abs().amax()
         if p == 2:
-            return (self * self).sum().sqrt()
+            return (self * self).sum()._unary("root")
         return (self.abs() ** p).sum() ** (1.0 / p)
 
     # Shapes --------------------------------------------------------------------------------------------------------
@@ -461,7 +492,7 @@ class TensorOperations:
             return self.reshape(1)
         start, end = (normalize_axis("flatten", axis, len(shape)) for axis in (start_dim, end_dim))
         if start > end:
-            raise function.ShapeError(f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim}")
+            raise ShapeError(f"flatten: start_dim must not come after end_dim, got {start_dim} and {end_dim}")
         count = 1
         for extent in shape[start : end + 1]:
             count *= extent
@@ -501,7 +532,7 @@ class TensorOperations:
     def t(self) -> Tensor:
         """A matrix transposed."""
         if self.ndim > 2:  # type: ignore[attr-defined]
-            raise function.ShapeError(f"t: input must have at most 2 dimensions, got {self.ndim}")  # type: ignore[attr-defined]
+            raise ShapeError(f"t: input must have at most 2 dimensions, got {self.ndim}")  # type: ignore[attr-defined]
         return self.permute(*range(self.ndim - 1, -1, -1))  # type: ignore[attr-defined]
 
     @property
@@ -513,7 +544,7 @@ class TensorOperations:
     def mT(self) -> Tensor:
         """The last two dimensions exchanged."""
         if self.ndim < 2:  # type: ignore[attr-defined]
-            raise function.ShapeError(f"mT: input must have at least 2 dimensions, got {self.ndim}")  # type: ignore[attr-defined]
+            raise ShapeError(f"mT: input must have at least 2 dimensions, got {self.ndim}")  # type: ignore[attr-defined]
         return self.transpose(-2, -1)
 
     def squeeze(self, dim: Any = None) -> Tensor:
@@ -552,6 +583,8 @@ class TensorOperations:
         if chunks < 1:
             raise ValueError(f"chunk: chunks must be at least 1, got {chunks}")
         extent = self.shape[normalize_axis("chunk", dim, self.ndim)]  # type: ignore[attr-defined]
+        if extent == 0:
+            return self.split((0,) * chunks, dim)
         return self.split(max(1, -(-extent // chunks)), dim)
 
     def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
@@ -563,10 +596,10 @@ class TensorOperations:
         """``length`` elements of a dimension from ``start`` on."""
         axis = normalize_axis("narrow", dim, self.ndim)  # type: ignore[attr-defined]
         extent = self.shape[axis]  # type: ignore[attr-defined]
+        if -extent <= start < 0:
+            start += extent
         if not 0 <= start <= extent or length < 0 or start + length > extent:
-            raise function.ShapeError(
-                f"narrow: start {start} and length {length} exceed dimension {dim} of size {extent}"
-            )
+            raise ShapeError(f"narrow: start {start} and length {length} exceed dimension {dim} of size {extent}")
         return self[(slice(None),) * axis + (slice(start, start + length),)]
 
     # Indexing ------------------------------------------------------------------------------------------------------

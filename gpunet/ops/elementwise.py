@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunet.backend.error_word import check_values
 from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
 from gpunet.ops.dtypes import BOOL, cast_scalar, compute_dtype, is_floating, result_type, to_float
@@ -62,6 +63,10 @@ def _operand(value: Any, dtype: Any) -> Any:
     return value if found == dtype else value.astype(dtype)
 
 
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or getattr(value, "dtype", None) == BOOL
+
+
 def _shape(value: Any) -> Shape:
     return getattr(value, "shape", ())
 
@@ -74,8 +79,10 @@ class Binary(Op):
         function: z from (module, x, y).
         gradient: (dx, dy) factories from (module, dz, x, y, z); None where it has no derivative.
         result: the dtype of the result from the promoted one.
-        refuse: kinds of dtype it does not take: ``"b"`` bool.
         inputs: dtype both operands are cast to from the promoted one.
+        refuse_bool: it does not take two bools.
+        refuse_any_bool: nor one, as PyTorch's subtraction does not.
+        domain: where its samples lie.
     """
 
     def __init__(
@@ -88,6 +95,7 @@ class Binary(Op):
         result: Callable[[Any], Any] | None = None,
         inputs: Callable[[Any], Any] | None = None,
         refuse_bool: bool = False,
+        refuse_any_bool: bool = False,
         domain: str = "real",
     ) -> None:
         self.name = name
@@ -96,13 +104,14 @@ class Binary(Op):
         self.saves = save
         self.result = result
         self.inputs = inputs
+        self.refuse_any_bool = refuse_any_bool
         self.refuse_bool = refuse_bool
         self.domain = domain
         self.differentiable = gradient is not None
 
     def _dtype(self, x: Any, y: Any) -> Any:
         dtype = result_type(x, y)
-        if self.refuse_bool and dtype == BOOL:
+        if self.refuse_bool and (dtype == BOOL or (self.refuse_any_bool and (_is_bool(x) or _is_bool(y)))):
             raise DTypeError(f"{self.name}: not defined for bool; cast one operand, or use a logical operation")
         return self.inputs(dtype) if self.inputs else dtype
 
@@ -179,6 +188,21 @@ def _power(m: Any, x: Any, y: Any) -> Any:
     return m.power(x, y)
 
 
+def _check_divisor(m: Any, y: Any) -> None:
+    if y.dtype.kind in "iu":
+        check_values("divisor", m.asarray(y == 0))
+
+
+def _floor_divide(m: Any, x: Any, y: Any) -> Any:
+    _check_divisor(m, y)
+    return m.floor_divide(x, y)
+
+
+def _remainder(m: Any, x: Any, y: Any) -> Any:
+    _check_divisor(m, y)
+    return m.remainder(x, y)
+
+
 def _share(m: Any, g: Any, wins: Any, ties: Any) -> Any:
     half = m.asarray(0.5, g.dtype)
     return g * m.where(ties, half, wins.astype(g.dtype))
@@ -186,7 +210,13 @@ def _share(m: Any, g: Any, wins: Any, ties: Any) -> Any:
 
 register(Binary("add", lambda m, x, y: m.add(x, y), (lambda m, g, x, y: g, lambda m, g, x, y: g)))
 register(
-    Binary("sub", lambda m, x, y: m.subtract(x, y), (lambda m, g, x, y: g, lambda m, g, x, y: -g), refuse_bool=True)
+    Binary(
+        "sub",
+        lambda m, x, y: m.subtract(x, y),
+        (lambda m, g, x, y: g, lambda m, g, x, y: -g),
+        refuse_bool=True,
+        refuse_any_bool=True,
+    )
 )
 register(
     Binary("mul", lambda m, x, y: m.multiply(x, y), (lambda m, g, x, y: g * y, lambda m, g, x, y: g * x), save="xy")
@@ -206,7 +236,7 @@ register(
     Binary(
         "maximum",
         lambda m, x, y: m.maximum(x, y),
-        (lambda m, g, x, y: _share(m, g, x > y, x == y), lambda m, g, x, y: _share(m, g, y > x, x == y)),
+        (lambda m, g, x, y: _share(m, g, ~(x < y), x == y), lambda m, g, x, y: _share(m, g, ~(y < x), x == y)),
         save="xy",
     )
 )
@@ -214,21 +244,21 @@ register(
     Binary(
         "minimum",
         lambda m, x, y: m.minimum(x, y),
-        (lambda m, g, x, y: _share(m, g, x < y, x == y), lambda m, g, x, y: _share(m, g, y < x, x == y)),
+        (lambda m, g, x, y: _share(m, g, ~(x > y), x == y), lambda m, g, x, y: _share(m, g, ~(y > x), x == y)),
         save="xy",
     )
 )
 register(
     Binary(
         "remainder",
-        lambda m, x, y: m.remainder(x, y),
+        _remainder,
         (lambda m, g, x, y: g, lambda m, g, x, y: -g * m.floor_divide(x, y)),
         save="xy",
         refuse_bool=True,
         domain="nonzero",
     )
 )
-register(Binary("floor_divide", lambda m, x, y: m.floor_divide(x, y), refuse_bool=True, domain="nonzero"))
+register(Binary("floor_divide", _floor_divide, refuse_bool=True, domain="nonzero"))
 for _name, _function in (
     ("eq", lambda m, x, y: m.equal(x, y)),
     ("ne", lambda m, x, y: m.not_equal(x, y)),
@@ -336,9 +366,18 @@ class Unary(Op):
 
 
 def _sigmoid(m: Any, x: Any) -> Any:
-    # 0.5 (1 + tanh(x / 2)) neither overflows nor needs two cases.
-    half = x.dtype.type(0.5)
-    return m.tanh(x * half) * half + half
+    # An overflow of exp(-x) gives the right limit, 0, and small results keep their digits; tanh(x / 2) loses them.
+    # float16 would overflow where the result still counts.
+    carry = compute_dtype(x.dtype)
+    one = carry.type(1)
+    return (one / (one + m.exp(-x.astype(carry, copy=False)))).astype(x.dtype, copy=False)
+
+
+def _sign(m: Any, x: Any) -> Any:
+    if x.dtype == BOOL:
+        return x.copy()
+    # The sign of NaN is 0, as PyTorch has it.
+    return m.where(x == x, m.sign(x), x.dtype.type(0)) if is_floating(x.dtype) else m.sign(x)
 
 
 def _relu(m: Any, x: Any) -> Any:
@@ -358,11 +397,23 @@ register(
         domain="positive",
     )
 )
+# The square root of a sum of squares: the gradient of a norm or a deviation that is 0 is 0, not infinite.
+register(
+    Unary(
+        "root",
+        lambda m, x: m.sqrt(x),
+        lambda m, g, y: m.where(y == 0, g.dtype.type(0), g / (y.dtype.type(2) * y)),
+        save="y",
+        floats=True,
+        domain="positive",
+    )
+)
 register(Unary("tanh", lambda m, x: m.tanh(x), lambda m, g, y: g * (1 - y * y), save="y", floats=True))
 register(Unary("sigmoid", _sigmoid, lambda m, g, y: g * (y * (1 - y)), save="y", floats=True))
-register(Unary("abs", lambda m, x: m.abs(x), lambda m, g, x: g * m.sign(x), save="x", refuse_bool=True))
-register(Unary("relu", _relu, lambda m, g, y: g * (y > 0), save="y", refuse_bool=True))
-register(Unary("sign", lambda m, x: m.sign(x), refuse_bool=True))
+register(Unary("abs", lambda m, x: m.abs(x), lambda m, g, x: g * _sign(m, x), save="x", refuse_bool=True))
+# NaN is not clipped: its gradient passes, as PyTorch's does.
+register(Unary("relu", _relu, lambda m, g, y: m.where(y <= 0, g.dtype.type(0), g), save="y", refuse_bool=True))
+register(Unary("sign", _sign))
 register(Unary("floor", lambda m, x: m.floor(x), refuse_bool=True))
 register(Unary("logical_not", lambda m, x: m.logical_not(x), result=BOOL))
 register(Unary("isnan", lambda m, x: m.isnan(x), result=BOOL))

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from gpunet.backend.errors import ShapeError
+from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_same_dtype
-from gpunet.ops.dtypes import compute_dtype
+from gpunet.ops.dtypes import BOOL, compute_dtype
 from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
 from gpunet.ops.gemm import matrix_product
 
@@ -96,6 +96,8 @@ class MatMul(Op):
         if a.ndim == 0 or b.ndim == 0:
             raise ShapeError(f"matmul: operands must have at least one dimension, got {a.ndim}-d and {b.ndim}-d")
         require_same_dtype("matmul", input=a, other=b)
+        if a.dtype == BOOL:
+            raise DTypeError("matmul: not defined for bool; cast both operands first")
         rows = tuple(a.shape[-2:-1])
         columns = tuple(b.shape[-1:]) if b.ndim > 1 else ()
         inner = b.shape[-2] if b.ndim > 1 else b.shape[0]

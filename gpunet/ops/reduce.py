@@ -146,6 +146,11 @@ class Mean(Op):
 register(Mean())
 
 
+def _mean(x: Any, axes: Axes, count: int, carry: Any) -> Any:
+    """The mean in the type sums are carried in, dimensions kept; of nothing it is NaN, without NumPy's warning."""
+    return x.sum(axis=axes, keepdims=True, dtype=carry) / carry.type(count)
+
+
 class Var(Op):
     """y = sum of (x - mean(x))^2 over ``dim``, divided by n - correction (1: Bessel's)."""
 
@@ -163,18 +168,18 @@ class Var(Op):
         axes = normalize_axes(self.name, dim, x.ndim)
         count = math.prod(x.shape[axis] for axis in axes)
         carry = compute_dtype(x.dtype)
-        centred = x - x.mean(axis=axes, keepdims=True, dtype=carry) if count else x.astype(carry)
+        centred = x - _mean(x, axes, count, carry)
         degrees = carry.type(max(count - correction, 0.0))
         y = (centred * centred).sum(axis=axes, keepdims=keepdim) / degrees
         ctx.save(x)
-        ctx.state = (axes, degrees)
+        ctx.state = (axes, degrees, count)
         return y if y.dtype == x.dtype else y.astype(x.dtype)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
         (x,) = ctx.saved
-        axes, degrees = ctx.state
-        centred = x - x.mean(axis=axes, keepdims=True, dtype=degrees.dtype)
+        axes, degrees, count = ctx.state
+        centred = x - _mean(x, axes, count, degrees.dtype)
         grad = _expand(grad, tuple(x.shape), axes) * (2 / degrees)
         return ((centred * grad).astype(x.dtype, copy=False),)
 
@@ -213,7 +218,9 @@ class Extreme(Op):
         (grad,) = grad_outputs
         x, y = ctx.saved
         shape = tuple(x.shape)
-        winners = x == _expand(y, shape, ctx.state)
+        # Where the extreme is NaN, the NaNs are what it came from.
+        largest = _expand(y, shape, ctx.state)
+        winners = (x == largest) | ((x != x) & (largest != largest))
         count = winners.sum(axis=ctx.state, keepdims=True).astype(grad.dtype)
         return (winners * (_expand(grad, shape, ctx.state) / count),)
 

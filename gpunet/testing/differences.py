@@ -1,0 +1,96 @@
+"""Where gpunet differs from PyTorch on purpose, and why: the one table of stated differences.
+
+Each names the parity cases that show it. The parity tests insist on them: a difference that is not here fails, and so
+does one that is gone.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["DIFFERENCES", "Difference", "stated_difference"]
+
+
+class Difference(NamedTuple):
+    """One stated difference.
+
+    Attributes:
+        what: what gpunet does where PyTorch does otherwise.
+        reason: why.
+        cases: labels of the parity cases that show it.
+    """
+
+    what: str
+    reason: str
+    cases: tuple[str, ...]
+
+
+DIFFERENCES: Final[tuple[Difference, ...]] = (
+    Difference(
+        "view copies where the layout asks for it",
+        "activations are physically NHWC, and x.view(n, -1) after a convolution has to work",
+        ("view after transpose",),
+    ),
+    Difference(
+        "sign, floor and floor division are constants: their results require no grad",
+        "PyTorch records gradients that are zero everywhere, or refuses in backward",
+        ("sign", "floor", "div floor", "floor divide"),
+    ),
+    Difference(
+        "the remainder of a number by a tensor is differentiable in the divisor",
+        "the derivative exists; PyTorch has not implemented it",
+        ("scalar remainder",),
+    ),
+    Difference(
+        "maximum and minimum take a number",
+        "clamp does so as well; nothing is ambiguous",
+        ("maximum scalar",),
+    ),
+    Difference(
+        "a mask of uint8 is refused as a condition",
+        "PyTorch has deprecated it",
+        ("where condition of bytes", "mask of bytes", "assign to a mask of bytes"),
+    ),
+    Difference(
+        "any and all always give bool, and dim=() means all dimensions",
+        "PyTorch gives uint8 for uint8 alone, and reads dim=() as none in any and all alone",
+        ("any bytes", "all bytes", "any empty tuple", "all empty tuple"),
+    ),
+    Difference(
+        "the gradient of var and std with dim=() is that of all dimensions",
+        "PyTorch's is infinite: its backward counts one element",
+        ("var empty tuple", "std empty tuple"),
+    ),
+    Difference(
+        "where var divides by nothing, its infinite gradient has the sign of x - mean",
+        "PyTorch's is +inf everywhere",
+        ("var correction too large",),
+    ),
+    Difference(
+        "the gradient of amax and amin goes to the NaNs where the result is NaN",
+        "max() and min() do so in PyTorch too; there amax gives NaN to every element",
+        ("amax NaN", "amax NaN dim", "amax NaN dim 1", "amin NaN", "amin NaN dim", "amin NaN dim 1"),
+    ),
+    Difference(
+        "argmax and argmin take bools",
+        "the first True is a useful question",
+        ("argmax bools", "argmax bools dim", "argmin bools", "argmin bools dim", "dtypes of argmax"),
+    ),
+    Difference(
+        "a bool tensor cannot be raised to a power", "as for the other arithmetic on two bools", ("dtypes of pow",)
+    ),
+    Difference("bools can be clamped by a bool", "it is `or` and `and`", ("dtypes of clamp",)),
+    Difference(
+        "uint16 to uint64 and complex numbers are refused",
+        "no operation of gpunet needs them",
+        ("tensor of uint16", "tensor of complex"),
+    ),
+    Difference("full takes an integer for its size", "as zeros, ones and empty do", ("full integer size",)),
+)
+
+_REASONS: Final = {label: difference for difference in DIFFERENCES for label in difference.cases}
+
+
+def stated_difference(label: str) -> Difference | None:
+    """The stated difference that a parity case shows, if there is one."""
+    return _REASONS.get(label)
