@@ -215,8 +215,8 @@ def _write_error(path: Path, error: Exception) -> OSError:
     """One line that says what could not be written and why, as an OSError with its number."""
     number = error.errno if isinstance(error, OSError) else None
     if number is None:
-        # The library reports the system's errors as text.
-        found = re.search(r"os error (\d+)", str(error))
+        # The library reports the system's errors as text: "(os error 28)", before 0.6 "Os { code: 28, ... }".
+        found = re.search(r"(?:os error|code:) (\d+)", str(error))
         number = int(found.group(1)) if found else errno.EIO
     kept = "; the file that was there is unchanged" if path.is_file() else ""
     return OSError(number, f"cannot save: {os.strerror(number)}{kept}", str(path))
