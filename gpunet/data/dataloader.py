@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from gpunet.autograd import is_grad_enabled, set_grad_enabled
+from gpunet.backend.devices import get_default_device, set_default_device
 from gpunet.backend.errors import CheckpointError
 from gpunet.backend.random import Generator
 
@@ -299,7 +301,7 @@ class _Position:
 
 
 class _Fetch:
-    """Makes one batch of its indices, on any thread."""
+    """Makes one batch of its indices, on any thread, as the thread that began the pass would."""
 
     def __init__(self, loader: DataLoader[Any], seed: int, epoch: int) -> None:
         dataset = loader.dataset
@@ -307,8 +309,16 @@ class _Fetch:
         self.collate = loader.collate_fn
         self.single = loader.batch_sampler is None
         self.seed, self.epoch = seed, epoch
+        # Both belong to a thread; a batch must not depend on which thread makes it.
+        self.device, self.recorded = get_default_device(), is_grad_enabled()
         self.whole = loader._whole_batches and supports(dataset, "__getbatch__")
         self.several = not self.single and supports(dataset, "__getitems__")
+
+    def on_worker(self, task: Any) -> Any:
+        """The batch, with the settings of the thread that began the pass."""
+        set_default_device(self.device)
+        with set_grad_enabled(self.recorded):
+            return self(task)
 
     def __call__(self, task: Any) -> Any:
         with loading(self.seed, self.epoch):
@@ -457,7 +467,7 @@ def _work(tasks: queue.SimpleQueue[_Task | None], info: WorkerInfo, init: Callab
                 task.error = failed
             elif not task.cancelled:
                 assert task.fetch is not None
-                task.result = task.fetch(task.indices)
+                task.result = task.fetch.on_worker(task.indices)
         except BaseException as error:
             task.error = _WorkerError(error, info.id)
         task.fetch = None

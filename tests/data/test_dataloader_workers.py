@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+import gpunet.autograd as gn
+from gpunet.backend.devices import set_default_device
 from gpunet.backend.errors import ShapeError
 from gpunet.data import DataLoader, Dataset, get_worker_info
 
@@ -232,6 +234,22 @@ def test_overlapping_passes():
     loader.set_epoch(0)
     both = list(zip(iter(loader), iter(loader), strict=True))
     assert [[batch.tolist() for batch in batches] for batches in zip(*both, strict=True)] == alone
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_worker_works_with_the_callers_settings(persistent):
+    modes = []
+    loader = DataLoader(
+        Numbers(4, lambda index: modes.append(gn.is_grad_enabled())), num_workers=2, persistent_workers=persistent
+    )
+    assert {str(batch.device) for batch in loader} == {"cpu"}
+    set_default_device("cpu:1")
+    try:
+        with gn.no_grad():
+            assert {str(batch.device) for batch in loader} == {"cpu:1"}
+    finally:
+        set_default_device("cpu")
+    assert modes == [True] * 4 + [False] * 4
 
 
 def test_persistent_workers_stay():

@@ -7,6 +7,7 @@ import gpunet.autograd as gn
 from gpunet.autograd import Tensor
 from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.data import Digits
+from gpunet.data._random import loading, sample, uniforms, uniforms_of
 from gpunet.data.transforms import (
     Compose,
     Normalize,
@@ -225,6 +226,17 @@ def test_a_batch_is_its_images_one_by_one(transform):
 def test_an_empty_batch(transform):
     shape = transform.apply(batch(1), np.zeros((1, transform.draws))).shape[1:]
     assert transform.apply(batch(0), np.empty((0, transform.draws))).shape == (0, *shape)
+
+
+def test_numbers_of_many_samples_are_those_of_each():
+    with loading(5, 3):
+        many = uniforms_of([7, 0, 2**40], 6)
+        for index, row in zip([7, 0, 2**40], many, strict=True):
+            with sample(index):
+                assert uniforms(2).tolist() + uniforms(4).tolist() == row.tolist()
+    assert len(np.unique(many)) == 18
+    assert many.min() >= 0
+    assert many.max() < 1
 
 
 def test_compose():
