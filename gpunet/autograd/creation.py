@@ -297,20 +297,20 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along an existing dimension."""
     if not tensors:
         raise ValueError("cat: tensors must hold at least one tensor")
-    return apply(REGISTRY["cat"], *tensors, dim=dim)  # type: ignore[no-any-return]
+    return apply(REGISTRY["cat"], *tensors, dim=dim)
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension."""
     if not tensors:
         raise ValueError("stack: tensors must hold at least one tensor")
-    return apply(REGISTRY["stack"], *tensors, dim=dim)  # type: ignore[no-any-return]
+    return apply(REGISTRY["stack"], *tensors, dim=dim)
 
 
 def where(condition: Tensor, input: Any, other: Any) -> Tensor:
     """``input`` where the condition holds, else ``other``; tensors or numbers, broadcast."""
     first, second = (operand(condition, value) for value in (input, other))
-    return apply(REGISTRY["where"], condition, first, second)  # type: ignore[no-any-return]
+    return apply(REGISTRY["where"], condition, first, second)
 
 
 def maximum(input: Tensor, other: Tensor) -> Tensor:

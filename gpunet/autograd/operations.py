@@ -86,56 +86,56 @@ class TensorOperations:
         return function.apply(op, other, self) if swapped else function.apply(op, self, other)
 
     def __add__(self, other: Any) -> Tensor:
-        return self._binary(ADD, other)  # type: ignore[no-any-return]
+        return self._binary(ADD, other)
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> Tensor:
-        return self._binary(SUB, other)  # type: ignore[no-any-return]
+        return self._binary(SUB, other)
 
     def __rsub__(self, other: Any) -> Tensor:
-        return self._binary(SUB, other, True)  # type: ignore[no-any-return]
+        return self._binary(SUB, other, True)
 
     def __mul__(self, other: Any) -> Tensor:
-        return self._binary(MUL, other)  # type: ignore[no-any-return]
+        return self._binary(MUL, other)
 
     __rmul__ = __mul__
 
     def __truediv__(self, other: Any) -> Tensor:
-        return self._binary(DIV, other)  # type: ignore[no-any-return]
+        return self._binary(DIV, other)
 
     def __rtruediv__(self, other: Any) -> Tensor:
-        return self._binary(DIV, other, True)  # type: ignore[no-any-return]
+        return self._binary(DIV, other, True)
 
     def __floordiv__(self, other: Any) -> Tensor:
-        return self._binary(REGISTRY["floor_divide"], other)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["floor_divide"], other)
 
     def __rfloordiv__(self, other: Any) -> Tensor:
-        return self._binary(REGISTRY["floor_divide"], other, True)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["floor_divide"], other, True)
 
     def __mod__(self, other: Any) -> Tensor:
-        return self._binary(REGISTRY["remainder"], other)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["remainder"], other)
 
     def __rmod__(self, other: Any) -> Tensor:
-        return self._binary(REGISTRY["remainder"], other, True)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["remainder"], other, True)
 
     def __pow__(self, other: Any) -> Tensor:
-        return self._binary(POW, other)  # type: ignore[no-any-return]
+        return self._binary(POW, other)
 
     def __rpow__(self, other: Any) -> Tensor:
-        return self._binary(POW, other, True)  # type: ignore[no-any-return]
+        return self._binary(POW, other, True)
 
     def __matmul__(self, other: Any) -> Tensor:
         other = function.operand(self, other)
         if not hasattr(other, "requires_grad"):  # a number has no rows
             return NotImplemented
-        return function.apply(REGISTRY["matmul"], self, other)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["matmul"], self, other)
 
     def __rmatmul__(self, other: Any) -> Tensor:
         other = function.operand(self, other)
         if not hasattr(other, "requires_grad"):
             return NotImplemented
-        return function.apply(REGISTRY["matmul"], other, self)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["matmul"], other, self)
 
     def __neg__(self) -> Tensor:
         return self._unary("neg")
@@ -154,17 +154,17 @@ class TensorOperations:
         return self ^ -1
 
     def __and__(self, other: Any) -> Tensor:
-        return self._binary(REGISTRY["bitwise_and"], other)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["bitwise_and"], other)
 
     __rand__ = __and__
 
     def __or__(self, other: Any) -> Tensor:
-        return self._binary(REGISTRY["bitwise_or"], other)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["bitwise_or"], other)
 
     __ror__ = __or__
 
     def __xor__(self, other: Any) -> Tensor:
-        return self._binary(REGISTRY["bitwise_xor"], other)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["bitwise_xor"], other)
 
     __rxor__ = __xor__
 
@@ -172,22 +172,22 @@ class TensorOperations:
         return self._binary(REGISTRY[name], other)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
-        return self._compare("eq", other)  # type: ignore[no-any-return]
+        return self._compare("eq", other)
 
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
-        return self._compare("ne", other)  # type: ignore[no-any-return]
+        return self._compare("ne", other)
 
     def __lt__(self, other: Any) -> Tensor:
-        return self._compare("lt", other)  # type: ignore[no-any-return]
+        return self._compare("lt", other)
 
     def __le__(self, other: Any) -> Tensor:
-        return self._compare("le", other)  # type: ignore[no-any-return]
+        return self._compare("le", other)
 
     def __gt__(self, other: Any) -> Tensor:
-        return self._compare("gt", other)  # type: ignore[no-any-return]
+        return self._compare("gt", other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return self._compare("ge", other)  # type: ignore[no-any-return]
+        return self._compare("ge", other)
 
     __hash__ = object.__hash__
 
@@ -248,11 +248,11 @@ class TensorOperations:
 
     def eq(self, other: Any) -> Tensor:
         """Elementwise self == other."""
-        return self._compare("eq", other)  # type: ignore[no-any-return]
+        return self._compare("eq", other)
 
     def ne(self, other: Any) -> Tensor:
         """Elementwise self != other."""
-        return self._compare("ne", other)  # type: ignore[no-any-return]
+        return self._compare("ne", other)
 
     def lt(self, other: Any) -> Tensor:
         """Elementwise self < other."""
@@ -272,19 +272,19 @@ class TensorOperations:
 
     def maximum(self, other: Any) -> Tensor:
         """Elementwise larger of two; NaN wins."""
-        return self._binary(REGISTRY["maximum"], other)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["maximum"], other)
 
     def minimum(self, other: Any) -> Tensor:
         """Elementwise smaller of two; NaN wins."""
-        return self._binary(REGISTRY["minimum"], other)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["minimum"], other)
 
     def logical_and(self, other: Any) -> Tensor:
         """Elementwise and."""
-        return self._binary(REGISTRY["logical_and"], other)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["logical_and"], other)
 
     def logical_or(self, other: Any) -> Tensor:
         """Elementwise or."""
-        return self._binary(REGISTRY["logical_or"], other)  # type: ignore[no-any-return]
+        return self._binary(REGISTRY["logical_or"], other)
 
     def logical_not(self) -> Tensor:
         """Elementwise not."""
@@ -293,7 +293,7 @@ class TensorOperations:
     # Functions of one variable -------------------------------------------------------------------------------------
 
     def _unary(self, name: str) -> Tensor:
-        return function.apply(REGISTRY[name], self)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY[name], self)
 
     def neg(self) -> Tensor:
         """-self."""
@@ -365,40 +365,40 @@ class TensorOperations:
                 result = result.maximum(min if isinstance(min, Tensor) else function.as_operand(min, self))
             if max is not None:
                 result = result.minimum(max if isinstance(max, Tensor) else function.as_operand(max, self))
-            return result  # type: ignore[no-any-return]
-        return function.apply(REGISTRY["clip"], self, low=min, high=max)  # type: ignore[no-any-return]
+            return result
+        return function.apply(REGISTRY["clip"], self, low=min, high=max)
 
     clip = clamp
 
     def where(self, condition: Tensor, other: Any) -> Tensor:
         """self where the condition holds, else other."""
-        return function.apply(REGISTRY["where"], condition, self, function.operand(self, other))  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["where"], condition, self, function.operand(self, other))
 
     def masked_fill(self, mask: Tensor, value: float) -> Tensor:
         """A copy with ``value`` where the mask is true; the dtype stays."""
         if mask.dtype != BOOL:
             raise DTypeError(f"masked_fill: mask must be bool, got {mask.dtype.name}")
-        return function.apply(REGISTRY["where"], ~mask, self, value)._cast(self.dtype)  # type: ignore[no-any-return, attr-defined]
+        return function.apply(REGISTRY["where"], ~mask, self, value)._cast(self.dtype)
 
     def softmax(self, dim: int) -> Tensor:
         """Softmax over a dimension."""
-        return function.apply(REGISTRY["softmax"], self, dim=dim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["softmax"], self, dim=dim)
 
     def log_softmax(self, dim: int) -> Tensor:
         """Logarithm of softmax over a dimension."""
-        return function.apply(REGISTRY["log_softmax"], self, dim=dim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["log_softmax"], self, dim=dim)
 
     # Reductions ----------------------------------------------------------------------------------------------------
 
     def sum(self, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         """Sum over all or some dimensions; integers add up in int64."""
         kind = None if dtype is None else canonical_dtype(dtype)
-        return function.apply(REGISTRY["sum"], self, dim=dim, keepdim=keepdim, dtype=kind)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["sum"], self, dim=dim, keepdim=keepdim, dtype=kind)
 
     def mean(self, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         """Mean over all or some dimensions, of floating-point tensors."""
         kind = None if dtype is None else canonical_dtype(dtype)
-        return function.apply(REGISTRY["mean"], self, dim=dim, keepdim=keepdim, dtype=kind)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["mean"], self, dim=dim, keepdim=keepdim, dtype=kind)
 
     def var(
         self, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1
@@ -408,7 +408,7 @@ class TensorOperations:
             dim, unbiased = None, dim
         if unbiased is not None:
             correction = 1 if unbiased else 0
-        return function.apply(REGISTRY["var"], self, dim=dim, keepdim=keepdim, correction=float(correction))  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["var"], self, dim=dim, keepdim=keepdim, correction=float(correction))
 
     def std(
         self, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1
@@ -418,11 +418,11 @@ class TensorOperations:
 
     def amax(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         """Largest element; equals share the gradient."""
-        return function.apply(REGISTRY["amax"], self, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["amax"], self, dim=dim, keepdim=keepdim)
 
     def amin(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         """Smallest element; equals share the gradient."""
-        return function.apply(REGISTRY["amin"], self, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["amin"], self, dim=dim, keepdim=keepdim)
 
     def _extreme(self, full: str, along: str, pair: str, dim: Any, keepdim: bool) -> Any:
         from gpunet.autograd.tensor import Tensor
@@ -443,19 +443,19 @@ class TensorOperations:
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """First place of the largest element, of all (counted in logical order) or along a dimension."""
-        return function.apply(REGISTRY["argmax"], self, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["argmax"], self, dim=dim, keepdim=keepdim)
 
     def argmin(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """First place of the smallest element, of all (counted in logical order) or along a dimension."""
-        return function.apply(REGISTRY["argmin"], self, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["argmin"], self, dim=dim, keepdim=keepdim)
 
     def any(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         """Whether any element is true."""
-        return function.apply(REGISTRY["any"], self, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["any"], self, dim=dim, keepdim=keepdim)
 
     def all(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         """Whether all elements are true."""
-        return function.apply(REGISTRY["all"], self, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["all"], self, dim=dim, keepdim=keepdim)
 
     def norm(self, p: float = 2) -> Tensor:
         """The p-norm of all elements: the Euclidean one by default."""
@@ -469,7 +469,7 @@ class TensorOperations:
 
     def reshape(self, *shape: Any) -> Tensor:
         """The elements, in logical order, under another shape; one size may be -1. Copies only when it must."""
-        return function.apply(RESHAPE, self, shape=sizes(shape))  # type: ignore[no-any-return]
+        return function.apply(RESHAPE, self, shape=sizes(shape))
 
     def view(self, *shape: Any) -> Tensor:
         """As ``reshape``; with a dtype, the same bytes read as that dtype is not supported.
@@ -516,7 +516,7 @@ class TensorOperations:
 
     def permute(self, *dims: Any) -> Tensor:
         """Dimensions in another order."""
-        return function.apply(PERMUTE, self, dims=sizes(dims))  # type: ignore[no-any-return]
+        return function.apply(PERMUTE, self, dims=sizes(dims))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two dimensions exchanged."""
@@ -525,7 +525,7 @@ class TensorOperations:
         order = list(range(ndim))
         if ndim:
             order[first], order[second] = second, first
-        return function.apply(PERMUTE, self, dims=tuple(order))  # type: ignore[no-any-return]
+        return function.apply(PERMUTE, self, dims=tuple(order))
 
     swapaxes = swapdims = transpose
 
@@ -550,15 +550,15 @@ class TensorOperations:
     def squeeze(self, dim: Any = None) -> Tensor:
         """Dimensions of size one removed, all or those named."""
         axes = None if dim is None else sizes((dim,))
-        return function.apply(REGISTRY["squeeze"], self, dim=axes)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["squeeze"], self, dim=axes)
 
     def unsqueeze(self, dim: int) -> Tensor:
         """A dimension of size one inserted."""
-        return function.apply(REGISTRY["unsqueeze"], self, dim=dim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["unsqueeze"], self, dim=dim)
 
     def expand(self, *shape: Any) -> Tensor:
         """Sizes of one stretched without copying; -1 keeps a size."""
-        return function.apply(REGISTRY["expand"], self, shape=sizes(shape))  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["expand"], self, shape=sizes(shape))
 
     def expand_as(self, other: Tensor) -> Tensor:
         """Expanded to another tensor's shape."""
@@ -576,7 +576,7 @@ class TensorOperations:
             parts = [min(split_size, extent - start) for start in range(0, extent, max(split_size, 1))] or [0]
         else:
             parts = list(split_size)
-        return function.apply(REGISTRY["split"], self, sizes=tuple(parts), dim=dim)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["split"], self, sizes=tuple(parts), dim=dim)
 
     def chunk(self, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         """At most ``chunks`` pieces of equal size along a dimension."""
@@ -607,15 +607,15 @@ class TensorOperations:
     def __getitem__(self, index: Any) -> Tensor:
         layout, arrays = index_layout(index, self._device)  # type: ignore[attr-defined]
         if arrays:
-            return function.apply(GATHER, self, *arrays, layout=layout)  # type: ignore[no-any-return]
-        return function.apply(SLICE, self, index=layout)  # type: ignore[no-any-return]
+            return function.apply(GATHER, self, *arrays, layout=layout)
+        return function.apply(SLICE, self, index=layout)
 
     # Types ---------------------------------------------------------------------------------------------------------
 
     def _cast(self, dtype: Any) -> Tensor:
         if self.dtype == dtype:  # type: ignore[attr-defined]
             return self  # type: ignore[return-value]
-        return function.apply(REGISTRY["cast"], self, dtype=dtype)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["cast"], self, dtype=dtype)
 
     def float(self) -> Tensor:
         """As float32."""

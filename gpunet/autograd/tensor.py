@@ -55,11 +55,11 @@ class Transfer(Op):
 
     name = "to_device"
 
-    def infer(self, *inputs: Any, target: Device) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, target: Device) -> Inferred:
         (x,) = inputs
         return Inferred((Spec(tuple(x.shape), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, target: Device) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, target: Device) -> Any:
         (x,) = inputs
         ctx.state = device_of(x)
         moved = transfer(x, target)
@@ -189,7 +189,7 @@ class Tensor(TensorOperations):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The NumPy dtype of the elements."""
-        return self._array.dtype  # type: ignore[no-any-return]
+        return self._array.dtype
 
     @property
     def device(self) -> Device:
@@ -307,7 +307,7 @@ class Tensor(TensorOperations):
     def __dlpack_device__(self) -> tuple[Any, int]:
         if self._device is META:
             raise DeviceError("dlpack: a tensor on 'meta' has no data")
-        return self._array.__dlpack_device__()  # type: ignore[no-any-return]
+        return self._array.__dlpack_device__()
 
     def __bool__(self) -> bool:
         if self.numel() != 1:
@@ -378,7 +378,7 @@ class Tensor(TensorOperations):
 
     def clone(self) -> Tensor:
         """A copy in the same physical order; differentiable."""
-        return function.apply(REGISTRY["clone"], self)  # type: ignore[no-any-return]
+        return function.apply(REGISTRY["clone"], self)
 
     # Gradients -----------------------------------------------------------------------------------------------------
 
@@ -609,7 +609,7 @@ class Tensor(TensorOperations):
     def __itruediv__(self, other: Any) -> Tensor:
         return self._write(self / other)
 
-    def __ipow__(self, other: Any) -> Tensor:  # type: ignore[misc]
+    def __ipow__(self, other: Any) -> Tensor:
         return self._write(self**other)
 
     def __ifloordiv__(self, other: Any) -> Tensor:

@@ -58,7 +58,7 @@ def _images(op: str, input: Tensor) -> tuple[Tensor, bool]:
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x W^T + b: input (..., I), weight (O, I), bias (O,) to (..., O)."""
-    return apply(REGISTRY["linear"], input, weight, bias)  # type: ignore[no-any-return]
+    return apply(REGISTRY["linear"], input, weight, bias)
 
 
 def conv_padding(padding: Any, kernel: tuple[int, int], stride: Any, dilation: Any) -> Any:
@@ -112,7 +112,7 @@ def conv2d(
     kernel = weight.shape[-2:] if weight.ndim == 4 else (1, 1)
     pads = conv_padding(padding, (kernel[0], kernel[1]), steps, spread)
     result = apply(REGISTRY["conv2d"], batch, weight, bias, stride=steps, padding=pads, dilation=spread, groups=groups)
-    return result.squeeze(0) if single else result  # type: ignore[no-any-return]
+    return result.squeeze(0) if single else result
 
 
 def max_pool2d(
@@ -148,7 +148,7 @@ def max_pool2d(
         dilation=_pair("dilation", dilation),
         ceil_mode=bool(ceil_mode),
     )
-    return result.squeeze(0) if single else result  # type: ignore[no-any-return]
+    return result.squeeze(0) if single else result
 
 
 def avg_pool2d(
@@ -183,7 +183,7 @@ def avg_pool2d(
         count_include_pad=bool(count_include_pad),
         divisor_override=divisor_override,
     )
-    return result.squeeze(0) if single else result  # type: ignore[no-any-return]
+    return result.squeeze(0) if single else result
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
@@ -201,7 +201,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
         wanted = [batch.shape[2 + i] if extent is None else extent for i, extent in enumerate(wanted)]
     size = _pair("output_size", [0 if extent is None else extent for extent in wanted])
     result = apply(REGISTRY["adaptive_avg_pool2d"], batch, output_size=size)
-    return result.squeeze(0) if single else result  # type: ignore[no-any-return]
+    return result.squeeze(0) if single else result
 
 
 def batch_norm(
@@ -245,7 +245,7 @@ def batch_norm(
         for statistic in (running_mean, running_var):
             if statistic is not None:
                 statistic._bump_version()
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def dropout(
@@ -317,7 +317,7 @@ def cross_entropy(
     Raises:
         IndexError: a label outside 0..C-1; on a GPU at the next point of synchronisation.
     """
-    return apply(  # type: ignore[no-any-return]
+    return apply(
         REGISTRY["cross_entropy"],
         input,
         target,
@@ -332,14 +332,14 @@ def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """Negative log-likelihood of class labels, from log-probabilities (N, C), (C,) or (N, C, d1, ...)."""
-    return apply(  # type: ignore[no-any-return]
+    return apply(
         REGISTRY["nll_loss"], input, target, weight, ignore_index=int(ignore_index), reduction=reduction
     )
 
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """(x - t)^2, averaged, summed or element by element. Shapes broadcast."""
-    return apply(REGISTRY["mse_loss"], input, target, reduction=reduction)  # type: ignore[no-any-return]
+    return apply(REGISTRY["mse_loss"], input, target, reduction=reduction)
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
@@ -354,7 +354,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     if mode != "constant":
         raise ValueError(f"pad: mode must be 'constant', got {mode!r}")
     filling = 0.0 if value is None else value
-    return apply(REGISTRY["pad"], input, padding=tuple(extent.__index__() for extent in pad), value=filling)  # type: ignore[no-any-return]
+    return apply(REGISTRY["pad"], input, padding=tuple(extent.__index__() for extent in pad), value=filling)
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

@@ -175,7 +175,7 @@ class BatchNorm(Op):
     autocast = "float32"
     epilogue = ("residual", "activation")
 
-    def infer(  # type: ignore[override]
+    def infer(
         self, *inputs: Any, training: bool, momentum: float, eps: float, activation: str | None
     ) -> Inferred:
         x, weight, bias, running_mean, running_var, residual = inputs
@@ -210,7 +210,7 @@ class BatchNorm(Op):
             )
         return Inferred((Spec(tuple(x.shape), x.dtype),))
 
-    def reference(  # type: ignore[override]
+    def reference(
         self, *inputs: Any, training: bool, momentum: float, eps: float, activation: str | None
     ) -> Any:
         x, weight, bias, running_mean, running_var, residual = inputs
@@ -237,7 +237,7 @@ class BatchNorm(Op):
             return "cpu", "rows of channels in blocks that fit the L2 cache"
         return "array", "no hand-written kernel yet: array-module operations"
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, ctx: Context, *inputs: Any, training: bool, momentum: float, eps: float, activation: str | None
     ) -> Any:
         x, weight, bias, running_mean, running_var, residual = inputs

@@ -410,7 +410,7 @@ class Conv2d(Op):
     autocast = "lower"
     epilogue = ("bias",)
 
-    def infer(  # type: ignore[override]
+    def infer(
         self, *inputs: Any, stride: Pair, padding: Padding, dilation: Pair, groups: int
     ) -> Inferred:
         x, weight, bias = inputs
@@ -437,7 +437,7 @@ class Conv2d(Op):
         shape = (n, k, *size)
         return Inferred((Spec(shape, x.dtype),), math.prod(shape) * per_group * r * s)
 
-    def reference(self, *inputs: Any, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Any:  # type: ignore[override]
+    def reference(self, *inputs: Any, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Any:
         x, weight, bias = inputs
         n, k, p, q = (
             self.infer(*inputs, stride=stride, padding=padding, dilation=dilation, groups=groups).outputs[0].shape
@@ -482,7 +482,7 @@ class Conv2d(Op):
             return "cpu", "patches in blocks that fit the L2 cache"
         return "array", "no hand-written kernel yet: patches and a matrix product"
 
-    def forward(self, ctx: Context, *inputs: Any, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Any:
         x, weight, bias = inputs
         ctx.save(x if ctx.needs_grad[1] else None, weight if ctx.needs_grad[0] else None)
         ctx.state = tuple(x.shape), tuple(weight.shape), x.dtype

@@ -37,18 +37,18 @@ class Dropout(Op):
 
     name = "dropout"
 
-    def infer(self, *inputs: Any, p: float, key: tuple[int, int, int]) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, p: float, key: tuple[int, int, int]) -> Inferred:
         (x,) = inputs
         if not 0.0 <= p <= 1.0:
             raise ValueError(f"dropout: p must lie in 0..1, got {p}")
         require_floating("dropout", "input", x)
         return Inferred((Spec(tuple(x.shape), x.dtype),))
 
-    def reference(self, *inputs: Any, p: float, key: tuple[int, int, int]) -> Any:  # type: ignore[override]
+    def reference(self, *inputs: Any, p: float, key: tuple[int, int, int]) -> Any:
         (x,) = inputs
         return np.where(keep_mask(x.shape, p, key), x / (1 - p) if p < 1 else 0.0, 0.0)
 
-    def forward(self, ctx: Context, *inputs: Any, p: float, key: tuple[int, int, int]) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, p: float, key: tuple[int, int, int]) -> Any:
         (x,) = inputs
         if self.path(*inputs, p=p) == "reference":
             return self.reference(*inputs, p=p, key=key)

@@ -425,14 +425,14 @@ class Clip(Op):
 
     name = "clip"
 
-    def infer(self, *inputs: Any, low: Any = None, high: Any = None) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, low: Any = None, high: Any = None) -> Inferred:
         (x,) = inputs
         if low is None and high is None:
             raise ValueError("clip: at least one of min and max must be given")
         bounds = [bound for bound in (low, high) if bound is not None]
         return Inferred((Spec(tuple(x.shape), result_type(x, *bounds)),))
 
-    def forward(self, ctx: Context, *inputs: Any, low: Any = None, high: Any = None) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, low: Any = None, high: Any = None) -> Any:
         (x,) = inputs
         dtype = self.infer(x, low=low, high=high).outputs[0].dtype
         y = _operand(x, dtype)
@@ -508,11 +508,11 @@ class Cast(Op):
 
     name = "cast"
 
-    def infer(self, *inputs: Any, dtype: Any) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dtype: Any) -> Inferred:
         (x,) = inputs
         return Inferred((Spec(tuple(x.shape), dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, dtype: Any) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dtype: Any) -> Any:
         (x,) = inputs
         ctx.state = x.dtype
         return x.astype(dtype)

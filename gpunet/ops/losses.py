@@ -80,13 +80,13 @@ class CrossEntropy(Op):
     name = "cross_entropy"
     autocast = "float32"
 
-    def infer(self, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float) -> Inferred:
         x, target, weight = inputs
         if not 0.0 <= label_smoothing <= 1.0:
             raise ValueError(f"cross_entropy: label_smoothing must lie in 0..1, got {label_smoothing}")
         return _infer_labels(self.name, x, target, weight, reduction)
 
-    def reference(self, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float) -> Any:  # type: ignore[override]
+    def reference(self, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float) -> Any:
         x, target, weight = inputs
         axis = 0 if x.ndim == 1 else 1
         rows = np.moveaxis(x, axis, -1)
@@ -114,7 +114,7 @@ class CrossEntropy(Op):
             return losses.reshape(shape)
         return np.asarray(losses.sum() / (total if reduction == "mean" else 1.0))
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, ctx: Context, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float
     ) -> Any:
         x, target, weight = inputs
@@ -221,13 +221,13 @@ class NLLLoss(Op):
     name = "nll_loss"
     autocast = "float32"
 
-    def infer(self, *inputs: Any, ignore_index: int, reduction: str) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, ignore_index: int, reduction: str) -> Inferred:
         x, target, weight = inputs
         if is_floating(target.dtype):
             raise DTypeError(f"nll_loss: target must hold int64 class indices, got {target.dtype.name}")
         return _infer_labels(self.name, x, target, weight, reduction)
 
-    def forward(self, ctx: Context, *inputs: Any, ignore_index: int, reduction: str) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, ignore_index: int, reduction: str) -> Any:
         x, target, weight = inputs
         module = module_of(x)
         axis = 0 if x.ndim == 1 else 1
@@ -276,7 +276,7 @@ class MSELoss(Op):
     name = "mse_loss"
     autocast = "float32"
 
-    def infer(self, *inputs: Any, reduction: str) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, reduction: str) -> Inferred:
         x, target = inputs
         check_reduction(self.name, reduction)
         shape = broadcast_shapes(self.name, tuple(x.shape), tuple(target.shape))
@@ -285,12 +285,12 @@ class MSELoss(Op):
             raise DTypeError(f"mse_loss: input and target must be floating point, got {dtype.name}")
         return Inferred((Spec(shape if reduction == "none" else (), dtype),))
 
-    def reference(self, *inputs: Any, reduction: str) -> Any:  # type: ignore[override]
+    def reference(self, *inputs: Any, reduction: str) -> Any:
         x, target = inputs
         squares = (x - target) ** 2
         return squares if reduction == "none" else np.asarray(squares.sum() if reduction == "sum" else squares.mean())
 
-    def forward(self, ctx: Context, *inputs: Any, reduction: str) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, reduction: str) -> Any:
         x, target = inputs
         if self.path(*inputs) == "reference":
             return self.reference(*inputs, reduction=reduction)

@@ -83,7 +83,7 @@ def _taps(kernel: Pair, size: Pair, stride: Pair, dilation: Pair) -> Iterator[tu
 
 def _extents(shape: tuple[int, ...], kernel: Pair, size: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
     """Height and width of the padded input that the windows reach, at least the input with its padding before."""
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         max((count - 1) * s + d * (k - 1) + 1, extent + pad)
         for count, s, d, k, extent, pad in zip(size, stride, dilation, kernel, shape[2:], padding, strict=True)
     )
@@ -110,14 +110,14 @@ class MaxPool2d(Op):
 
     name = "max_pool2d"
 
-    def infer(  # type: ignore[override]
+    def infer(
         self, *inputs: Any, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
     ) -> Inferred:
         (x,) = inputs
         size = _check_pool(self.name, x, kernel_size, stride, padding, dilation, ceil_mode)
         return Inferred((Spec((*x.shape[:2], *size), x.dtype),))
 
-    def reference(  # type: ignore[override]
+    def reference(
         self, *inputs: Any, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
     ) -> Any:
         (x,) = inputs
@@ -133,7 +133,7 @@ class MaxPool2d(Op):
                             y[:, :, p, q] = np.maximum(y[:, :, p, q], x[:, :, h, w])
         return y
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         ctx: Context,
         *inputs: Any,
@@ -251,7 +251,7 @@ class AvgPool2d(Op):
 
     name = "avg_pool2d"
 
-    def infer(  # type: ignore[override]
+    def infer(
         self,
         *inputs: Any,
         kernel_size: Pair,
@@ -369,7 +369,7 @@ class AdaptiveAvgPool2d(Op):
 
     name = "adaptive_avg_pool2d"
 
-    def infer(self, *inputs: Any, output_size: Pair) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, output_size: Pair) -> Inferred:
         (x,) = inputs
         if x.ndim != 4:
             raise ShapeError(f"{self.name}: input must be 4-d (N, C, H, W), got shape {tuple(x.shape)}")
@@ -380,7 +380,7 @@ class AdaptiveAvgPool2d(Op):
         require_floating(self.name, "input", x)
         return Inferred((Spec((*x.shape[:2], *output_size), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, output_size: Pair) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, output_size: Pair) -> Any:
         (x,) = inputs
         module = module_of(x)
         ctx.state = tuple(x.shape)

@@ -80,13 +80,13 @@ class Sum(Op):
 
     name = "sum"
 
-    def infer(self, *inputs: Any, dim: Any, keepdim: bool, dtype: Any = None) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: Any, keepdim: bool, dtype: Any = None) -> Inferred:
         (x,) = inputs
         axes = normalize_axes(self.name, dim, x.ndim)
         result = dtype or (x.dtype if is_floating(x.dtype) else INT64)
         return Inferred((Spec(reduced_shape(tuple(x.shape), axes, keepdim), result),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool, dtype: Any = None) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool, dtype: Any = None) -> Any:
         (x,) = inputs
         axes = normalize_axes(self.name, dim, x.ndim)
         result = dtype or (x.dtype if is_floating(x.dtype) else INT64)
@@ -114,7 +114,7 @@ class Mean(Op):
 
     name = "mean"
 
-    def infer(self, *inputs: Any, dim: Any, keepdim: bool, dtype: Any = None) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: Any, keepdim: bool, dtype: Any = None) -> Inferred:
         (x,) = inputs
         result = dtype or x.dtype
         if not is_floating(result):
@@ -122,7 +122,7 @@ class Mean(Op):
         axes = normalize_axes(self.name, dim, x.ndim)
         return Inferred((Spec(reduced_shape(tuple(x.shape), axes, keepdim), result),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool, dtype: Any = None) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool, dtype: Any = None) -> Any:
         (x,) = inputs
         axes = normalize_axes(self.name, dim, x.ndim)
         count = math.prod(x.shape[axis] for axis in axes)
@@ -156,14 +156,14 @@ class Var(Op):
 
     name = "var"
 
-    def infer(self, *inputs: Any, dim: Any, keepdim: bool, correction: float) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: Any, keepdim: bool, correction: float) -> Inferred:
         (x,) = inputs
         if not is_floating(x.dtype):
             raise DTypeError(f"var: input must be floating point, got {x.dtype.name}")
         axes = normalize_axes(self.name, dim, x.ndim)
         return Inferred((Spec(reduced_shape(tuple(x.shape), axes, keepdim), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool, correction: float) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool, correction: float) -> Any:
         (x,) = inputs
         axes = normalize_axes(self.name, dim, x.ndim)
         count = math.prod(x.shape[axis] for axis in axes)
@@ -198,14 +198,14 @@ class Extreme(Op):
         self.name = name
         self.method = method
 
-    def infer(self, *inputs: Any, dim: Any, keepdim: bool) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: Any, keepdim: bool) -> Inferred:
         (x,) = inputs
         axes = normalize_axes(self.name, dim, x.ndim)
         if any(x.shape[axis] == 0 for axis in axes):
             raise ShapeError(f"{self.name}: input has no elements along dim, got shape {tuple(x.shape)}")
         return Inferred((Spec(reduced_shape(tuple(x.shape), axes, keepdim), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool) -> Any:
         (x,) = inputs
         axes = normalize_axes(self.name, dim, x.ndim)
         y = getattr(x, self.method)(axis=axes, keepdims=keepdim)
@@ -239,7 +239,7 @@ class ExtremeAlong(Op):
         self.name = name
         self.method = method
 
-    def infer(self, *inputs: Any, dim: int, keepdim: bool) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: int, keepdim: bool) -> Inferred:
         (x,) = inputs
         axis = normalize_axis(self.name, dim, x.ndim)
         if x.ndim and x.shape[axis] == 0:
@@ -247,7 +247,7 @@ class ExtremeAlong(Op):
         shape = reduced_shape(tuple(x.shape), (axis,), keepdim) if x.ndim else ()
         return Inferred((Spec(shape, x.dtype), Spec(shape, INT64)))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: int, keepdim: bool) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: int, keepdim: bool) -> Any:
         (x,) = inputs
         module = module_of(x)
         if x.ndim == 0:
@@ -289,14 +289,14 @@ class ArgExtreme(Op):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def infer(self, *inputs: Any, dim: int | None, keepdim: bool) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: int | None, keepdim: bool) -> Inferred:
         (x,) = inputs
         axes = normalize_axes(self.name, dim, x.ndim)
         if any(x.shape[axis] == 0 for axis in axes):
             raise ShapeError(f"{self.name}: input has no elements along dim, got shape {tuple(x.shape)}")
         return Inferred((Spec(reduced_shape(tuple(x.shape), axes, keepdim), INT64),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: int | None, keepdim: bool) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: int | None, keepdim: bool) -> Any:
         (x,) = inputs
         axis = None if dim is None or x.ndim == 0 else normalize_axis(self.name, dim, x.ndim)
         y = getattr(x, self.name)(axis=axis, keepdims=keepdim) if x.ndim else module_of(x).zeros((), INT64)
@@ -322,12 +322,12 @@ class Truth(Op):
         self.name = name
         self.function = function
 
-    def infer(self, *inputs: Any, dim: Any, keepdim: bool) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: Any, keepdim: bool) -> Inferred:
         (x,) = inputs
         axes = normalize_axes(self.name, dim, x.ndim)
         return Inferred((Spec(reduced_shape(tuple(x.shape), axes, keepdim), BOOL),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: Any, keepdim: bool) -> Any:
         (x,) = inputs
         return self.function(x, normalize_axes(self.name, dim, x.ndim), keepdim)
 

@@ -59,11 +59,11 @@ class Reshape(Op):
     name = "reshape"
     is_view = True
 
-    def infer(self, *inputs: Any, shape: Shape) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, shape: Shape) -> Inferred:
         (x,) = inputs
         return Inferred((Spec(infer_reshape(tuple(x.shape), shape), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, shape: Shape) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, shape: Shape) -> Any:
         (x,) = inputs
         ctx.state = tuple(x.shape)
         return x.reshape(shape)
@@ -87,7 +87,7 @@ class Permute(Op):
     name = "permute"
     is_view = True
 
-    def infer(self, *inputs: Any, dims: Shape) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dims: Shape) -> Inferred:
         (x,) = inputs
         if len(dims) != x.ndim:
             raise ShapeError(f"permute: dims must name all {x.ndim} dimensions, got {dims}")
@@ -96,7 +96,7 @@ class Permute(Op):
             raise ShapeError(f"permute: dims names a dimension twice: {dims}")
         return Inferred((Spec(tuple(x.shape[axis] for axis in axes), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, dims: Shape) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dims: Shape) -> Any:
         return inputs[0].transpose(dims)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
@@ -121,7 +121,7 @@ class Expand(Op):
     name = "expand"
     is_view = True
 
-    def infer(self, *inputs: Any, shape: Shape) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, shape: Shape) -> Inferred:
         (x,) = inputs
         extra = len(shape) - x.ndim
         if extra < 0:
@@ -141,7 +141,7 @@ class Expand(Op):
             result.append(extent)
         return Inferred((Spec(tuple(result), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, shape: Shape) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, shape: Shape) -> Any:
         (x,) = inputs
         ctx.state = Spec(tuple(x.shape), x.dtype)
         return module_of(x).broadcast_to(x, self.infer(x, shape=shape).outputs[0].shape)
@@ -165,7 +165,7 @@ class Squeeze(Op):
     name = "squeeze"
     is_view = True
 
-    def infer(self, *inputs: Any, dim: Shape | None) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: Shape | None) -> Inferred:
         (x,) = inputs
         gone = self._axes(x, dim)
         return Inferred((Spec(tuple(e for axis, e in enumerate(x.shape) if axis not in gone), x.dtype),))
@@ -174,7 +174,7 @@ class Squeeze(Op):
         named = range(x.ndim) if dim is None else [normalize_axis("squeeze", axis, x.ndim) for axis in dim]
         return tuple(axis for axis in named if x.ndim and x.shape[axis] == 1)
 
-    def forward(self, ctx: Context, *inputs: Any, dim: Shape | None) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: Shape | None) -> Any:
         (x,) = inputs
         ctx.state = tuple(x.shape)
         axes = self._axes(x, dim)
@@ -200,13 +200,13 @@ class Unsqueeze(Op):
     name = "unsqueeze"
     is_view = True
 
-    def infer(self, *inputs: Any, dim: int) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: int) -> Inferred:
         (x,) = inputs
         axis = normalize_axis("unsqueeze", dim, x.ndim + 1)
         shape = tuple(x.shape)
         return Inferred((Spec((*shape[:axis], 1, *shape[axis:]), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:
         (x,) = inputs
         axis = normalize_axis("unsqueeze", dim, x.ndim + 1)
         ctx.state = axis
@@ -229,7 +229,7 @@ class Cat(Op):
 
     name = "cat"
 
-    def infer(self, *inputs: Any, dim: int) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: int) -> Inferred:
         if not inputs:
             raise ValueError("cat: tensors must hold at least one tensor")
         real = [x for x in inputs if tuple(x.shape) != (0,)] or list(inputs)
@@ -252,7 +252,7 @@ class Cat(Op):
             shape[axis] += x.shape[axis]
         return Inferred((Spec(tuple(shape), dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:
         real = [x for x in inputs if tuple(x.shape) != (0,)] or list(inputs)
         axis = normalize_axis("cat", dim, real[0].ndim)
         dtype = self.infer(*inputs, dim=dim).outputs[0].dtype
@@ -298,7 +298,7 @@ class Stack(Op):
 
     name = "stack"
 
-    def infer(self, *inputs: Any, dim: int) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: int) -> Inferred:
         if not inputs:
             raise ValueError("stack: tensors must hold at least one tensor")
         shape = tuple(inputs[0].shape)
@@ -310,7 +310,7 @@ class Stack(Op):
         axis = normalize_axis("stack", dim, len(shape) + 1)
         return Inferred((Spec((*shape[:axis], len(inputs), *shape[axis:]), dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:
         dtype = self.infer(*inputs, dim=dim).outputs[0].dtype
         axis = normalize_axis("stack", dim, inputs[0].ndim + 1)
         ctx.state = (axis, [x.dtype for x in inputs])
@@ -339,7 +339,7 @@ class Split(Op):
     name = "split"
     is_view = True
 
-    def infer(self, *inputs: Any, sizes: Shape, dim: int) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, sizes: Shape, dim: int) -> Inferred:
         (x,) = inputs
         axis = normalize_axis("split", dim, x.ndim)
         if x.ndim == 0:
@@ -349,7 +349,7 @@ class Split(Op):
         shape = tuple(x.shape)
         return Inferred(tuple(Spec((*shape[:axis], size, *shape[axis + 1 :]), x.dtype) for size in sizes))
 
-    def forward(self, ctx: Context, *inputs: Any, sizes: Shape, dim: int) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, sizes: Shape, dim: int) -> Any:
         (x,) = inputs
         axis = normalize_axis("split", dim, x.ndim)
         ctx.state = (tuple(x.shape), axis, x.dtype)
@@ -382,7 +382,7 @@ class Pad(Op):
 
     name = "pad"
 
-    def infer(self, *inputs: Any, padding: Shape, value: float) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, padding: Shape, value: float) -> Inferred:
         (x,) = inputs
         if len(padding) % 2 or len(padding) > 2 * x.ndim:
             raise ShapeError(
@@ -410,7 +410,7 @@ class Pad(Op):
             target.append(slice(max(before, 0), max(before, 0) + kept))
         return tuple(source), tuple(target)
 
-    def forward(self, ctx: Context, *inputs: Any, padding: Shape, value: float) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, padding: Shape, value: float) -> Any:
         (x,) = inputs
         ctx.state = tuple(x.shape)
         module = module_of(x)
@@ -450,11 +450,11 @@ class Slice(Op):
     name = "slice"
     is_view = True
 
-    def infer(self, *inputs: Any, index: Any) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, index: Any) -> Inferred:
         (x,) = inputs
         return Inferred((Spec(_basic_shape(tuple(x.shape), index), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, index: Any) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, index: Any) -> Any:
         (x,) = inputs
         ctx.state = (tuple(x.shape), x.dtype)
         y = x[(*index, ...) if Ellipsis not in index else index]  # a trailing Ellipsis makes NumPy return a view
@@ -518,7 +518,7 @@ class Gather(Op):
 
     name = "gather_index"
 
-    def infer(self, *inputs: Any, layout: Any) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, layout: Any) -> Inferred:
         x, *arrays = inputs
         shape = tuple(x.shape)
         named = sum(
@@ -587,7 +587,7 @@ class Gather(Op):
     def _index(self, x: Any, arrays: tuple[Any, ...], layout: Any) -> tuple[Any, ...]:
         return tuple(arrays[item[0]] if isinstance(item, tuple) else item for item in layout)
 
-    def forward(self, ctx: Context, *inputs: Any, layout: Any) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, layout: Any) -> Any:
         x, *arrays = inputs
         index = self._index(x, tuple(arrays), layout)
         check_range(tuple(x.shape), index)
@@ -675,7 +675,7 @@ class SetIndex(Op):
 
     name = "set_index"
 
-    def infer(self, *inputs: Any, layout: Any) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, layout: Any) -> Inferred:
         x, value, *arrays = inputs
         if arrays:
             target = GATHER.infer(x, *arrays, layout=layout).outputs[0].shape
@@ -689,7 +689,7 @@ class SetIndex(Op):
             raise ShapeError(f"index assignment: a value of shape {shape} does not fit the place of shape {target}")
         return Inferred((Spec(tuple(x.shape), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, layout: Any) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, layout: Any) -> Any:
         x, value, *arrays = inputs
         index = tuple(arrays[item[0]] if isinstance(item, tuple) else item for item in layout)
         check_range(tuple(x.shape), index)

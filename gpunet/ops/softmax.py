@@ -29,7 +29,7 @@ def log_softmax(x: Any, axis: int) -> Any:
 class _Softmax(Op):
     autocast = "float32"
 
-    def infer(self, *inputs: Any, dim: int) -> Inferred:  # type: ignore[override]
+    def infer(self, *inputs: Any, dim: int) -> Inferred:
         (x,) = inputs
         require_floating(self.name, "input", x)
         normalize_axis(self.name, dim, x.ndim)
@@ -50,7 +50,7 @@ class Softmax(_Softmax):
 
     name = "softmax"
 
-    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:
         (x,) = inputs
         module = module_of(x)
         if x.ndim == 0:
@@ -78,7 +78,7 @@ class LogSoftmax(_Softmax):
 
     name = "log_softmax"
 
-    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:  # type: ignore[override]
+    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:
         (x,) = inputs
         y = module_of(x).zeros((), x.dtype) if x.ndim == 0 else log_softmax(x, dim).astype(x.dtype, copy=False)
         ctx.save(y)
