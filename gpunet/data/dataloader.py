@@ -332,7 +332,7 @@ class _Fetch:
     def _samples(self, indices: Sequence[Any]) -> list[Any]:
         if self.several:
             # Which sample is being made cannot be seen from here: the first index stands for all.
-            with sample(_key(indices[0]), outer=True):
+            with sample(_key(indices[0]) if indices else 0, outer=True):
                 return list(self.dataset.__getitems__(indices))
         samples = []
         for index in indices:
@@ -351,16 +351,28 @@ class _DirectIterator(Iterator[Any]):
 
     def __init__(self, fetch: _Fetch, tasks: Iterator[Any], position: _Position) -> None:
         self._fetch, self._tasks, self._position = fetch, tasks, position
+        self._next: list[Any] = []
 
     def __next__(self) -> Any:
         try:
-            task = next(self._tasks)
+            if not self._next:
+                self._next.append(next(self._tasks))
         except StopIteration:
             self._position.ended = True
             raise
-        # Counted whether or not it can be loaded, as with workers: the next call goes on after it.
+        try:
+            batch = self._fetch(self._next[0])
+        except Exception:
+            # One that cannot be loaded counts as taken, as with workers: the next call goes on after it.
+            self._taken()
+            raise
+        # After a KeyboardInterrupt it is still to come.
+        self._taken()
+        return batch
+
+    def _taken(self) -> None:
+        self._next.clear()
         self._position.batch += 1
-        return self._fetch(task)
 
 
 class _Task:

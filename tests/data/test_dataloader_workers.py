@@ -304,6 +304,23 @@ def test_interrupt_while_waiting_loses_no_batch():
     assert [batch.tolist() for batch in batches] == [[0], [1], [2], [3]]
 
 
+def test_interrupt_without_workers_loses_no_batch_either():
+    interrupts = iter([KeyboardInterrupt()])
+
+    def do(index):
+        if index == 1:
+            for interrupt in interrupts:
+                raise interrupt
+
+    loader = DataLoader(Numbers(3, do))
+    batches = iter(loader)
+    assert next(batches).tolist() == [0]
+    with pytest.raises(KeyboardInterrupt):
+        next(batches)
+    assert loader.state_dict()["batch"] == 1
+    assert [batch.tolist() for batch in batches] == [[1], [2]]
+
+
 PREFIX = """
 import threading, time
 from gpunet.data import DataLoader, Dataset
