@@ -1,0 +1,64 @@
+"""The peers' side: the same networks in PyTorch, with the same parameter names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: option A (subsample and pad) or B (projection)."""
+
+    def __init__(self, in_planes: int, planes: int, stride: int, shortcut: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_planes, planes, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.change = planes - in_planes if stride != 1 or in_planes != planes else 0
+        self.stride = stride
+        self.downsample: Any = None
+        if self.change and shortcut == "B":
+            self.downsample = nn.Sequential(nn.Conv2d(in_planes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        if self.downsample is not None:
+            x = self.downsample(x)
+        elif self.change:
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.change))
+        return F.relu(out + x)
+
+
+def cifar_resnet(depth: int, shortcut: str, in_channels: int = 3, num_classes: int = 10) -> nn.Module:
+    """He et al. 2015, section 4.2. Built in the order in which gpunet's parameters come."""
+    n = (depth - 2) // 6
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    planes = 16
+    for stage, width in enumerate((16, 32, 64)):
+        for block in range(n):
+            layers.append(BasicBlock(planes, width, 2 if stage and not block else 1, shortcut))
+            planes = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+def lenet() -> nn.Module:
+    """LeNet as the tutorials write it, for (N, 3, 32, 32)."""
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, 10),
+    )
