@@ -89,9 +89,14 @@ def parallel_for(count: int, body: Callable[[int], Any]) -> None:
     the loop in the calling thread.
     """
     threads = min(_count, count)
-    if threads <= 1 or _worker.busy:
+    if _worker.busy:
         for index in range(count):
             body(index)
+        return
+    if threads <= 1:
+        with single_threaded_blas():
+            for index in range(count):
+                body(index)
         return
     counter = itertools.count()
     failures: dict[int, BaseException] = {}
