@@ -17,7 +17,7 @@ from gpunet.backend.memory import empty
 from gpunet.ops import REGISTRY
 from gpunet.ops.base import NO_GRAD, Op
 from gpunet.ops.dtypes import canonical_dtype, is_floating
-from gpunet.ops.shape import check_range
+from gpunet.ops.shape import assign
 
 __all__ = ["ShapeError", "apply"]
 
@@ -176,10 +176,4 @@ def write_index(array: Any, indices: list[Any], layout: tuple[Any, ...], value: 
     if isinstance(array, MetaArray):
         return
     SET_INDEX.infer(array, value, *indices, layout=layout)
-    index = tuple(indices[item[0]] if isinstance(item, tuple) else item for item in layout)
-    check_range(tuple(array.shape), index)
-    if hasattr(value, "shape"):
-        target = array[index]
-        while value.ndim > getattr(target, "ndim", 0) and value.shape[0] == 1:
-            value = value[0]
-    array[index] = value
+    assign(array, value, indices, layout)

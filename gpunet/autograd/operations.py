@@ -51,7 +51,7 @@ def index_layout(index: Any, device: Any) -> tuple[tuple[Any, ...], list[Tensor]
             layout.append(item)
         elif isinstance(item, slice):
             layout.append(
-                slice(*(None if part is None else part.__index__() for part in (item.start, item.stop, item.step)))
+                slice(*(None if part is None else operator.index(part) for part in (item.start, item.stop, item.step)))
             )
         elif isinstance(item, (bool, np.bool_)):
             raise TypeError(
@@ -69,6 +69,8 @@ def index_layout(index: Any, device: Any) -> tuple[tuple[Any, ...], list[Tensor]
                 item = Tensor._wrap(function.to_device_array(array, device), device)
             layout.append((len(arrays),))
             arrays.append(item)
+    if sum(item is Ellipsis for item in layout) > 1:
+        raise IndexError("index: an index can only have one Ellipsis (...)")
     return tuple(layout), arrays
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from gpunet.backend.error_word import check_values
 from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
-from gpunet.ops.dtypes import BOOL, compute_dtype, promote_types
+from gpunet.ops.dtypes import BOOL, UINT8, compute_dtype, promote_types
 from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
 from gpunet.ops.reduce import normalize_axis
 
@@ -509,6 +509,54 @@ def _basic_shape(shape: Shape, index: tuple[Any, ...]) -> Shape:
 register(Slice())
 
 
+def _named_dimensions(layout: Any, arrays: Sequence[Any]) -> int:
+    """How many dimensions an index speaks of: a mask of all its own, anything else but None and Ellipsis of one."""
+    return sum(
+        arrays[item[0]].ndim if isinstance(item, tuple) and arrays[item[0]].dtype == BOOL else 1
+        for item in layout
+        if item is not None and item is not Ellipsis
+    )
+
+
+def _split_integers(layout: Any, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The integers of a layout as an index of their own, and the layout of what they leave.
+
+    In PyTorch an integer selects before the arrays do; to NumPy it is one more array, which moves the dimensions of
+    x[0, :, rows].
+    """
+    selection: list[Any] = []
+    for item in layout:
+        if isinstance(item, tuple):
+            array = arrays[item[0]]
+            selection.extend([slice(None)] * (array.ndim if array.dtype == BOOL else 1))
+        elif item is not None:
+            selection.append(slice(None) if isinstance(item, slice) else item)
+    return tuple(selection), tuple(item for item in layout if not isinstance(item, int))
+
+
+def _select(x: Any, arrays: Sequence[Any], layout: Any) -> tuple[Any, tuple[Any, ...]]:
+    """x with the integers of the layout applied, and the index of what they leave."""
+    selection, rest = _split_integers(layout, arrays)
+    index = tuple(arrays[item[0]] if isinstance(item, tuple) else item for item in rest)
+    return (x if len(rest) == len(layout) else x[selection]), index
+
+
+def assign(x: Any, value: Any, arrays: Sequence[Any], layout: Any) -> None:
+    """x[index] = value, in place; ``infer`` of ``set_index`` has checked the shapes."""
+    if arrays:
+        target, index = _select(x, arrays, layout)
+    else:
+        target, index = x, layout if Ellipsis in layout else (*layout, Ellipsis)  # so that an element is a 0-d view
+    check_range(tuple(target.shape), index)
+    if hasattr(value, "shape"):
+        ndim = target[index].ndim
+        while value.ndim > ndim and value.shape[0] == 1:
+            value = value[0]
+        if value.dtype != x.dtype:
+            value = value.astype(x.dtype)
+    target[index] = value
+
+
 class Gather(Op):
     """Indexing with integer or bool arrays, mixed with slices: y = x[index].
 
@@ -521,13 +569,12 @@ class Gather(Op):
     def infer(self, *inputs: Any, layout: Any) -> Inferred:
         x, *arrays = inputs
         shape = tuple(x.shape)
-        named = sum(
-            arrays[item[0]].ndim if isinstance(item, tuple) and arrays[item[0]].dtype == BOOL else 1
-            for item in layout
-            if item is not None and item is not Ellipsis
-        )
+        named = _named_dimensions(layout, arrays)
         if named > len(shape):
             raise IndexError(f"index: too many indices ({named}) for a {len(shape)}-d tensor")
+        selection, layout = _split_integers(layout, arrays)
+        shape = _basic_shape(shape, selection)
+        named = _named_dimensions(layout, arrays)
         broadcast: list[Shape] = []
         result: list[int] = []
         place: int | None = None
@@ -548,6 +595,8 @@ class Gather(Op):
                         raise ShapeError("index: the result of a mask has no known shape on the meta device")
                     broadcast.append((int(array.sum()),))
                     axis += array.ndim
+                elif array.dtype == UINT8:
+                    raise DTypeError("index: uint8 could mean a mask or indices; cast it to bool or int64")
                 elif array.dtype.kind in "iu":
                     broadcast.append(tuple(array.shape))
                     axis += 1
@@ -559,16 +608,10 @@ class Gather(Op):
                 skipped = len(shape) - named
                 result.extend(shape[axis : axis + skipped])
                 axis += skipped
-            elif isinstance(item, slice):
+            else:
                 if item.step is not None and item.step < 1:
                     raise ValueError(f"index: the step of a slice must be positive, got {item.step}")
                 result.append(len(range(*item.indices(shape[axis]))))
-                axis += 1
-            else:
-                if not -shape[axis] <= item < shape[axis]:
-                    raise IndexError(f"index: {item} is out of range for dimension {axis} of size {shape[axis]}")
-                is_array = True
-                broadcast.append(())
                 axis += 1
             if is_array:
                 if place is None:
@@ -584,25 +627,22 @@ class Gather(Op):
         at = place if adjacent and place is not None else 0
         return Inferred((Spec((*result[:at], *common, *result[at:]), x.dtype),))
 
-    def _index(self, x: Any, arrays: tuple[Any, ...], layout: Any) -> tuple[Any, ...]:
-        return tuple(arrays[item[0]] if isinstance(item, tuple) else item for item in layout)
-
     def forward(self, ctx: Context, *inputs: Any, layout: Any) -> Any:
         x, *arrays = inputs
-        index = self._index(x, tuple(arrays), layout)
-        check_range(tuple(x.shape), index)
         ctx.state = (tuple(x.shape), x.dtype, len(arrays))
         ctx.save(*arrays)
-        return x[index]
+        selected, index = _select(x, arrays, layout)
+        check_range(tuple(selected.shape), index)
+        return selected[index]
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
         shape, dtype, count = ctx.state
         module = module_of(grad)
-        index = self._index(None, ctx.saved, ctx.attributes["layout"])
         # Which element of x each element of y came from; then equal origins are summed in sorted order.
         size = math.prod(shape)
-        origin = module.arange(size).reshape(shape)[index].reshape(-1)
+        selected, index = _select(module.arange(size).reshape(shape), ctx.saved, ctx.attributes["layout"])
+        origin = selected[index].reshape(-1)
         flat = module.zeros(size, compute_dtype(dtype))
         if origin.size:
             order = module.argsort(origin, kind="stable") if module is np else module.argsort(origin)
@@ -691,23 +731,23 @@ class SetIndex(Op):
 
     def forward(self, ctx: Context, *inputs: Any, layout: Any) -> Any:
         x, value, *arrays = inputs
-        index = tuple(arrays[item[0]] if isinstance(item, tuple) else item for item in layout)
-        check_range(tuple(x.shape), index)
         y = x.copy(order="K")
-        y[index] = value.astype(x.dtype, copy=False) if hasattr(value, "astype") else value
-        ctx.state = (index, Spec(tuple(value.shape), value.dtype) if hasattr(value, "dtype") else None)
+        assign(y, value, arrays, layout)
+        ctx.state = Spec(tuple(value.shape), value.dtype) if hasattr(value, "dtype") else None
+        ctx.save(*arrays)
         return y
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
-        index, like = ctx.state
+        like, arrays, layout = ctx.state, ctx.saved, ctx.attributes["layout"]
         dx = None
         if ctx.needs_grad[0]:
             dx = grad.copy(order="K")
-            dx[index] = 0
+            assign(dx, 0, arrays, layout)
         dvalue = None
         if like is not None and ctx.needs_grad[1]:
-            piece = grad[index]
+            selected, index = _select(grad, arrays, layout)
+            piece = selected[index]
             while piece.ndim < len(like.shape):
                 piece = piece[None]
             dvalue = unbroadcast(piece, like)

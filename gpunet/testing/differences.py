@@ -47,9 +47,9 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("maximum scalar",),
     ),
     Difference(
-        "a mask of uint8 is refused as a condition",
-        "PyTorch has deprecated it",
-        ("where condition of bytes", "mask of bytes", "assign to a mask of bytes"),
+        "uint8 is refused as a condition, a mask or an index",
+        "PyTorch takes it for a mask and has deprecated that; NumPy takes it for indices",
+        ("where condition of bytes", "mask of bytes"),
     ),
     Difference(
         "any and all always give bool, and dim=() means all dimensions",
@@ -80,6 +80,27 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "a bool tensor cannot be raised to a power", "as for the other arithmetic on two bools", ("dtypes of pow",)
     ),
     Difference("bools can be clamped by a bool", "it is `or` and `and`", ("dtypes of clamp",)),
+    Difference(
+        "an index has one Ellipsis at most, no bare True or False, and no floats",
+        "NumPy's rules for the first and the last; a bare bool is nearly always a mistake",
+        ("two ellipses", "assign to two ellipses", "bare True", "assign to bare True", "list of floats",
+         "assign to list of floats"),
+    ),
+    Difference(
+        "a nested list is one array of indices",
+        "as in NumPy; PyTorch reads the outer list as a tuple and announces that it will not",
+        ("list nested", "assign to list nested"),
+    ),
+    Difference(
+        "lists and NumPy arrays can be assigned to an index",
+        "they convert to tensors without doubt",
+        ("assign a list", "assign an array"),
+    ),
+    Difference(
+        "a view inside the graph cannot be written to, so x[i] += v raises there; x[i] = x[i] + v works",
+        "the graph has no nodes for views of one memory; an error is better than a wrong gradient",
+        ("add in place to an index", "add in place to a slice"),
+    ),
     Difference(
         "uint16 to uint64 and complex numbers are refused",
         "no operation of gpunet needs them",
