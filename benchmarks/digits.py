@@ -27,7 +27,7 @@ import gpunet as gn
 from gpunet.backend.random import keyed_generator
 from gpunet.backend.threads import get_num_threads
 from gpunet.data import Digits, ImageDataset, ImageSplits
-from gpunet.training import Recipe, TrainingConfig, prepare
+from gpunet.training import Recipe, TrainingConfig, prepare, recipe_for
 
 RESULTS = Path(__file__).with_name("results")
 FOLDS = 5
@@ -98,12 +98,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, help="how many (5; 1 for --cross-validate)")
+    parser.add_argument("--model", default=TrainingConfig().model)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cross-validate", action="store_true")
     parser.add_argument("--set", type=parse_setting, action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
-    config = TrainingConfig(device=arguments.device)
-    config = config.replace(recipe=config.recipe.replace(**dict(arguments.set)))
+    config = TrainingConfig(model=arguments.model, device=arguments.device)
+    config = config.replace(recipe=recipe_for(config.model).replace(**dict(arguments.set)))
     if arguments.cross_validate:
         cross_validate(config, arguments.seeds or 1)
         return 0
@@ -116,7 +117,7 @@ def main() -> int:
     slowest = max(row["seconds"] for row in rows)
     median, minimum = statistics.median(accuracies), min(accuracies)
     print(f"median {median * 100:.2f} %, minimum {minimum * 100:.2f} %, slowest {slowest:.1f} s")
-    if not arguments.set:
+    if not arguments.set and arguments.model == TrainingConfig().model:
         RESULTS.mkdir(exist_ok=True)
         kind = gn.device(arguments.device).type
         with open(RESULTS / f"digits_accuracy-{kind}.csv", "w", newline="") as file:

@@ -47,6 +47,7 @@ from gpunet.training import (
     load_checkpoint,
     prepare,
     read_settings,
+    recipe_for,
 )
 from gpunet.training.run import describe_os_error, write_file_atomically
 
@@ -71,28 +72,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe = default.recipe
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
+
+    def described(text: str, value: object) -> str:
+        return f"{text} (default: {value})"
+
     what = parser.add_argument_group("what to train")
-    what.add_argument("--model", metavar="NAME", help=f"the model, see 'gpunet models' (default: {default.model})")
+    what.add_argument("--model", metavar="NAME", help=described("the model, see 'gpunet models'", default.model))
     what.add_argument(
-        "--data", metavar="NAME", help=f"{', '.join(list_datasets())}, or a .npz file (default: {default.data})"
+        "--data", metavar="NAME", help=described(f"{', '.join(list_datasets())}, or a .npz file", default.data)
     )
-    how = parser.add_argument_group("how")
-    how.add_argument("--epochs", type=positive_integer, metavar="N", help=f"passes over the data ({recipe.epochs})")
-    how.add_argument("--batch-size", type=positive_integer, metavar="N", help=f"images a step ({recipe.batch_size})")
+    how = parser.add_argument_group("how", f"Defaults are those of {default.model}; other models may have their own.")
     how.add_argument(
-        "--lr", type=positive_number, metavar="X", help=f"peak of the one-cycle learning rate ({recipe.learning_rate})"
+        "--epochs", type=positive_integer, metavar="N", help=described("passes over the data", recipe.epochs)
     )
     how.add_argument(
-        "--weight-decay", type=non_negative_number, metavar="X", help=f"L2 penalty ({recipe.weight_decay})"
+        "--batch-size", type=positive_integer, metavar="N", help=described("images a step", recipe.batch_size)
+    )
+    how.add_argument(
+        "--lr",
+        type=positive_number,
+        metavar="X",
+        help=described("peak of the one-cycle learning rate", recipe.learning_rate),
+    )
+    how.add_argument(
+        "--weight-decay",
+        type=non_negative_number,
+        metavar="X",
+        help=described("L2 penalty", recipe.weight_decay),
     )
     how.add_argument(
         "--augment",
         action=argparse.BooleanOptionalAction,
-        help="rotate, move and zoom the training images a little, at random (default: yes)",
+        help=described("rotate, move and zoom the training images a little, at random", "yes"),
     )
-    how.add_argument("--seed", type=seed_number, metavar="N", help=f"of all random numbers ({default.seed})")
+    how.add_argument("--seed", type=seed_number, metavar="N", help=described("of all random numbers", default.seed))
     how.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1, or auto: a usable GPU, else the CPU (default: auto)"
+        "--device",
+        metavar="NAME",
+        help=described("cpu, cuda, cuda:1, or auto: a usable GPU, else the CPU", default.device),
     )
     where = parser.add_argument_group("the run folder")
     where.add_argument("--out", metavar="FOLDER", help="a new or empty folder (default: runs/MODEL-DATA-TIME)")
@@ -137,11 +154,8 @@ def _new_config(arguments: argparse.Namespace) -> TrainingConfig:
     }
     if arguments.data is not None:
         given["data"] = _data_setting(arguments.data)
-    config = TrainingConfig()
-    return config.replace(
-        recipe=config.recipe.replace(**_without_none(given_for_recipe)),
-        **_without_none(given),
-    )
+    config = TrainingConfig(**_without_none(given))
+    return config.replace(recipe=recipe_for(config.model).replace(**_without_none(given_for_recipe)))
 
 
 def _data_setting(data: str) -> str:

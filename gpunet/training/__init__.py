@@ -10,7 +10,7 @@ from gpunet.training.classification import (
     read_settings,
 )
 from gpunet.training.metrics import RunningMean, accuracy, correct_count
-from gpunet.training.recipes import Recipe
+from gpunet.training.recipes import Recipe, recipe_for
 from gpunet.training.run import RunFolder, RunFolderError
 from gpunet.training.trainer import Callback, NonFiniteError, Trainer
 
@@ -21,6 +21,7 @@ __all__ = [
     "NonFiniteError",
     # Runs
     "Recipe",
+    "recipe_for",
     "TrainingConfig",
     "build_model",
     "prepare",
