@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import gpunet as gn
-import gpunet.nn.functional as F  # noqa: N812
+import gpunet.nn.functional as F
 from benchmarks.harness import Row, compare, environment, seconds, table, write
 from gpunet.models import get_model
 
@@ -160,7 +160,8 @@ def bench_layers(rounds: int, peers: bool) -> list[Row]:
             difference = np.abs(ours().detach().numpy() - theirs().detach().numpy()).max()
             assert difference < 1e-3, difference
             sides["PyTorch channels_last"] = theirs
-        rows.append(compare(f"conv {n}x{c}x{size}x{size} to {k}, stride {stride}, fwd + bwd", ours, sides, rounds=rounds))
+        name = f"conv {n}x{c}x{size}x{size} to {k}, stride {stride}, fwd + bwd"
+        rows.append(compare(name, ours, sides, rounds=rounds))
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     return rows
 
@@ -217,8 +218,9 @@ def _python(code: str) -> Callable[[], str]:
 def bench_import(peers: bool) -> list[Row]:
     """Seconds from starting Python to having imported."""
     sides = {"PyTorch": _python("import torch")} if peers else {}
-    rows = [compare("import, with Python's own start", _python("import gpunet"), sides, rounds=5, warmup=1, scale=1, unit="s")]
-    rows.append(compare("Python's own start with NumPy", _python("import numpy"), {}, rounds=5, warmup=1, scale=1, unit="s"))
+    once = {"rounds": 5, "warmup": 1, "scale": 1, "unit": "s"}
+    rows = [compare("import, with Python's own start", _python("import gpunet"), sides, **once)]
+    rows.append(compare("Python's own start with NumPy", _python("import numpy"), {}, **once))
     print("\n".join(table(rows).splitlines()[2:]), flush=True)
     return rows
 

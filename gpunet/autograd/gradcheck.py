@@ -38,7 +38,8 @@ class _Difference:
         return abs(self.analytic - self.numeric) / scale if scale else 0.0
 
     def __str__(self) -> str:
-        return f"  {self.where}: backward {self.analytic:.9g}, differences {self.numeric:.9g}, relative {self.relative:.2e}"
+        values = f"backward {self.analytic:.9g}, differences {self.numeric:.9g}"
+        return f"  {self.where}: {values}, relative {self.relative:.2e}"
 
 
 def gradcheck(

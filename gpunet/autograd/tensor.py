@@ -331,7 +331,7 @@ class Tensor(TensorOperations):
     # Where it is ---------------------------------------------------------------------------------------------------
 
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
-        """On another device, in another dtype, or both: ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(other)``.
+        """Another device, another dtype, or both: ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(other)``.
 
         Returns itself when nothing changes, unless ``copy=True``. Differentiable.
         """

@@ -16,7 +16,7 @@ import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class Device:
     """
 
     __slots__ = ("index", "type")
-    _interned: dict[tuple[str, int], Device] = {}
+    _interned: ClassVar[dict[tuple[str, int], Device]] = {}
 
     type: str
     index: int

@@ -1,4 +1,4 @@
-"""Random numbers: the counter-based Philox4x64-10 of Salmon et al. 2011 ("Parallel random numbers: as easy as 1, 2, 3").
+"""Random numbers: counter-based Philox4x64-10, Salmon et al. 2011 ("Parallel random numbers: as easy as 1, 2, 3").
 
 A draw is a pure function of a key and a counter. The key is (seed, stream); the counter's four 64-bit words are
 (block, call, 0, 0): NumPy's ``Philox`` counts the blocks of four values within one call in the lowest word, we count

@@ -8,6 +8,7 @@ of the result, so the bits do not depend on scheduling.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -119,10 +120,9 @@ def parallel_for(count: int, body: Callable[[int], Any]) -> None:
     with single_threaded_blas():
         pool = _get_pool()
         futures: list[Future[None]] = []
-        try:
+        # The interpreter is shutting down, or set_num_threads replaced the pool: this thread does it all.
+        with contextlib.suppress(RuntimeError):
             futures = [pool.submit(drain) for _ in range(threads - 1)]
-        except RuntimeError:
-            pass  # the interpreter is shutting down, or set_num_threads replaced the pool: this thread does it all
         drain()
         for future in futures:
             if not future.cancel():

@@ -34,7 +34,7 @@ from gpunet.ops.dtypes import compute_dtype
 
 __all__ = ["BatchNorm"]
 
-_BLOCK = 1 << 15  # elements: with its companions a block fills about half of a 1 MB L2 cache
+_BLOCK = 1 << 17  # elements: with its companions a block fills about half of a 1 MB L2 cache
 _PARALLEL_FROM = 1 << 17
 
 
@@ -175,9 +175,7 @@ class BatchNorm(Op):
     autocast = "float32"
     epilogue = ("residual", "activation")
 
-    def infer(
-        self, *inputs: Any, training: bool, momentum: float, eps: float, activation: str | None
-    ) -> Inferred:
+    def infer(self, *inputs: Any, training: bool, momentum: float, eps: float, activation: str | None) -> Inferred:
         x, weight, bias, running_mean, running_var, residual = inputs
         if x.ndim < 2:
             raise ShapeError(
@@ -206,13 +204,12 @@ class BatchNorm(Op):
         per_channel = math.prod(x.shape) // max(channels, 1)
         if training and per_channel == 1:
             raise ShapeError(
-                f"batch_norm: training needs more than one value for each channel, got an input of shape {tuple(x.shape)}"
+                "batch_norm: training needs more than one value for each channel, "
+                f"got an input of shape {tuple(x.shape)}"
             )
         return Inferred((Spec(tuple(x.shape), x.dtype),))
 
-    def reference(
-        self, *inputs: Any, training: bool, momentum: float, eps: float, activation: str | None
-    ) -> Any:
+    def reference(self, *inputs: Any, training: bool, momentum: float, eps: float, activation: str | None) -> Any:
         x, weight, bias, running_mean, running_var, residual = inputs
         axes = (0, *range(2, x.ndim))
         view = (1, -1) + (1,) * (x.ndim - 2)

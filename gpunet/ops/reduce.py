@@ -233,7 +233,7 @@ register(Extreme("amin", "min"))
 
 
 class ExtremeAlong(Op):
-    """The largest (``max_along``) or smallest (``min_along``) element of one dimension, and the first place it is at."""
+    """The largest (``max_along``) or smallest (``min_along``) element of one dimension, and its first place."""
 
     def __init__(self, name: str, method: str) -> None:
         self.name = name
@@ -282,7 +282,7 @@ register(ExtremeAlong("min_along", "argmin"))
 
 
 class ArgExtreme(Op):
-    """The first place of the largest (``argmax``) or smallest (``argmin``) element; of all, counted in logical order."""
+    """The first place of the largest (``argmax``) or smallest (``argmin``) element, of all in logical order."""
 
     differentiable = False
 

@@ -20,7 +20,8 @@ CASES = [
 def inputs_of(sample: Sample, dtype: Any = np.float64) -> tuple[Any, ...]:
     """The sample's inputs, copied, floating arrays as ``dtype`` in their own physical order."""
     return tuple(
-        np.asarray(value).astype(dtype, order="K") if is_differentiable_input(value) else value for value in sample.inputs
+        np.asarray(value).astype(dtype, order="K") if is_differentiable_input(value) else value
+        for value in sample.inputs
     )
 
 
@@ -63,7 +64,8 @@ def test_infer_says_what_forward_returns(op: Op, sample: Sample) -> None:
         inputs = inputs_of(sample, dtype)
         specs = op.infer(*inputs, **sample.attributes).outputs
         with np.errstate(all="ignore"):
-            outputs = as_tuple(op.forward(Context((True,) * len(inputs), sample.attributes), *inputs, **sample.attributes))
+            context = Context((True,) * len(inputs), sample.attributes)
+            outputs = as_tuple(op.forward(context, *inputs, **sample.attributes))
         assert len(outputs) == len(specs)
         for output, spec in zip(outputs, specs, strict=True):
             if op.name != "cast":
@@ -91,9 +93,8 @@ def test_reference_has_the_gradient_of_differences(op: Op, sample: Sample) -> No
 
     def objective(values: tuple[Any, ...]) -> float:
         results = as_tuple(op.reference(*values, **sample.attributes))
-        return float(
-            sum((np.asarray(r) * w).sum() for r, w in zip(results, weights, strict=True) if np.asarray(r).dtype.kind == "f")
-        )
+        pairs = ((np.asarray(r), w) for r, w in zip(results, weights, strict=True))
+        return float(sum((r * w).sum() for r, w in pairs if r.dtype.kind == "f"))
 
     for position, value in enumerate(inputs):
         gradient = gradients[position]
