@@ -49,7 +49,7 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
 # The patch matrix of a block should leave room in a 1 MB L2 cache, but have rows enough to be worth a product.
-_PATCH_BYTES = 1 << 20
+_PATCH_BYTES = 1 << 21
 _MIN_ROWS = 192
 
 
@@ -70,6 +70,8 @@ def check_window(op: str, shape: tuple[int, ...], kernel: Pair, stride: Pair, pa
             raise ShapeError(f"{op}: {name} must be at least {low}, got {pair}")
     if min(*padding[0], *padding[1]) < 0:
         raise ShapeError(f"{op}: padding must not be negative, got {padding}")
+    if min(shape[1:]) == 0:
+        raise ShapeError(f"{op}: input must not be empty except in its batch, got shape {tuple(shape)}")
     result = []
     for size, k, s, pads, d in zip(shape[-2:], kernel, stride, padding, dilation, strict=True):
         reach = d * (k - 1) + 1
@@ -98,9 +100,9 @@ class _Window(NamedTuple):
 def to_nhwc(x: Any) -> Any:
     """The array seen as (N, H, W, C) with contiguous channels; copied only if they are not."""
     seen = x.transpose(0, 2, 3, 1)
-    if seen.shape[3] == 1 or seen.strides[3] == seen.itemsize:
-        if min(seen.strides) >= 0 and not (0 in seen.strides and seen.size > 1):
-            return seen
+    channels_together = seen.shape[3] == 1 or seen.strides[3] == seen.itemsize
+    if channels_together and min(seen.strides) >= 0 and not (0 in seen.strides and seen.size > 1):
+        return seen
     if isinstance(seen, np.ndarray):
         copy = empty(seen.shape, seen.dtype)
         copy[...] = seen
@@ -410,9 +412,7 @@ class Conv2d(Op):
     autocast = "lower"
     epilogue = ("bias",)
 
-    def infer(
-        self, *inputs: Any, stride: Pair, padding: Padding, dilation: Pair, groups: int
-    ) -> Inferred:
+    def infer(self, *inputs: Any, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Inferred:
         x, weight, bias = inputs
         if x.ndim != 4:
             raise ShapeError(f"conv2d: input must be 4-d (N, C, H, W), got shape {tuple(x.shape)}")

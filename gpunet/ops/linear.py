@@ -21,6 +21,11 @@ from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
 from gpunet.ops.gemm import matrix_product
 
 
+def _rows(x: Any) -> Any:
+    """All but the last dimension made one; -1 could not say how many rows have no elements."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 class Linear(Op):
     """y = x W^T + b."""
 
@@ -54,7 +59,7 @@ class Linear(Op):
         ctx.state = tuple(x.shape), None if bias is None else bias.dtype
         if self.path(*inputs) == "reference":
             return self.reference(*inputs)
-        y = matrix_product(x.reshape(-1, x.shape[-1]), weight.T)
+        y = matrix_product(_rows(x), weight.T)
         if bias is not None:
             y += bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
@@ -63,9 +68,9 @@ class Linear(Op):
         (grad,) = grad_outputs
         x, weight = ctx.saved
         shape, bias_dtype = ctx.state
-        flat = grad.reshape(-1, grad.shape[-1])
+        flat = _rows(grad)
         dx = matrix_product(flat, weight).reshape(shape) if ctx.needs_grad[0] else None
-        dweight = matrix_product(flat.T, x.reshape(-1, shape[-1])) if ctx.needs_grad[1] else None
+        dweight = matrix_product(flat.T, _rows(x)) if ctx.needs_grad[1] else None
         dbias = None
         if ctx.needs_grad[2]:
             dbias = flat.sum(axis=0, dtype=compute_dtype(flat.dtype)).astype(bias_dtype, copy=False)

@@ -114,9 +114,7 @@ class CrossEntropy(Op):
             return losses.reshape(shape)
         return np.asarray(losses.sum() / (total if reduction == "mean" else 1.0))
 
-    def forward(
-        self, ctx: Context, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float
-    ) -> Any:
+    def forward(self, ctx: Context, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float) -> Any:
         x, target, weight = inputs
         if self.path(*inputs) == "reference":
             return self.reference(
@@ -128,6 +126,7 @@ class CrossEntropy(Op):
         logarithm = log_softmax(x, axis)
         carry = logarithm.dtype
         w = None if weight is None else weight.astype(carry, copy=False)
+        kept = None
         over_classes = (-1,) + (1,) * (x.ndim - 1 - axis)
         if is_floating(target.dtype):
             q = target.astype(carry, copy=False)
@@ -137,7 +136,9 @@ class CrossEntropy(Op):
                 q = q * w.reshape(over_classes)
             losses = -(q * logarithm).sum(axis=axis)
             divisor = carry.type(losses.size)
-            ctx.state = ("probabilities", q, None, divisor, carry)
+            ctx.state = ("probabilities", q, w, divisor, carry, target.dtype)
+            if ctx.needs_grad[1]:
+                kept = logarithm.copy()  # before the softmax takes its place
         else:
             labels, valid = _labels(target, ignore_index, classes)
             picked = module.take_along_axis(logarithm, module.expand_dims(labels, axis), axis).squeeze(axis)
@@ -148,9 +149,9 @@ class CrossEntropy(Op):
                 smooth = -every.sum(axis=axis) * valid
                 losses = losses * carry.type(1 - label_smoothing) + smooth * carry.type(label_smoothing / classes)
             divisor = chosen.sum()
-            ctx.state = ("labels", (labels, valid, chosen), w, divisor, carry)
+            ctx.state = ("labels", (labels, valid, chosen), w, divisor, carry, None)
         # What backward needs is the softmax; it takes the logarithm's place.
-        ctx.save(module.exp(logarithm, out=logarithm) if ctx.needs_grad[0] else None)
+        ctx.save(module.exp(logarithm, out=logarithm) if ctx.needs_grad[0] else None, kept)
         if reduction == "none":
             y = losses
         else:
@@ -161,23 +162,34 @@ class CrossEntropy(Op):
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
-        (softmax,) = ctx.saved
-        kind, kept, w, divisor, carry = ctx.state
-        module = module_of(softmax)
-        axis = 0 if softmax.ndim == 1 else 1
-        classes = softmax.shape[axis]
+        softmax, logarithm = ctx.saved
+        kind, kept, w, divisor, carry, target_dtype = ctx.state
+        module = module_of(grad)
+        like = logarithm if softmax is None else softmax
+        axis = 0 if like.ndim == 1 else 1
+        classes = like.shape[axis]
         reduction = ctx.attributes["reduction"]
         smoothing = ctx.attributes["label_smoothing"]
         scale = grad.astype(carry, copy=False)
         if reduction == "mean":
             scale = scale / divisor
-        over_classes = (-1,) + (1,) * (softmax.ndim - 1 - axis)
+        over_classes = (-1,) + (1,) * (like.ndim - 1 - axis)
         if kind == "probabilities":
             # d/dx of -sum_c q_c log p_c = p sum_c q_c - q
-            dx = softmax * kept.sum(axis=axis, keepdims=True) - kept
-            dx *= module.expand_dims(scale, axis) if reduction == "none" else scale
-            return dx.astype(grad.dtype, copy=False), None, None
+            if reduction == "none":
+                scale = module.expand_dims(scale, axis)
+            dx = dq = None
+            if softmax is not None:
+                dx = softmax * kept.sum(axis=axis, keepdims=True) - kept
+                dx *= scale
+                dx = dx.astype(grad.dtype, copy=False)
+            if logarithm is not None:
+                dq = logarithm * (-scale * carry.type(1 - smoothing))
+                dq = (dq if w is None else dq * w.reshape(over_classes)).astype(target_dtype, copy=False)
+            return dx, dq, None
         labels, valid, chosen = kept
+        # An ignored element counts nothing, even where all are ignored and the mean divides by zero.
+        chosen, counted = (module.where(valid, weights * scale, 0) for weights in (chosen, carry.type(1)))
         # d/dx of -w_t log p_t = w_t (p - onehot(t))
         places = module.arange(classes).reshape(over_classes)
         onehot = places == module.expand_dims(labels, axis)
@@ -186,8 +198,7 @@ class CrossEntropy(Op):
             total = carry.type(classes) if w is None else w.sum()
             per_class = carry.type(1) if w is None else w.reshape(over_classes)
             dx *= carry.type(1 - smoothing)
-            dx += (softmax * total - per_class) * module.expand_dims(valid, axis) * carry.type(smoothing / classes)
-        dx *= module.expand_dims(scale, axis) if reduction == "none" else scale
+            dx += (softmax * total - per_class) * module.expand_dims(counted, axis) * carry.type(smoothing / classes)
         return dx.astype(grad.dtype, copy=False), None, None
 
     def samples(self) -> Iterator[Sample]:
@@ -238,7 +249,7 @@ class NLLLoss(Op):
         # An ignored element counts nothing even where its log-probability is infinite.
         losses = module.where(valid, -picked.astype(carry, copy=False) * chosen, 0)
         divisor = chosen.sum() if reduction == "mean" else None
-        ctx.state = (labels, chosen, divisor, tuple(x.shape), axis)
+        ctx.state = (labels, valid, chosen, divisor, tuple(x.shape), axis)
         if reduction == "none":
             return losses.astype(x.dtype, copy=False)
         total = losses.sum()
@@ -246,12 +257,12 @@ class NLLLoss(Op):
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
-        labels, chosen, divisor, shape, axis = ctx.state
+        labels, valid, chosen, divisor, shape, axis = ctx.state
         module = module_of(grad)
         scale = grad if divisor is None else grad / divisor
         places = module.arange(shape[axis]).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
         onehot = places == module.expand_dims(labels, axis)
-        dx = onehot * module.expand_dims(-chosen * scale, axis)
+        dx = onehot * module.expand_dims(module.where(valid, -chosen * scale, 0), axis)
         return dx.astype(grad.dtype, copy=False), None, None
 
     def samples(self) -> Iterator[Sample]:

@@ -56,7 +56,9 @@ def _check_pool(op: str, x: Any, kernel: Pair, stride: Pair, padding: Pair, dila
         raise ShapeError(f"{op}: input must be 4-d (N, C, H, W), got shape {tuple(x.shape)}")
     require_floating(op, "input", x)
     pads = ((padding[0], padding[0]), (padding[1], padding[1]))
-    size = check_window(op, tuple(x.shape), kernel, stride, pads, dilation)
+    # Rounded up there is room for one window that is larger than the image; what it covers beyond does not count.
+    checked = (1, 1) if ceil_mode else kernel
+    size = check_window(op, tuple(x.shape), checked if min(kernel) > 0 else kernel, stride, pads, dilation)
     for pad, k in zip(padding, kernel, strict=True):
         if 2 * pad > k:
             raise ShapeError(f"{op}: padding must be at most half of kernel_size {kernel}, got {padding}")
@@ -65,6 +67,8 @@ def _check_pool(op: str, x: Any, kernel: Pair, stride: Pair, padding: Pair, dila
             pool_output_size(*values, True)
             for values in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)
         )
+        if min(rows, columns) < 1:
+            check_window(op, tuple(x.shape), kernel, stride, pads, dilation)
         size = rows, columns
     return size
 

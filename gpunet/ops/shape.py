@@ -39,7 +39,7 @@ def infer_reshape(shape: Shape, wanted: Sequence[int]) -> Shape:
     if unknown:
         if known == 0 or size % known:
             raise ShapeError(f"reshape: {size} elements of shape {shape} cannot be arranged as {target}")
-        target = target[: unknown[0]] + (size // known,) + target[unknown[0] + 1 :]
+        target = (*target[: unknown[0]], size // known, *target[unknown[0] + 1 :])
     elif known != size:
         raise ShapeError(f"reshape: {size} elements of shape {shape} cannot be arranged as {target}")
     return target
@@ -391,10 +391,11 @@ class Pad(Op):
         shape = list(x.shape)
         for pair in range(len(padding) // 2):
             axis = x.ndim - 1 - pair
-            shape[axis] += padding[2 * pair] + padding[2 * pair + 1]
-            if shape[axis] < 0:
+            before, after = padding[2 * pair], padding[2 * pair + 1]
+            shape[axis] += before + after
+            if max(-before, 0) + max(-after, 0) > x.shape[axis]:
                 raise ShapeError(
-                    f"pad: cropping by {padding[2 * pair]} and {padding[2 * pair + 1]} leaves less than nothing of "
+                    f"pad: cropping by {before} and {after} leaves less than nothing of "
                     f"size {x.shape[axis]} in dimension {axis}"
                 )
         return Inferred((Spec(tuple(shape), x.dtype),))

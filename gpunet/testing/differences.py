@@ -83,8 +83,14 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
     Difference(
         "an index has one Ellipsis at most, no bare True or False, and no floats",
         "NumPy's rules for the first and the last; a bare bool is nearly always a mistake",
-        ("two ellipses", "assign to two ellipses", "bare True", "assign to bare True", "list of floats",
-         "assign to list of floats"),
+        (
+            "two ellipses",
+            "assign to two ellipses",
+            "bare True",
+            "assign to bare True",
+            "list of floats",
+            "assign to list of floats",
+        ),
     ),
     Difference(
         "a nested list is one array of indices",
@@ -100,6 +106,40 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "a view inside the graph cannot be written to, so x[i] += v raises there; x[i] = x[i] + v works",
         "the graph has no nodes for views of one memory; an error is better than a wrong gradient",
         ("add in place to an index", "add in place to a slice"),
+    ),
+    Difference(
+        "linear takes a weight (O, I) and a bias (O,) alone",
+        "PyTorch's other forms are matmul",
+        ("linear bias 2-d", "linear 1-d weight"),
+    ),
+    Difference(
+        "convolution and pooling take floating-point tensors alone",
+        "integers are not trained; cast them",
+        ("conv2d integers", "max_pool2d integers", "avg_pool2d integers"),
+    ),
+    Difference(
+        "images without rows, columns or channels are refused",
+        "there is nothing to convolve or average; PyTorch fills with the bias, or divides by zero",
+        ("conv2d no input channels", "adaptive_avg_pool2d empty image"),
+    ),
+    Difference(
+        "the first NaN of a pooling window gets the gradient, and a window of nothing but -inf may lose it to the padding",
+        "PyTorch's takes the last NaN; where either gradient goes means nothing",
+        ("max_pool2d NaN", "max_pool2d minus infinity"),
+    ),
+    Difference(
+        "adaptive pooling to nothing has a gradient, and a matrix is refused",
+        "zeros are the gradient; an image has channels",
+        ("adaptive_avg_pool2d zero", "adaptive_avg_pool2d wrong rank"),
+    ),
+    Difference(
+        "label smoothing must lie in 0..1",
+        "a negative value is a mistake; PyTorch checks the upper end alone",
+        (
+            "cross_entropy smoothing negative",
+            "cross_entropy smoothing negative sum",
+            "cross_entropy smoothing negative none",
+        ),
     ),
     Difference(
         "uint16 to uint64 and complex numbers are refused",

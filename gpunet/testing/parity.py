@@ -48,6 +48,7 @@ class Case:
             numbers.
         terms: the number of values summed to one element of the result.
         looser: how many times the usual bound is allowed; every use says why.
+        at_least: a relative bound that neither precision goes below, where values pass through a half type.
         reversed_order: also run with the inputs' physical order reversed.
     """
 
@@ -56,6 +57,7 @@ class Case:
     inputs: tuple[Any, ...]
     terms: int = 1
     looser: float = 1.0
+    at_least: float = 0.0
     reversed_order: bool = True
 
     def __repr__(self) -> str:
@@ -68,10 +70,11 @@ def case(
     *inputs: Any,
     terms: int = 1,
     looser: float = 1.0,
+    at_least: float = 0.0,
     reversed_order: bool = True,
 ) -> Case:
     """A case; see its attributes."""
-    return Case(label, run, inputs, terms, looser, reversed_order)
+    return Case(label, run, inputs, terms, looser, at_least, reversed_order)
 
 
 @dataclass
@@ -221,7 +224,7 @@ def check_case(checked: Case) -> None:
     for dtype, reverse in ((np.float64, False), (np.float32, False), (np.float32, True)):
         if reverse and not checked.reversed_order:
             continue
-        bound = agreement_bound(dtype, checked.terms) * checked.looser
+        bound = max(agreement_bound(dtype, checked.terms) * checked.looser, checked.at_least)
         ours, theirs = (
             attempt(module, checked.run, _draw(checked.inputs, dtype, reverse)) for module in (gpunet, torch)
         )
