@@ -136,7 +136,7 @@ def _notify(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], outputs
         observer(op, inputs, attributes, outputs, path)
 
 
-def operand(tensor: Tensor, other: Any) -> Any:
+def operand(tensor: Any, other: Any) -> Any:
     """The other side of an operator: a Tensor, a Python scalar, or NotImplemented."""
     if isinstance(other, np.generic):  # before float, which numpy.float64 is too
         return other.item()
@@ -147,7 +147,7 @@ def operand(tensor: Tensor, other: Any) -> Any:
     return NotImplemented
 
 
-def as_operand(value: Any, like: Tensor) -> Tensor:
+def as_operand(value: Any, like: Any) -> Tensor:
     """A number as a 0-d Tensor of another's dtype and device."""
     return Tensor._wrap(full_array((), value, like.dtype, like._device), like._device)
 

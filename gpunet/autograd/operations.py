@@ -79,6 +79,18 @@ class TensorOperations:
 
     __slots__ = ()
 
+    if TYPE_CHECKING:  # what Tensor has
+        _device: Any
+
+        @property
+        def shape(self) -> tuple[int, ...]: ...
+
+        @property
+        def ndim(self) -> int: ...
+
+        @property
+        def dtype(self) -> np.dtype[Any]: ...
+
     # Arithmetic ----------------------------------------------------------------------------------------------------
 
     def _binary(self, op: Any, other: Any, swapped: bool = False) -> Any:
@@ -149,10 +161,10 @@ class TensorOperations:
         return self._unary("abs")
 
     def __invert__(self) -> Tensor:
-        if self.dtype == BOOL:  # type: ignore[attr-defined]
+        if self.dtype == BOOL:
             return self._unary("logical_not")
-        if is_floating(self.dtype):  # type: ignore[attr-defined]
-            raise DTypeError(f"~: defined for bool and integers, got {self.dtype.name}")  # type: ignore[attr-defined]
+        if is_floating(self.dtype):
+            raise DTypeError(f"~: defined for bool and integers, got {self.dtype.name}")
         return self ^ -1
 
     def __and__(self, other: Any) -> Tensor:
@@ -223,7 +235,7 @@ class TensorOperations:
 
     def _product(self, name: str, other: Any, ranks: tuple[int, int]) -> Tensor:
         """A matrix product of fixed ranks."""
-        found = (self.ndim, other.ndim)  # type: ignore[attr-defined]
+        found = (self.ndim, other.ndim)
         if found != ranks:
             raise ShapeError(
                 f"{name}: operands must be {ranks[0]}-d and {ranks[1]}-d, got {found[0]}-d and {found[1]}-d"
@@ -240,8 +252,8 @@ class TensorOperations:
 
     def bmm(self, other: Any) -> Tensor:
         """Products of two batches of matrices, (B, N, M) and (B, M, P)."""
-        if self.ndim == other.ndim == 3 and self.shape[0] != other.shape[0]:  # type: ignore[attr-defined]
-            raise ShapeError(f"bmm: batches must be of one size, got {self.shape[0]} and {other.shape[0]}")  # type: ignore[attr-defined]
+        if self.ndim == other.ndim == 3 and self.shape[0] != other.shape[0]:
+            raise ShapeError(f"bmm: batches must be of one size, got {self.shape[0]} and {other.shape[0]}")
         return self._product("bmm", other, (3, 3))
 
     def dot(self, other: Any) -> Tensor:
@@ -489,7 +501,7 @@ class TensorOperations:
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Dimensions start..end made one."""
-        shape = self.shape  # type: ignore[attr-defined]
+        shape = self.shape
         if not shape:
             return self.reshape(1)
         start, end = (normalize_axis("flatten", axis, len(shape)) for axis in (start_dim, end_dim))
@@ -502,7 +514,7 @@ class TensorOperations:
 
     def unflatten(self, dim: int, sizes: Any) -> Tensor:
         """One dimension made several; one size may be -1."""
-        shape = self.shape  # type: ignore[attr-defined]
+        shape = self.shape
         axis = normalize_axis("unflatten", dim, len(shape))
         parts = list(sizes)
         if parts.count(-1) == 1:
@@ -522,7 +534,7 @@ class TensorOperations:
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two dimensions exchanged."""
-        ndim = self.ndim  # type: ignore[attr-defined]
+        ndim = self.ndim
         first, second = (normalize_axis("transpose", axis, ndim) for axis in (dim0, dim1))
         order = list(range(ndim))
         if ndim:
@@ -533,20 +545,20 @@ class TensorOperations:
 
     def t(self) -> Tensor:
         """A matrix transposed."""
-        if self.ndim > 2:  # type: ignore[attr-defined]
-            raise ShapeError(f"t: input must have at most 2 dimensions, got {self.ndim}")  # type: ignore[attr-defined]
-        return self.permute(*range(self.ndim - 1, -1, -1))  # type: ignore[attr-defined]
+        if self.ndim > 2:
+            raise ShapeError(f"t: input must have at most 2 dimensions, got {self.ndim}")
+        return self.permute(*range(self.ndim - 1, -1, -1))
 
     @property
     def T(self) -> Tensor:
         """All dimensions in reverse order."""
-        return self.permute(*range(self.ndim - 1, -1, -1))  # type: ignore[attr-defined]
+        return self.permute(*range(self.ndim - 1, -1, -1))
 
     @property
     def mT(self) -> Tensor:
         """The last two dimensions exchanged."""
-        if self.ndim < 2:  # type: ignore[attr-defined]
-            raise ShapeError(f"mT: input must have at least 2 dimensions, got {self.ndim}")  # type: ignore[attr-defined]
+        if self.ndim < 2:
+            raise ShapeError(f"mT: input must have at least 2 dimensions, got {self.ndim}")
         return self.transpose(-2, -1)
 
     def squeeze(self, dim: Any = None) -> Tensor:
@@ -571,8 +583,8 @@ class TensorOperations:
     def split(self, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces of a size (the last may be smaller), or of the given sizes, along a dimension."""
         if hasattr(split_size, "__index__"):
-            axis = normalize_axis("split", dim, self.ndim)  # type: ignore[attr-defined]
-            extent = self.shape[axis] if self.ndim else 0  # type: ignore[attr-defined]
+            axis = normalize_axis("split", dim, self.ndim)
+            extent = self.shape[axis] if self.ndim else 0
             if split_size < 0 or (split_size == 0 and extent):
                 raise ValueError(f"split: split_size must be positive, got {split_size}")
             parts = [min(split_size, extent - start) for start in range(0, extent, max(split_size, 1))] or [0]
@@ -584,20 +596,20 @@ class TensorOperations:
         """At most ``chunks`` pieces of equal size along a dimension."""
         if chunks < 1:
             raise ValueError(f"chunk: chunks must be at least 1, got {chunks}")
-        extent = self.shape[normalize_axis("chunk", dim, self.ndim)]  # type: ignore[attr-defined]
+        extent = self.shape[normalize_axis("chunk", dim, self.ndim)]
         if extent == 0:
             return self.split((0,) * chunks, dim)
         return self.split(max(1, -(-extent // chunks)), dim)
 
     def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
         """The slices along a dimension, without it."""
-        axis = normalize_axis("unbind", dim, self.ndim)  # type: ignore[attr-defined]
-        return tuple(self[(slice(None),) * axis + (i,)] for i in range(self.shape[axis]))  # type: ignore[attr-defined]
+        axis = normalize_axis("unbind", dim, self.ndim)
+        return tuple(self[(slice(None),) * axis + (i,)] for i in range(self.shape[axis]))
 
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """``length`` elements of a dimension from ``start`` on."""
-        axis = normalize_axis("narrow", dim, self.ndim)  # type: ignore[attr-defined]
-        extent = self.shape[axis]  # type: ignore[attr-defined]
+        axis = normalize_axis("narrow", dim, self.ndim)
+        extent = self.shape[axis]
         if -extent <= start < 0:
             start += extent
         if not 0 <= start <= extent or length < 0 or start + length > extent:
@@ -607,7 +619,7 @@ class TensorOperations:
     # Indexing ------------------------------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> Tensor:
-        layout, arrays = index_layout(index, self._device)  # type: ignore[attr-defined]
+        layout, arrays = index_layout(index, self._device)
         if arrays:
             return function.apply(GATHER, self, *arrays, layout=layout)
         return function.apply(SLICE, self, index=layout)
@@ -615,7 +627,7 @@ class TensorOperations:
     # Types ---------------------------------------------------------------------------------------------------------
 
     def _cast(self, dtype: Any) -> Tensor:
-        if self.dtype == dtype:  # type: ignore[attr-defined]
+        if self.dtype == dtype:
             return self  # type: ignore[return-value]
         return function.apply(REGISTRY["cast"], self, dtype=dtype)
 
@@ -653,4 +665,4 @@ class TensorOperations:
 
     def is_floating_point(self) -> Any:
         """True for floating-point dtypes."""
-        return is_floating(self.dtype)  # type: ignore[attr-defined]
+        return is_floating(self.dtype)

@@ -107,6 +107,9 @@ class Tensor(TensorOperations):
         "_requires_grad",
     )
 
+    _array: Any
+    _device: Device
+
     # `ndarray * Tensor` must come to Tensor.__rmul__ instead of being spread over the array's elements.
     __array_ufunc__ = None
     __array_priority__ = 1000

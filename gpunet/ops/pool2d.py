@@ -305,7 +305,8 @@ class AvgPool2d(Op):
         if self.path(x) == "reference":
             return self.reference(x, **attributes)
         module = module_of(x)
-        size = self.infer(x, **attributes).outputs[0].shape[2:]
+        _, _, rows_out, columns_out = self.infer(x, **attributes).outputs[0].shape
+        size = (rows_out, columns_out)
         kernel, stride, padding = attributes["kernel_size"], attributes["stride"], attributes["padding"]
         source = to_nhwc(x)
         n, _, _, c = source.shape
