@@ -35,6 +35,7 @@ def test_digits_are_the_published_ones():
     assert labels[:10].tolist() == list(range(10))
 
 
+@pytest.mark.parity
 def test_digits_equal_scikit_learns():
     sklearn_datasets = pytest.importorskip("sklearn.datasets")
     published = sklearn_datasets.load_digits()
@@ -43,6 +44,7 @@ def test_digits_equal_scikit_learns():
     assert np.array_equal(labels, published.target)
 
 
+@pytest.mark.parity
 def test_file_can_be_made_again_to_the_byte(tmp_path):
     pytest.importorskip("sklearn")
     copy = tmp_path / "digits.npz"
