@@ -10,7 +10,7 @@
     k·G/K = g read input channels c·G/C = g only. Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
 
 Memory order: activations are logically NCHW and physically NHWC; the output is. The CPU path gathers the patches of a
-block of output pixels into a matrix that stays in the L2 cache and multiplies it by the weights, block by block on the
+block of output pixels into a matrix that stays in the cache and multiplies it by the weights, block by block on the
 threads. Both gradients with respect to x and y run on the same frame: the input gradient is, for each of the sh·sw
 phases of its pixels, a stride-1 convolution of dy with the part of the flipped kernel that reaches that phase, so that
 no zero is ever multiplied. The weight gradient adds blocks in a fixed order. Nothing is accumulated into an output.
@@ -19,6 +19,7 @@ no zero is ever multiplied. The weight gradient adds blocks in a fixed order. No
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -47,8 +48,9 @@ __all__ = ["Conv2d", "conv2d_input_gradient", "conv2d_weight_gradient", "conv_ou
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
+Block = tuple[int, int, int, int]  # first image, end, first output row, end
 
-# The patch matrix of a block should leave room in a 1 MB L2 cache, but have rows enough to be worth a product.
+# A block's patch matrix should stay in the caches until its product is done, and be worth the calls it costs.
 _PATCH_BYTES = 1 << 21
 _MIN_ROWS = 192
 
@@ -110,7 +112,7 @@ def to_nhwc(x: Any) -> Any:
     return module_of(x).ascontiguousarray(seen)
 
 
-def _blocks(images: int, rows: int, columns: int, depth: int, itemsize: int) -> list[tuple[int, int, int, int]]:
+def _blocks(images: int, rows: int, columns: int, depth: int, itemsize: int) -> list[Block]:
     """Cut N x P output rows into blocks (first image, last, first row, last) of cache-sized patch matrices."""
     if images * rows * columns == 0:
         return []
@@ -124,52 +126,84 @@ def _blocks(images: int, rows: int, columns: int, depth: int, itemsize: int) -> 
     return [(n, n + 1, p, min(p + height, rows)) for n in range(images) for p in range(0, rows, height)]
 
 
-def _padded(x: np.ndarray, images: slice, top: int, left: int, height: int, width: int) -> np.ndarray:
-    """The region of x that starts at (top, left), zero outside x; x itself where it lies inside."""
+def _padded(
+    x: np.ndarray, images: slice, top: int, left: int, height: int, width: int, region: np.ndarray | None = None
+) -> np.ndarray:
+    """The region of x that starts at (top, left), zero outside x; x itself where it lies inside.
+
+    A ``region`` that a call with the same geometry returned has its zeros already: only the inside is copied.
+    """
     _, h, w, c = x.shape
     if top >= 0 and left >= 0 and top + height <= h and left + width <= w:
         return x[images, top : top + height, left : left + width]
-    part = x[images]
-    region = scratch("conv.region", (part.shape[0], height, width, c), x.dtype)
-    first, last = max(0, -top), max(0, -top, min(height, h - top))
-    begin, end = max(0, -left), max(0, -left, min(width, w - left))
-    last, end = min(last, height), min(end, width)
-    first, begin = min(first, height), min(begin, width)
-    region[:, :first] = 0
-    region[:, last:] = 0
-    region[:, first:last, :begin] = 0
-    region[:, first:last, end:] = 0
-    region[:, first:last, begin:end] = part[:, top + first : top + last, left + begin : left + end]
+    first, begin = min(max(0, -top), height), min(max(0, -left), width)
+    last, end = min(max(first, h - top), height), min(max(begin, w - left), width)
+    if region is None:
+        region = scratch("conv.region", (images.stop - images.start, height, width, c), x.dtype)
+        region[:, :first] = 0
+        region[:, last:] = 0
+        region[:, first:last, :begin] = 0
+        region[:, first:last, end:] = 0
+    region[:, first:last, begin:end] = x[images, top + first : top + last, left + begin : left + end]
     return region
 
 
-def _patches(
-    x: np.ndarray, block: tuple[int, int, int, int], columns: int, window: _Window, channels: slice
-) -> np.ndarray:
-    """The patch matrix of a block: (pixels, R·S·C), taps in row-major order, channels last."""
-    first, last, row, row_end = block
-    (r, s), (sh, sw), (dh, dw), (top, left) = window
-    images, rows = last - first, row_end - row
-    height = (rows - 1) * sh + (r - 1) * dh + 1
-    width = (columns - 1) * sw + (s - 1) * dw + 1
-    region = _padded(x, slice(first, last), top + row * sh, left, height, width)[..., channels]
-    n_stride, h_stride, w_stride, c_stride = region.strides
-    c = region.shape[3]
-    if r == s == 1:
-        view = region[:, ::sh, ::sw]
-        if view.flags.c_contiguous:
-            return view.reshape(-1, c)
-        patches = scratch("conv.patches", view.shape, x.dtype)
-        np.copyto(patches, view)
-        return patches.reshape(-1, c)
-    shape: tuple[int, ...] = (images, rows, columns, r, s, c)
-    strides: tuple[int, ...] = (n_stride, sh * h_stride, sw * w_stride, dh * h_stride, dw * w_stride, c_stride)
-    if dw * w_stride == c * c_stride:
-        # Neighbouring taps are neighbours in memory: copy S·C values at a time.
-        shape, strides = (images, rows, columns, r, s * c), (*strides[:4], c_stride)
-    patches = scratch("conv.patches", shape, x.dtype)
-    np.copyto(patches, as_strided(region, shape, strides, writeable=False))
-    return patches.reshape(images * rows * columns, r * s * c)
+class _Patches:
+    """Reads the patch matrices of blocks of output pixels, one for each group of channels.
+
+    What a block needs around the copying itself (views, borders of zeros) is made once for each thread and reused for
+    every block of whole images: Python's share of the time would otherwise be as large as NumPy's.
+    """
+
+    def __init__(self, x: np.ndarray, out_shape: Pair, window: _Window, groups: int) -> None:
+        self.x = x
+        self.rows, self.columns = out_shape
+        self.window = window
+        self.channels = x.shape[3] // groups
+        self.groups = groups
+        self._kept: dict[tuple[int, int], tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]] = {}
+
+    def read(self, block: Block) -> Iterator[np.ndarray]:
+        """For each group the matrix (pixels, R·S·C/G), taps in row-major order; valid until the next one."""
+        first, last, row, row_end = block
+        (r, s), (sh, sw), (dh, dw), (top, left) = self.window
+        height = (row_end - row - 1) * sh + (r - 1) * dh + 1
+        width = (self.columns - 1) * sw + (s - 1) * dw + 1
+        images = slice(first, last)
+        key = (threading.get_ident(), last - first)
+        whole = row_end - row == self.rows
+        kept = self._kept.get(key) if whole else None
+        if kept is not None:
+            region, copies = kept
+            _padded(self.x, images, top, left, height, width, region)
+        else:
+            region = _padded(self.x, images, top + row * sh, left, height, width)
+            copies = [self._views(region, row_end - row, group) for group in range(self.groups)]
+            if whole and region.base is not self.x.base and not np.may_share_memory(region, self.x):
+                self._kept[key] = region, copies
+        for source, target, matrix in copies:
+            if source is not target:
+                np.copyto(target, source)
+            yield matrix
+
+    def _views(self, region: np.ndarray, rows: int, group: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What to copy, where to, and the result as a matrix; the first two are one where nothing has to be copied."""
+        (r, s), (sh, sw), (dh, dw), _ = self.window
+        c = self.channels
+        region = region[..., group * c : (group + 1) * c]
+        images = region.shape[0]
+        n_stride, h_stride, w_stride, c_stride = region.strides
+        shape: tuple[int, ...] = (images, rows, self.columns, r, s, c)
+        strides: tuple[int, ...] = (n_stride, sh * h_stride, sw * w_stride, dh * h_stride, dw * w_stride, c_stride)
+        if dw * w_stride == c * c_stride:
+            # Neighbouring taps are neighbours in memory: copy S·C values at a time.
+            shape, strides = (images, rows, self.columns, r, s * c), (*strides[:4], c_stride)
+        source = as_strided(region, shape, strides, writeable=False)
+        size = (images * rows * self.columns, r * s * c)
+        if source.flags.c_contiguous:  # 1x1 at stride 1
+            return source, source, source.reshape(size)
+        target = scratch("conv.patches", shape, region.dtype)
+        return source, target, target.reshape(size)
 
 
 def _convolve(
@@ -179,10 +213,10 @@ def _convolve(
     images, rows, columns, _ = out.shape
     depth = weights[0].shape[0]
     per_group = weights[0].shape[1]
-    in_channels = x.shape[3] // len(weights)
     if out.size == 0:
         return
     blocks = _blocks(images, rows, columns, depth, x.itemsize)
+    patches = _Patches(x, (rows, columns), window, len(weights))
 
     def run(index: int) -> None:
         block = blocks[index]
@@ -190,10 +224,8 @@ def _convolve(
         pixels = target.shape[0] * target.shape[1] * columns
         direct = target.flags.c_contiguous
         result = target.reshape(pixels, -1) if direct else scratch("conv.result", (pixels, out.shape[3]), out.dtype)
-        for group, matrix in enumerate(weights):
-            channels = slice(group * in_channels, (group + 1) * in_channels)
-            patches = _patches(x, block, columns, window, channels)
-            np.matmul(patches, matrix, out=result[:, group * per_group : (group + 1) * per_group])
+        for group, (patch, matrix) in enumerate(zip(patches.read(block), weights, strict=True)):
+            np.matmul(patch, matrix, out=result[:, group * per_group : (group + 1) * per_group])
         if bias is not None:
             result += bias
         if not direct:
@@ -350,20 +382,19 @@ def conv2d_weight_gradient(
     # A few sums that each add their blocks in order, and are then added in order: fixed, whatever the threads do.
     chunks = max(1, min(len(blocks), 8 if depth * size * groups < 1 << 20 else 4))
     sums = np.zeros((chunks, groups, depth, size), x.dtype)
+    patches = _Patches(source, (rows, columns), window, groups)
 
     def run(chunk: int) -> None:
         product = scratch("conv.weight", (depth, size), x.dtype)
         for block in blocks[chunk * len(blocks) // chunks : (chunk + 1) * len(blocks) // chunks]:
             gradient = dy[block[0] : block[1], block[2] : block[3]]
-            for g in range(groups):
-                channels = slice(g * per_group, (g + 1) * per_group)
-                patches = _patches(source, block, columns, window, channels)
+            for g, patch in enumerate(patches.read(block)):
                 right = gradient[..., g * size : (g + 1) * size]
                 if not right.flags.c_contiguous:
                     buffer = scratch("conv.gradient", right.shape, x.dtype)
                     buffer[...] = right
                     right = buffer
-                np.matmul(patches.T, right.reshape(-1, size), out=product)
+                np.matmul(patch.T, right.reshape(-1, size), out=product)
                 sums[chunk, g] += product
 
     if blocks:
@@ -479,7 +510,7 @@ class Conv2d(Op):
 
     def supports(self, *inputs: Any, **attributes: Any) -> tuple[str, str]:
         if isinstance(inputs[0], np.ndarray):
-            return "cpu", "patches in blocks that fit the L2 cache"
+            return "cpu", "patches in blocks that fit the cache"
         return "array", "no hand-written kernel yet: patches and a matrix product"
 
     def forward(self, ctx: Context, *inputs: Any, stride: Pair, padding: Padding, dilation: Pair, groups: int) -> Any:
@@ -509,7 +540,8 @@ class Conv2d(Op):
             attributes["groups"],
         )
         carry = compute_dtype(dtype)
-        grad, x, weight = (v if v is None else v.astype(carry, copy=False) for v in (grad, x, weight))
+        grad = grad.astype(carry, copy=False)
+        x, weight = (v if v is None else v.astype(carry, copy=False) for v in (x, weight))
         path = self.path(grad)
         dx = dweight = dbias = None
         if path == "array":
