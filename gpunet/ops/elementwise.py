@@ -170,22 +170,27 @@ class Binary(Op):
         yield Sample("empty batch", (draw(0, 3), draw(3)))
 
 
+def _raised(m: Any, x: Any, y: Any) -> Any:
+    """x ** y; a scalar exponent goes through the operator, which knows squares and square roots."""
+    return x ** float(y) if isinstance(y, np.floating) and not isinstance(x, np.generic) else m.power(x, y)
+
+
 def _power_gradient_x(m: Any, g: Any, x: Any, y: Any) -> Any:
     # 0 ** 0 has derivative 0 in x: the factor y decides before x ** (y - 1) becomes infinite.
+    if isinstance(y, np.generic):
+        return g * (y * _raised(m, x, y - 1)) if y else m.zeros_like(g)
     return g * m.where(y == 0, m.zeros((), g.dtype), y * m.power(x, y - 1))
 
 
 def _power_gradient_y(m: Any, g: Any, x: Any, y: Any) -> Any:
-    logarithm = m.where((x == 0) & (y >= 0), m.zeros((), g.dtype), m.power(x, y) * m.log(x))
+    logarithm = m.where((y >= 0) & (x == 0), m.zeros((), g.dtype), m.power(x, y) * m.log(x))
     return g * logarithm
 
 
 def _power(m: Any, x: Any, y: Any) -> Any:
-    if x.dtype.kind in "iu":
-        if m is np and np.any(np.less(y, 0)):
-            raise ValueError("pow: integers cannot be raised to negative integer powers; cast to float first")
-        return m.power(x, y)
-    return m.power(x, y)
+    if x.dtype.kind in "iu" and m is np and np.any(np.less(y, 0)):
+        raise ValueError("pow: integers cannot be raised to negative integer powers; cast to float first")
+    return _raised(m, x, y)
 
 
 def _check_divisor(m: Any, y: Any) -> None:
