@@ -458,7 +458,8 @@ class BarProgress(Progress):
         )
 
     def on_step_end(self, trainer: Trainer) -> None:
-        self.bar.set_postfix_str(f"loss {trainer.running_loss:.4f}", refresh=False)
+        if math.isfinite(trainer.running_loss):  # not yet in the first steps
+            self.bar.set_postfix_str(f"loss {trainer.running_loss:.4f}", refresh=False)
         self.bar.update()
 
     def on_epoch_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:

@@ -162,7 +162,7 @@ class Trainer:
             if self.stop_reason is not None:
                 return
         metrics = {
-            "epoch": float(self.epoch + 1),
+            "epoch": self.epoch + 1,
             **self.train_metrics(),
             "learning_rate": self.last_learning_rate,
         }

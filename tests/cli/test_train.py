@@ -134,6 +134,15 @@ def test_folder_exists_before_the_first_batch(
     assert found[0] == {".lock", "config.json", "metrics.csv"}
 
 
+def test_every_batch_goes_to_the_device(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    """``cpu:1`` mixes with ``cpu`` as little as a GPU does."""
+    for device in ("cpu", "cpu:1"):
+        done = gpunet("train", "--model", "lenet", "--epochs", 1, "--device", device, "--out", device, "--json")
+        assert done.code == 0, done.err
+        assert done.json["device"] == device
+    assert_same_bits(tmp_path / "cpu", tmp_path / "cpu:1")
+
+
 def test_data_from_a_file(gpunet: Callable[..., Any], tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     labels = np.arange(60) % 3
@@ -407,3 +416,45 @@ def test_full_disk_for_real(gpunet: Callable[..., Any], tmp_path: Path) -> None:
         assert read_checkpoint(small / "run" / "checkpoint.safetensors")["progress"]["epoch"] == 1
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+# -------------------------------------------------------------------------------------------------- the terminal
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+def test_progress_bar_and_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
+    import fcntl
+    import os
+    import pty
+    import struct
+    import termios
+
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    code = (
+        "import os, sys; os.setsid(); import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "from gpunet.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = [sys.executable, "-c", code, *SHORT, "--epochs", "200", "--out", "here"]
+    shown, interrupted = b"", False
+    with subprocess.Popen(arguments, cwd=tmp_path, stdin=child, stdout=child, stderr=child) as process:
+        os.close(child)
+        while True:
+            try:
+                piece = os.read(parent, 4096)
+            except OSError:  # how Linux says that the other side is closed
+                break
+            if not piece:
+                break
+            shown += piece
+            if not interrupted and shown.count(b"  test ") >= 2:
+                os.write(parent, b"\x03")
+                interrupted = True
+        assert process.wait(60) == 130
+    os.close(parent)
+    text = shown.decode()
+    assert "epoch   1/200:" in text  # the bar
+    assert "step/s" in text
+    assert "nan" not in text
+    assert "Stopped by Ctrl-C" in text
+    assert "gpunet train --resume here" in text
