@@ -74,10 +74,14 @@ class TrainingConfig:
             where: named in errors, the file the values came from.
 
         Raises:
-            RunFolderError: a setting is missing or has the wrong type.
+            RunFolderError: a setting is missing, of the wrong type or out of its range.
         """
         settings = _checked(cls, values, where, "")
-        settings["recipe"] = Recipe(**_checked(Recipe, settings["recipe"], where, "recipe."))
+        recipe = _checked(Recipe, settings["recipe"], where, "recipe.")
+        try:
+            settings["recipe"] = Recipe(**recipe)
+        except ValueError as error:
+            raise RunFolderError(f"{where}: recipe: {error}") from error
         return cls(**settings)
 
 
@@ -186,7 +190,12 @@ def prepare(config: TrainingConfig, splits: ImageSplits, device: Device) -> Trai
     splits.train.transform = training_transform(recipe, info)
     splits.test.transform = Normalize(info.mean, info.std)
     train_loader: DataLoader[Any] = DataLoader(
-        splits.train, batch_size=recipe.batch_size, shuffle=True, generator=Generator(config.seed)
+        splits.train,
+        batch_size=recipe.batch_size,
+        shuffle=True,
+        generator=Generator(config.seed),
+        # A last batch of one image has no variance to normalise by.
+        drop_last=len(splits.train) > recipe.batch_size and len(splits.train) % recipe.batch_size == 1,
     )
     test_loader: DataLoader[Any] = DataLoader(splits.test, batch_size=EVALUATION_BATCH_SIZE)
     optimizer = SGD(

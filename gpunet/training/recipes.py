@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,6 +27,9 @@ class Recipe:
         rotation: degrees, to either side.
         shift: share of the image's side, in each direction.
         zoom: share of the size, larger and smaller.
+
+    Raises:
+        ValueError: a setting out of its range.
     """
 
     epochs: int = 20
@@ -40,6 +44,20 @@ class Recipe:
     rotation: float = 10.0
     shift: float = 0.05
     zoom: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be at least 1, got {getattr(self, name)}")
+        if not 0.0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate: must be above 0 and finite, got {self.learning_rate}")
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay: must not be negative, got {self.weight_decay}")
+        for name in ("momentum", "warmup", "label_smoothing", "shift", "zoom"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name}: must lie in 0..1 (1 not included), got {getattr(self, name)}")
+        if not 0.0 <= self.rotation <= 180.0:
+            raise ValueError(f"rotation: must lie in 0..180 degrees, got {self.rotation}")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, for a run's ``config.json``."""

@@ -153,6 +153,14 @@ def test_data_from_a_file(gpunet: Callable[..., Any], tmp_path: Path) -> None:
     done = gpunet(*SHORT, "--data", "stripes.npz", "--epochs", 1, "--batch-size", 8, "--json")
     assert done.code == 0, done.err
     assert Path(done.json["run"]).name.startswith("lenet-stripes-")
+    assert done.json["steps"] == 6
+
+    # The last batch would be one image of 1x1 pixel where the network is deepest: no variance to normalise by.
+    small = images[:, ::3, ::3]
+    np.savez(tmp_path / "small.npz", images=small, labels=labels)
+    done = gpunet("train", "--data", "small.npz", "--epochs", 1, "--batch-size", 47, "--device", "cpu", "--json")
+    assert done.code == 0, done.err
+    assert done.json["steps"] == 1
 
 
 def test_without_matplotlib_a_line_says_so(
