@@ -147,11 +147,13 @@ def _check_elements(
         array = tensor._array
         for place in places:
             held = array[place].copy()
-            array[place] = held + eps
-            above = objective()
-            array[place] = held - eps
-            below = objective()
-            array[place] = held
+            try:
+                array[place] = held + eps
+                above = objective()
+                array[place] = held - eps
+                below = objective()
+            finally:
+                array[place] = held
             numeric = (above - below) / (2 * eps)
             if not _agree(float(gradient[place]), numeric, atol, rtol):
                 wrong.append(_Difference(f"tensor {number} {list(place)}", float(gradient[place]), numeric))

@@ -68,6 +68,8 @@ def canonical_dtype(dtype: Any) -> DType:
         found = np.dtype(dtype)
     except TypeError:
         raise DTypeError(f"dtype: {dtype!r} is not a data type") from None
+    if not found.isnative:
+        found = found.newbyteorder("=")
     if found in _SUPPORTED or found.name == "bfloat16":
         return found
     raise DTypeError(f"dtype: {found.name} is not supported; use one of {', '.join(_SUPPORTED.values())}, bfloat16")
