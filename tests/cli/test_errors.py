@@ -146,7 +146,7 @@ def small_run(gpunet: Callable[..., Any], tmp_path: Path) -> Path:
         ("--model", "cifar_resnet20", "lenet"),
         ("--epochs", "2", "1"),
         ("--batch-size", "32", "64"),
-        ("--lr", "0.5", "0.1"),
+        ("--lr", "0.5", "0.05"),
         ("--seed", "1", "0"),
         ("--data", "other.npz", "digits"),
     ],
