@@ -17,7 +17,7 @@ from gpunet.backend.memory import empty
 from gpunet.ops import REGISTRY
 from gpunet.ops.base import NO_GRAD, Op
 from gpunet.ops.dtypes import canonical_dtype, is_floating
-from gpunet.ops.shape import assign
+from gpunet.ops.indexing import assign
 
 __all__ = ["ShapeError", "apply"]
 

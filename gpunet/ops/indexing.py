@@ -1,0 +1,341 @@
+"""Indexing: slices that share memory, gathers by integers and masks, and writing to an index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunet.backend.error_word import check_values
+from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
+from gpunet.ops.dtypes import BOOL, UINT8, compute_dtype
+from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
+
+__all__ = ["assign", "check_range"]
+
+Shape = tuple[int, ...]
+
+
+def _draw(*shape: int) -> Any:
+    return np.random.default_rng(31).standard_normal(shape)
+
+
+class Slice(Op):
+    """Basic indexing: integers, slices with positive steps, None and Ellipsis. Shares the input's memory."""
+
+    name = "slice"
+    is_view = True
+
+    def infer(self, *inputs: Any, index: Any) -> Inferred:
+        (x,) = inputs
+        return Inferred((Spec(_basic_shape(tuple(x.shape), index), x.dtype),))
+
+    def forward(self, ctx: Context, *inputs: Any, index: Any) -> Any:
+        (x,) = inputs
+        ctx.state = (tuple(x.shape), x.dtype)
+        y = x[(*index, ...) if Ellipsis not in index else index]  # a trailing Ellipsis makes NumPy return a view
+        return y
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        shape, dtype = ctx.state
+        dx = module_of(grad).zeros(shape, dtype)
+        dx[ctx.attributes["index"]] = grad
+        return (dx,)
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample("integer", (_draw(3, 4),), {"index": (1,)})
+        yield Sample("slices", (_draw(5, 6),), {"index": (slice(1, None, 2), slice(None, -1))})
+        yield Sample("ellipsis and None", (_draw(2, 3, 4),), {"index": (Ellipsis, None, 2)})
+        yield Sample("to 0-d", (_draw(2, 3),), {"index": (-1, 0)})
+        yield Sample("empty batch", (_draw(0, 3),), {"index": (slice(None), 1)})
+
+
+def _basic_shape(shape: Shape, index: tuple[Any, ...]) -> Shape:
+    """Shape of basic indexing.
+
+    Raises:
+        IndexError: too many indices, or an integer out of range.
+        ValueError: a step that is not positive.
+    """
+    named = sum(1 for item in index if item is not None and item is not Ellipsis)
+    if named > len(shape):
+        raise IndexError(f"index: too many indices ({named}) for a {len(shape)}-d tensor")
+    result: list[int] = []
+    axis = 0
+    for item in index:
+        if item is None:
+            result.append(1)
+        elif item is Ellipsis:
+            for _ in range(len(shape) - named):
+                result.append(shape[axis])
+                axis += 1
+        elif isinstance(item, slice):
+            if item.step is not None and item.step < 1:
+                raise ValueError(f"index: the step of a slice must be positive, got {item.step}")
+            result.append(len(range(*item.indices(shape[axis]))))
+            axis += 1
+        else:
+            if not -shape[axis] <= item < shape[axis]:
+                raise IndexError(f"index: {item} is out of range for dimension {axis} of size {shape[axis]}")
+            axis += 1
+    return (*result, *shape[axis:])
+
+
+register(Slice())
+
+
+def _named_dimensions(layout: Any, arrays: Sequence[Any]) -> int:
+    """How many dimensions an index speaks of: a mask of all its own, anything else but None and Ellipsis of one."""
+    return sum(
+        arrays[item[0]].ndim if isinstance(item, tuple) and arrays[item[0]].dtype == BOOL else 1
+        for item in layout
+        if item is not None and item is not Ellipsis
+    )
+
+
+def _split_integers(layout: Any, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The integers of a layout as an index of their own, and the layout of what they leave.
+
+    In PyTorch an integer selects before the arrays do; to NumPy it is one more array, which moves the dimensions of
+    x[0, :, rows].
+    """
+    selection: list[Any] = []
+    for item in layout:
+        if isinstance(item, tuple):
+            array = arrays[item[0]]
+            selection.extend([slice(None)] * (array.ndim if array.dtype == BOOL else 1))
+        elif item is not None:
+            selection.append(slice(None) if isinstance(item, slice) else item)
+    return tuple(selection), tuple(item for item in layout if not isinstance(item, int))
+
+
+def _select(x: Any, arrays: Sequence[Any], layout: Any) -> tuple[Any, tuple[Any, ...]]:
+    """x with the integers of the layout applied, and the index of what they leave."""
+    selection, rest = _split_integers(layout, arrays)
+    index = tuple(arrays[item[0]] if isinstance(item, tuple) else item for item in rest)
+    return (x if len(rest) == len(layout) else x[selection]), index
+
+
+def assign(x: Any, value: Any, arrays: Sequence[Any], layout: Any) -> None:
+    """x[index] = value, in place; ``infer`` of ``set_index`` has checked the shapes."""
+    if arrays:
+        target, index = _select(x, arrays, layout)
+    else:
+        target, index = x, layout if Ellipsis in layout else (*layout, Ellipsis)  # so that an element is a 0-d view
+    check_range(tuple(target.shape), index)
+    if hasattr(value, "shape"):
+        ndim = target[index].ndim
+        while value.ndim > ndim and value.shape[0] == 1:
+            value = value[0]
+        if value.dtype != x.dtype:
+            value = value.astype(x.dtype)
+    target[index] = value
+
+
+class Gather(Op):
+    """Indexing with integer or bool arrays, mixed with slices: y = x[index].
+
+    ``layout`` is the index with each array replaced by its position among the inputs after x, wrapped in a tuple.
+    Repeated indices add up in the gradient, in a fixed order: the indices are sorted and summed by segment.
+    """
+
+    name = "gather_index"
+
+    def infer(self, *inputs: Any, layout: Any) -> Inferred:
+        x, *arrays = inputs
+        shape = tuple(x.shape)
+        named = _named_dimensions(layout, arrays)
+        if named > len(shape):
+            raise IndexError(f"index: too many indices ({named}) for a {len(shape)}-d tensor")
+        selection, layout = _split_integers(layout, arrays)
+        shape = _basic_shape(shape, selection)
+        named = _named_dimensions(layout, arrays)
+        broadcast: list[Shape] = []
+        result: list[int] = []
+        place: int | None = None
+        adjacent = True
+        previous_was_array = False
+        axis = 0
+        for item in layout:
+            is_array = isinstance(item, tuple)
+            if is_array:
+                array = arrays[item[0]]
+                if array.dtype == BOOL:
+                    if tuple(array.shape) != shape[axis : axis + array.ndim]:
+                        raise IndexError(
+                            f"index: a mask of shape {tuple(array.shape)} does not fit the dimensions "
+                            f"{shape[axis : axis + array.ndim]} it selects from"
+                        )
+                    if not hasattr(array, "nonzero"):
+                        raise ShapeError("index: the result of a mask has no known shape on the meta device")
+                    broadcast.append((int(array.sum()),))
+                    axis += array.ndim
+                elif array.dtype == UINT8:
+                    raise DTypeError("index: uint8 could mean a mask or indices; cast it to bool or int64")
+                elif array.dtype.kind in "iu":
+                    broadcast.append(tuple(array.shape))
+                    axis += 1
+                else:
+                    raise DTypeError(f"index: indices must be integers or bools, got {array.dtype.name}")
+            elif item is None:
+                result.append(1)
+            elif item is Ellipsis:
+                skipped = len(shape) - named
+                result.extend(shape[axis : axis + skipped])
+                axis += skipped
+            else:
+                if item.step is not None and item.step < 1:
+                    raise ValueError(f"index: the step of a slice must be positive, got {item.step}")
+                result.append(len(range(*item.indices(shape[axis]))))
+                axis += 1
+            if is_array:
+                if place is None:
+                    place = len(result)
+                elif not previous_was_array:
+                    adjacent = False
+            previous_was_array = is_array
+        result.extend(shape[axis:])
+        try:
+            common = broadcast_shapes("index", *broadcast)
+        except ShapeError as error:
+            raise IndexError(str(error)) from None
+        at = place if adjacent and place is not None else 0
+        return Inferred((Spec((*result[:at], *common, *result[at:]), x.dtype),))
+
+    def forward(self, ctx: Context, *inputs: Any, layout: Any) -> Any:
+        x, *arrays = inputs
+        ctx.state = (tuple(x.shape), x.dtype, len(arrays))
+        ctx.save(*arrays)
+        selected, index = _select(x, arrays, layout)
+        check_range(tuple(selected.shape), index)
+        return selected[index]
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        shape, dtype, count = ctx.state
+        module = module_of(grad)
+        # Which element of x each element of y came from; then equal origins are summed in sorted order.
+        size = math.prod(shape)
+        selected, index = _select(module.arange(size).reshape(shape), ctx.saved, ctx.attributes["layout"])
+        origin = selected[index].reshape(-1)
+        flat = module.zeros(size, compute_dtype(dtype))
+        if origin.size:
+            order = module.argsort(origin, kind="stable") if module is np else module.argsort(origin)
+            origin = origin[order]
+            values = grad.reshape(-1)[order].astype(flat.dtype, copy=False)
+            repeats = module.concatenate([module.zeros(1, bool), origin[1:] == origin[:-1]])
+            first = module.nonzero(~repeats)[0]
+            flat[origin[first]] = segment_sum(module, values, first)
+        return (flat.reshape(shape).astype(dtype, copy=False), *([None] * count))
+
+    def samples(self) -> Iterator[Sample]:
+        rows = np.array([2, 0, 2, 2])
+        yield Sample("repeated rows", (_draw(3, 4), rows), {"layout": ((0,),)})
+        yield Sample("column", (_draw(3, 4), rows), {"layout": (slice(None), (0,))})
+        yield Sample("pairs", (_draw(3, 4), np.array([0, 1, 2]), np.array([3, 3, -1])), {"layout": ((0,), (1,))})
+        yield Sample("apart", (_draw(3, 4, 5), rows, np.array(1)), {"layout": ((0,), slice(None), (1,))})
+        yield Sample("mask", (_draw(3, 4), _draw(3, 4) > 0), {"layout": ((0,),)})
+        yield Sample("none", (_draw(3, 4), np.zeros(0, np.int64)), {"layout": ((0,),)})
+
+
+def segment_sum(module: Any, values: Any, first: Any) -> Any:
+    """Sums of consecutive segments that begin at ``first``; the order of additions is fixed."""
+    if module is np:
+        return np.add.reduceat(values, first)
+    # CuPy has no reduceat: differences of running sums would lose digits, so each segment is added in its own
+    # element, one rank after the other; as many passes as the longest segment has elements.
+    ends = module.concatenate([first[1:], module.asarray([values.size])])
+    sums = values[first].copy()
+    longest = int((ends - first).max())
+    for rank in range(1, longest):
+        place = first + rank
+        inside = place < ends
+        sums += module.where(inside, values[module.minimum(place, values.size - 1)], 0)
+    return sums
+
+
+def check_range(shape: Shape, index: tuple[Any, ...]) -> None:
+    """Report indices out of range: at once on a CPU, through the error word on a GPU (where CuPy would wrap them)."""
+    axis = 0
+    for item in index:
+        if item is Ellipsis:
+            named = sum(
+                1 if not hasattr(other, "dtype") or other.dtype != BOOL else other.ndim
+                for other in index
+                if other is not None and other is not Ellipsis
+            )
+            axis += len(shape) - named
+        elif item is None:
+            continue
+        elif hasattr(item, "dtype") and item.dtype == BOOL:
+            axis += item.ndim
+        elif hasattr(item, "dtype"):
+            extent = shape[axis]
+            if item.size:
+                bad = (item < -extent) | (item >= extent)
+                detail = ""
+                if module_of(item) is np and bad.any():
+                    detail = f"dimension {axis} has size {extent}, got {int(np.asarray(item)[bad][0])}"
+                check_values("index", np.asarray(bad) if module_of(item) is np else bad, detail)
+            axis += 1
+        else:
+            axis += 1
+
+
+GATHER = register(Gather())
+
+
+class SetIndex(Op):
+    """x with y[index] = value: what writing into a tensor of the graph means."""
+
+    name = "set_index"
+
+    def infer(self, *inputs: Any, layout: Any) -> Inferred:
+        x, value, *arrays = inputs
+        if arrays:
+            target = GATHER.infer(x, *arrays, layout=layout).outputs[0].shape
+        else:
+            target = _basic_shape(tuple(x.shape), layout)
+        shape = tuple(getattr(value, "shape", ()))
+        stripped = shape
+        while len(stripped) > len(target) and stripped[0] == 1:
+            stripped = stripped[1:]
+        if len(stripped) > len(target) or broadcast_shapes("index assignment", stripped, target) != target:
+            raise ShapeError(f"index assignment: a value of shape {shape} does not fit the place of shape {target}")
+        return Inferred((Spec(tuple(x.shape), x.dtype),))
+
+    def forward(self, ctx: Context, *inputs: Any, layout: Any) -> Any:
+        x, value, *arrays = inputs
+        y = x.copy(order="K")
+        assign(y, value, arrays, layout)
+        ctx.state = Spec(tuple(value.shape), value.dtype) if hasattr(value, "dtype") else None
+        ctx.save(*arrays)
+        return y
+
+    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        (grad,) = grad_outputs
+        like, arrays, layout = ctx.state, ctx.saved, ctx.attributes["layout"]
+        dx = None
+        if ctx.needs_grad[0]:
+            dx = grad.copy(order="K")
+            assign(dx, 0, arrays, layout)
+        dvalue = None
+        if like is not None and ctx.needs_grad[1]:
+            selected, index = _select(grad, arrays, layout)
+            piece = selected[index]
+            while piece.ndim < len(like.shape):
+                piece = piece[None]
+            dvalue = unbroadcast(piece, like)
+        return (dx, dvalue, *([None] * (len(ctx.needs_grad) - 2)))
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample("row", (_draw(3, 4), _draw(4)), {"layout": (1,)})
+        yield Sample("scalar", (_draw(3, 4), 0.0), {"layout": (slice(None), slice(0, 2))})
+        yield Sample("array", (_draw(3, 4), _draw(2, 4), np.array([2, 0])), {"layout": ((0,),)})
+
+
+register(SetIndex())
