@@ -122,7 +122,8 @@ def parallel_for(count: int, body: Callable[[int], Any]) -> None:
         futures: list[Future[None]] = []
         # The interpreter is shutting down, or set_num_threads replaced the pool: this thread does it all.
         with contextlib.suppress(RuntimeError):
-            futures = [pool.submit(drain) for _ in range(threads - 1)]
+            for _ in range(threads - 1):
+                futures.append(pool.submit(drain))
         drain()
         for future in futures:
             if not future.cancel():

@@ -123,7 +123,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("conv2d no input channels", "adaptive_avg_pool2d empty image"),
     ),
     Difference(
-        "the first NaN of a pooling window gets the gradient, and a window of nothing but -inf may lose it to the padding",
+        "the first NaN of a pooling window gets the gradient; one of nothing but -inf may lose it to the padding",
         "PyTorch's takes the last NaN; where either gradient goes means nothing",
         ("max_pool2d NaN", "max_pool2d minus infinity"),
     ),

@@ -79,7 +79,7 @@ def test_what_is_no_data(data: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "uint64", "complex64", "datetime64[s]", "object", "nonsense"])
 def test_dtypes_there_are_not(dtype: str) -> None:
-    with pytest.raises(DTypeError, match="^dtype: "):
+    with pytest.raises(DTypeError, match=r"^dtype: "):
         gn.zeros(2, dtype=dtype)
     if dtype in ("uint16", "complex64"):
         with pytest.raises(DTypeError, match=f"dtype: {dtype} is not supported"):

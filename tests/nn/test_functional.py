@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,21 +29,27 @@ TIED_IMAGE = np.repeat(np.repeat(RNG.integers(0, 3, (2, 3, 4, 4)).astype(np.floa
 NAN_IMAGE = np.where(RNG.random((1, 2, 6, 6)) < 0.2, NAN, RNG.standard_normal((1, 2, 6, 6)))
 INF_IMAGE = np.where(RNG.random((1, 2, 6, 6)) < 0.5, -INF, RNG.standard_normal((1, 2, 6, 6)))
 
+
+def on(label: str, run: Callable[..., Any], *inputs: Any, **bounds: Any) -> Case:
+    """A case of the functions alone: ``run`` takes ``nn.functional`` and the inputs."""
+    return case(label, lambda m, *tensors: run(m.nn.functional, *tensors), *inputs, **bounds)
+
+
 LINEAR = [
-    case("linear", lambda m, x, w, b: m.nn.functional.linear(x, w, b), (4, 5), (3, 5), (3,)),
-    case("linear no bias", lambda m, x, w: m.nn.functional.linear(x, w), (2, 4, 5), (3, 5)),
-    case("linear 1-d", lambda m, x, w, b: m.nn.functional.linear(x, w, b), (5,), (3, 5), (3,)),
-    case("linear 4-d", lambda m, x, w, b: m.nn.functional.linear(x, w, b), (2, 3, 4, 5), (6, 5), (6,)),
-    case("linear empty", lambda m, x, w, b: m.nn.functional.linear(x, w, b), (0, 5), (3, 5), (3,)),
-    case("linear no features", lambda m, x, w, b: m.nn.functional.linear(x, w, b), (2, 0), (3, 0), (3,)),
-    case("linear large", lambda m, x, w, b: m.nn.functional.linear(x, w, b), (70, 300), (90, 300), (90,), terms=300),
-    case("linear wrong features", lambda m, x, w: m.nn.functional.linear(x, w), (4, 5), (3, 4)),
-    case("linear wrong bias", lambda m, x, w, b: m.nn.functional.linear(x, w, b), (4, 5), (3, 5), (2,)),
-    case("linear bias 2-d", lambda m, x, w, b: m.nn.functional.linear(x, w, b), (4, 5), (3, 5), (1, 3)),
-    case("linear 1-d weight", lambda m, x, w: m.nn.functional.linear(x, w), (4, 5), (5,)),
-    case("linear 0-d", lambda m, x, w: m.nn.functional.linear(x, w), (), (3, 5)),
-    case("linear mixed dtypes", lambda m, x, w: m.nn.functional.linear(x.float(), w.double()), (4, 5), (3, 5)),
-    case("linear integers", lambda m, x, w: m.nn.functional.linear(x, w), np.ones((2, 3), int), np.ones((2, 3), int)),
+    on("linear", lambda f, x, w, b: f.linear(x, w, b), (4, 5), (3, 5), (3,)),
+    on("linear no bias", lambda f, x, w: f.linear(x, w), (2, 4, 5), (3, 5)),
+    on("linear 1-d", lambda f, x, w, b: f.linear(x, w, b), (5,), (3, 5), (3,)),
+    on("linear 4-d", lambda f, x, w, b: f.linear(x, w, b), (2, 3, 4, 5), (6, 5), (6,)),
+    on("linear empty", lambda f, x, w, b: f.linear(x, w, b), (0, 5), (3, 5), (3,)),
+    on("linear no features", lambda f, x, w, b: f.linear(x, w, b), (2, 0), (3, 0), (3,)),
+    on("linear large", lambda f, x, w, b: f.linear(x, w, b), (70, 300), (90, 300), (90,), terms=300),
+    on("linear wrong features", lambda f, x, w: f.linear(x, w), (4, 5), (3, 4)),
+    on("linear wrong bias", lambda f, x, w, b: f.linear(x, w, b), (4, 5), (3, 5), (2,)),
+    on("linear bias 2-d", lambda f, x, w, b: f.linear(x, w, b), (4, 5), (3, 5), (1, 3)),
+    on("linear 1-d weight", lambda f, x, w: f.linear(x, w), (4, 5), (5,)),
+    on("linear 0-d", lambda f, x, w: f.linear(x, w), (), (3, 5)),
+    on("linear mixed dtypes", lambda f, x, w: f.linear(x.float(), w.double()), (4, 5), (3, 5)),
+    on("linear integers", lambda f, x, w: f.linear(x, w), np.ones((2, 3), int), np.ones((2, 3), int)),
 ]
 
 # label, input, weight, arguments; the bias is there in every second case.
@@ -123,20 +130,23 @@ CONV = [
     )
     for number, (label, x, w, kw) in enumerate(CONVOLUTIONS)
 ] + [
-    case("conv2d wrong bias", lambda m, x, w, b: m.nn.functional.conv2d(x, w, b), (2, 3, 8, 9), (4, 3, 3, 3), (3,)),
-    case("conv2d positional", lambda m, x, w, b: m.nn.functional.conv2d(x, w, b, 2, 1, 1, 1), (2, 3, 8, 9), (4, 3, 3, 3), (4,)),
-    case("conv2d mixed dtypes", lambda m, x, w: m.nn.functional.conv2d(x.float(), w.double()), (1, 2, 4, 4), (2, 2, 3, 3)),
-    case("conv2d integers", lambda m, x, w: m.nn.functional.conv2d(x, w), np.ones((1, 1, 3, 3), int), np.ones((1, 1, 2, 2), int)),
-    case("conv2d twice", lambda m, x, w: m.nn.functional.conv2d(m.nn.functional.conv2d(x, w, padding=1).relu(), w, padding=1),
+    on("conv2d wrong bias", lambda f, x, w, b: f.conv2d(x, w, b), (2, 3, 8, 9), (4, 3, 3, 3), (3,)),
+    on("conv2d positional", lambda f, x, w, b: f.conv2d(x, w, b, 2, 1, 1, 1), (2, 3, 8, 9), (4, 3, 3, 3), (4,)),
+    on("conv2d mixed dtypes", lambda f, x, w: f.conv2d(x.float(), w.double()), (1, 2, 4, 4), (2, 2, 3, 3)),
+    on("conv2d integers", lambda f, x, w: f.conv2d(x, w), np.ones((1, 1, 3, 3), int), np.ones((1, 1, 2, 2), int)),
+    on("conv2d twice", lambda f, x, w: f.conv2d(f.conv2d(x, w, padding=1).relu(), w, padding=1),
          (2, 4, 6, 6), (4, 4, 3, 3), terms=288),
-    case("conv2d then view", lambda m, x, w: m.nn.functional.conv2d(x, w).reshape(2, -1), (2, 3, 5, 5), (4, 3, 3, 3), terms=200),
-    case("conv2d of a permuted image", lambda m, x, w: m.nn.functional.conv2d(x.permute(0, 3, 1, 2), w), (2, 5, 6, 3), (4, 3, 3, 3), terms=180),
-    case("conv2d of an expanded image", lambda m, x, w: m.nn.functional.conv2d(x.expand(2, 3, 5, 5), w), (2, 1, 5, 5), (4, 3, 3, 3), terms=180),
-    case("conv2d of a sliced image", lambda m, x, w: m.nn.functional.conv2d(x[:, ::2, 1:, ::2], w), (2, 5, 6, 9), (4, 3, 3, 3), terms=180),
-    case("conv2d expanded gradient", lambda m, x, w: m.nn.functional.conv2d(x, w).sum(), (2, 3, 5, 5), (4, 3, 3, 3), terms=200),
-    case("conv2d frozen weight", lambda m, x, w: m.nn.functional.conv2d(x, w.detach()), (2, 3, 5, 5), (4, 3, 3, 3), terms=200),
-    case("conv2d frozen input", lambda m, x, w: m.nn.functional.conv2d(x.detach(), w), (2, 3, 5, 5), (4, 3, 3, 3), terms=200),
-    case("conv2d half", lambda m, x, w: m.nn.functional.conv2d(x.half(), w.half(), padding=1), (2, 3, 5, 5), (4, 3, 3, 3),
+    on("conv2d then view", lambda f, x, w: f.conv2d(x, w).reshape(2, -1), (2, 3, 5, 5), (4, 3, 3, 3), terms=200),
+    on("conv2d of a permuted image", lambda f, x, w: f.conv2d(x.permute(0, 3, 1, 2), w),
+       (2, 5, 6, 3), (4, 3, 3, 3), terms=180),
+    on("conv2d of an expanded image", lambda f, x, w: f.conv2d(x.expand(2, 3, 5, 5), w),
+       (2, 1, 5, 5), (4, 3, 3, 3), terms=180),
+    on("conv2d of a sliced image", lambda f, x, w: f.conv2d(x[:, ::2, 1:, ::2], w),
+       (2, 5, 6, 9), (4, 3, 3, 3), terms=180),
+    on("conv2d expanded gradient", lambda f, x, w: f.conv2d(x, w).sum(), (2, 3, 5, 5), (4, 3, 3, 3), terms=200),
+    on("conv2d frozen weight", lambda f, x, w: f.conv2d(x, w.detach()), (2, 3, 5, 5), (4, 3, 3, 3), terms=200),
+    on("conv2d frozen input", lambda f, x, w: f.conv2d(x.detach(), w), (2, 3, 5, 5), (4, 3, 3, 3), terms=200),
+    on("conv2d half", lambda f, x, w: f.conv2d(x.half(), w.half(), padding=1), (2, 3, 5, 5), (4, 3, 3, 3),
          at_least=2e-3),  # float16 keeps 11 bits
 ]  # fmt: skip
 
@@ -178,11 +188,11 @@ POOLS: list[tuple[str, tuple[int, ...] | np.ndarray, tuple[Any, ...], dict[str, 
 ]
 
 POOLING = [
-    case(f"{name} {label}", lambda m, x, name=name, args=args, kw=kw: getattr(m.nn.functional, name)(x, *args, **kw), x, terms=60)
+    on(f"{name} {label}", lambda f, x, name=name, args=args, kw=kw: getattr(f, name)(x, *args, **kw), x, terms=60)
     for name in ("max_pool2d", "avg_pool2d")
     for label, x, args, kw in POOLS
 ] + [
-    case(f"max_pool2d {label}", lambda m, x, kw=kw: m.nn.functional.max_pool2d(x, **kw), x)
+    on(f"max_pool2d {label}", lambda f, x, kw=kw: f.max_pool2d(x, **kw), x)
     for label, x, kw in (
         ("dilated", (2, 3, 9, 9), {"kernel_size": 3, "dilation": 2}),
         ("dilated padded", (2, 3, 9, 9), {"kernel_size": (3, 2), "dilation": (2, 3), "padding": 1, "stride": 2}),
@@ -192,24 +202,28 @@ POOLING = [
         ("of many cells", (1, 2, 20, 20), {"kernel_size": 17, "stride": 1}),
     )
 ] + [
-    case(f"avg_pool2d {label}", lambda m, x, kw=kw: m.nn.functional.avg_pool2d(x, **kw), x, terms=60)
+    on(f"avg_pool2d {label}", lambda f, x, kw=kw: f.avg_pool2d(x, **kw), x, terms=60)
     for label, x, kw in (
         ("padding not counted", (2, 3, 7, 9), {"kernel_size": 3, "padding": 1, "count_include_pad": False}),
-        ("not counted ceil", (2, 3, 8, 9), {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False, "ceil_mode": True}),
-        ("counted ceil", (2, 3, 8, 10), {"kernel_size": (3, 4), "stride": (2, 3), "padding": (1, 2), "ceil_mode": True}),
+        ("not counted ceil", (2, 3, 8, 9),
+         {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False, "ceil_mode": True}),
+        ("counted ceil", (2, 3, 8, 10),
+         {"kernel_size": (3, 4), "stride": (2, 3), "padding": (1, 2), "ceil_mode": True}),
         ("divisor", (2, 3, 7, 9), {"kernel_size": 3, "divisor_override": 5}),
         ("negative divisor", (2, 3, 7, 9), {"kernel_size": 3, "padding": 1, "divisor_override": -2}),
         ("divisor zero", (2, 3, 7, 9), {"kernel_size": 3, "divisor_override": 0}),
-        ("positional", (2, 3, 7, 9), {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False}),
+        ("every argument", (2, 3, 7, 9),
+         {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False}),
     )
 ] + [
-    case(f"adaptive_avg_pool2d {label}", lambda m, x, size=size: m.nn.functional.adaptive_avg_pool2d(x, size), x, terms=60)
+    on(f"adaptive_avg_pool2d {label}", lambda f, x, size=size: f.adaptive_avg_pool2d(x, size), x, terms=60)
     for label, x, size in (
         ("1", (2, 3, 5, 7), 1), ("pair", (2, 3, 5, 7), (2, 3)), ("None", (2, 3, 5, 7), (None, 3)),
         ("both None", (2, 3, 5, 7), (None, None)), ("larger", (2, 3, 3, 2), (5, 4)), ("same size", (2, 3, 4, 4), 4),
         ("unbatched", (3, 5, 7), (2, 2)), ("unbatched None", (3, 5, 7), (None, 2)), ("empty batch", (0, 3, 4, 4), 2),
         ("zero", (2, 3, 4, 4), 0), ("negative", (2, 3, 4, 4), -1), ("three", (2, 3, 4, 4), (1, 1, 1)),
-        ("list", (2, 3, 5, 7), [2, 2]), ("wrong rank", (4, 4), 1), ("empty image", (2, 3, 0, 4), 1), ("float", (2, 3, 4, 4), 1.5),
+        ("list", (2, 3, 5, 7), [2, 2]), ("wrong rank", (4, 4), 1), ("empty image", (2, 3, 0, 4), 1),
+        ("float", (2, 3, 4, 4), 1.5),
         ("one-element", (2, 3, 4, 4), (2,)), ("no channels", (2, 0, 4, 4), 2),
     )
 ]  # fmt: skip
@@ -272,13 +286,14 @@ NORM = [
     )
     for label, shape, names, kw in NORMS
 ] + [
-    case("batch_norm wrong weight", lambda m, x, w: m.nn.functional.batch_norm(x, None, None, w, training=True), (4, 3, 5, 6), (4,)),
-    case("batch_norm wrong statistics", lambda m, x, w: m.nn.functional.batch_norm(x, w.detach(), w.detach()), (4, 3, 5, 6), (4,)),
-    case("batch_norm integers", lambda m, x: m.nn.functional.batch_norm(x, None, None, training=True), np.ones((4, 3), int)),
-    case("batch_norm far from zero", lambda m, x: m.nn.functional.batch_norm(x + 1000, None, None, training=True), (64, 3, 4, 4),
+    on("batch_norm wrong weight", lambda f, x, w: f.batch_norm(x, None, None, w, training=True), (4, 3, 5, 6), (4,)),
+    on("batch_norm wrong statistics", lambda f, x, w: f.batch_norm(x, w.detach(), w.detach()), (4, 3, 5, 6), (4,)),
+    on("batch_norm integers", lambda f, x: f.batch_norm(x, None, None, training=True), np.ones((4, 3), int)),
+    on("batch_norm far from zero", lambda f, x: f.batch_norm(x + 1000, None, None, training=True), (64, 3, 4, 4),
          looser=1000.0),  # the input itself has lost these digits
-    case("batch_norm NaN", lambda m, x: m.nn.functional.batch_norm(x, None, None, training=True), NAN_IMAGE),
-    case("batch_norm of a permuted input", lambda m, x: m.nn.functional.batch_norm(x.permute(0, 3, 1, 2), None, None, training=True), (3, 4, 5, 2), terms=60),
+    on("batch_norm NaN", lambda f, x: f.batch_norm(x, None, None, training=True), NAN_IMAGE),
+    on("batch_norm of a permuted input", lambda f, x: f.batch_norm(x.permute(0, 3, 1, 2), None, None, training=True),
+       (3, 4, 5, 2), terms=60),
 ]  # fmt: skip
 
 
@@ -309,7 +324,8 @@ FUSED = [
     for residual in (True, False)
     for relu in (True, False)
 ] + [
-    case("batch_norm fused with itself", lambda m, x, w, b: _fused(m, x, w, b, x, True, True, True), (4, 3, 5, 6), (3,), (3,), terms=120),
+    case("batch_norm fused with itself", lambda m, x, w, b: _fused(m, x, w, b, x, True, True, True),
+         (4, 3, 5, 6), (3,), (3,), terms=120),
 ]  # fmt: skip
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -383,79 +399,84 @@ LOSSES = [
     case(
         f"nll_loss {label} {reduction}",
         lambda m, x, t, kw=kw, reduction=reduction: m.nn.functional.nll_loss(
-            x.log_softmax(0 if x.ndim == 1 else 1), t, None if not kw else m.tensor(WEIGHTS, dtype=x.dtype), reduction=reduction
+            x.log_softmax(0 if x.ndim == 1 else 1), t,
+            None if not kw else m.tensor(WEIGHTS, dtype=x.dtype), reduction=reduction,
         ),
         x, t,
     )
     for label, x, t, kw in CROSS_ENTROPY
-    if not (set(kw) - {"weight"} or "weight" in kw and len(kw["weight"]) != 4 or not isinstance(x, tuple) or t.dtype == float)
+    if isinstance(x, tuple) and t.dtype != float and (not kw or (kw.get("weight") is WEIGHTS and len(kw) == 1))
     for reduction in REDUCTIONS
 ] + [
-    case("nll_loss of probabilities", lambda m, x, t: m.nn.functional.nll_loss(x, t), (5, 4), PROBABILITIES),
-    case("nll_loss ignore_index", lambda m, x, t: m.nn.functional.nll_loss(x, t, ignore_index=2), (5, 4), LABELS),
-    case("cross_entropy gradient of probabilities", lambda m, x, t: m.nn.functional.cross_entropy(x.detach(), t.softmax(1)), (5, 4), (5, 4)),
-    case("cross_entropy many classes", lambda m, x, t: m.nn.functional.cross_entropy(x, t), (64, 1000), np.arange(64) * 15, terms=1000),
-    case("cross_entropy half", lambda m, x, t: m.nn.functional.cross_entropy(x.half(), t), (5, 4), LABELS, at_least=2e-3),  # float16 keeps 11 bits
+    on("nll_loss of probabilities", lambda f, x, t: f.nll_loss(x, t), (5, 4), PROBABILITIES),
+    on("nll_loss ignore_index", lambda f, x, t: f.nll_loss(x, t, ignore_index=2), (5, 4), LABELS),
+    on("cross_entropy gradient of probabilities", lambda f, x, t: f.cross_entropy(x.detach(), t.softmax(1)),
+       (5, 4), (5, 4)),
+    on("cross_entropy many classes", lambda f, x, t: f.cross_entropy(x, t), (64, 1000), np.arange(64) * 15, terms=1000),
+    on("cross_entropy half", lambda f, x, t: f.cross_entropy(x.half(), t), (5, 4), LABELS, at_least=2e-3),  # 11 bits
 ] + [
-    case(f"mse_loss {label} {reduction}", lambda m, x, y, reduction=reduction: m.nn.functional.mse_loss(x, y, reduction=reduction), x, y)
+    on(f"mse_loss {label} {reduction}", lambda f, x, y, reduction=reduction: f.mse_loss(x, y, reduction=reduction),
+       x, y)
     for label, x, y in (
-        ("plain", (3, 4), (3, 4)), ("0-d", (), ()), ("empty", (0, 4), (0, 4)), ("integers", (2, 3), np.arange(6).reshape(2, 3)),
-        ("NaN", NAN_IMAGE, NAN_IMAGE[..., ::-1]), ("does not broadcast", (3, 4), (3,)), ("two integers", LABELS, LABELS),
+        ("plain", (3, 4), (3, 4)), ("0-d", (), ()), ("empty", (0, 4), (0, 4)),
+        ("integers", (2, 3), np.arange(6).reshape(2, 3)),
+        ("NaN", NAN_IMAGE, NAN_IMAGE[..., ::-1]), ("does not broadcast", (3, 4), (3,)),
+        ("two integers", LABELS, LABELS),
     )
     for reduction in REDUCTIONS
 ] + [
-    case("mse_loss unknown reduction", lambda m, x, y: m.nn.functional.mse_loss(x, y, reduction="average"), (3,), (3,)),
-    case("mse_loss of itself", lambda m, x: m.nn.functional.mse_loss(x, x * 2), (3, 4)),
+    on("mse_loss unknown reduction", lambda f, x, y: f.mse_loss(x, y, reduction="average"), (3,), (3,)),
+    on("mse_loss of itself", lambda f, x: f.mse_loss(x, x * 2), (3, 4)),
 ]  # fmt: skip
 
 OTHERS = [
-    case("softmax", lambda m, x: m.nn.functional.softmax(x, dim=1), (3, 4)),
+    on("softmax", lambda f, x: f.softmax(x, dim=1), (3, 4)),
     case("softmax dtype", lambda m, x: m.nn.functional.softmax(x, dim=-1, dtype=m.float64), (3, 4)),
     case("softmax of integers by dtype", lambda m, x: m.nn.functional.softmax(x, dim=0, dtype=m.float32), LABELS),
-    case("softmax 4-d", lambda m, x: m.nn.functional.softmax(x, 1), (2, 5, 3, 3)),
-    case("log_softmax", lambda m, x: m.nn.functional.log_softmax(x, dim=1), (3, 4)),
+    on("softmax 4-d", lambda f, x: f.softmax(x, 1), (2, 5, 3, 3)),
+    on("log_softmax", lambda f, x: f.log_softmax(x, dim=1), (3, 4)),
     case("log_softmax dtype", lambda m, x: m.nn.functional.log_softmax(x, dim=0, dtype=m.float64), (3, 4)),
-    case("relu", lambda m, x: m.nn.functional.relu(x), (3, 4)),
-    case("relu in place", lambda m, x: m.nn.functional.relu(x * 1, inplace=True), (3, 4)),
-    case("relu in place of a leaf", lambda m, x: m.nn.functional.relu(x, inplace=True), (3, 4)),
+    on("relu", lambda f, x: f.relu(x), (3, 4)),
+    on("relu in place", lambda f, x: f.relu(x * 1, inplace=True), (3, 4)),
+    on("relu in place of a leaf", lambda f, x: f.relu(x, inplace=True), (3, 4)),
     case("relu in place then used", lambda m, x: _inplace_relu(m, x), (3, 4)),
     case("relu in place of what mul needs", lambda m, x: _inplace_needed(m, x), (3, 4)),
-    case("tanh", lambda m, x: m.nn.functional.tanh(x), (3, 4)),
-    case("sigmoid", lambda m, x: m.nn.functional.sigmoid(x), (3, 4)),
-    case("one_hot", lambda m, x: m.nn.functional.one_hot(x), LABELS),
-    case("one_hot classes", lambda m, x: m.nn.functional.one_hot(x, num_classes=6), LABELS),
-    case("one_hot 2-d", lambda m, x: m.nn.functional.one_hot(x, 4), SPATIAL),
-    case("one_hot 0-d", lambda m, x: m.nn.functional.one_hot(x, 4), np.array(2)),
-    case("one_hot too few classes", lambda m, x: m.nn.functional.one_hot(x, 3), LABELS),
-    case("one_hot negative", lambda m, x: m.nn.functional.one_hot(x, 3), np.array([-1])),
-    case("one_hot empty", lambda m, x: m.nn.functional.one_hot(x, 3), LABELS[:0]),
-    case("one_hot empty without classes", lambda m, x: m.nn.functional.one_hot(x), LABELS[:0]),
-    case("one_hot floats", lambda m, x: m.nn.functional.one_hot(x), (3,)),
-    case("one_hot int32", lambda m, x: m.nn.functional.one_hot(x.int()), LABELS),
-    case("one_hot zero classes", lambda m, x: m.nn.functional.one_hot(x, 0), LABELS),
-    case("pad", lambda m, x: m.nn.functional.pad(x, (1, 2)), (2, 3)),
-    case("pad two", lambda m, x: m.nn.functional.pad(x, (1, 0, 2, 3), value=2.5), (2, 3)),
-    case("pad all", lambda m, x: m.nn.functional.pad(x, [0, 1, 2, 0, 1, 1]), (2, 3, 4)),
-    case("pad crops", lambda m, x: m.nn.functional.pad(x, (-1, 2, 1, -1)), (3, 4)),
-    case("pad crops everything", lambda m, x: m.nn.functional.pad(x, (-2, -2)), (3, 4)),
-    case("pad crops too much", lambda m, x: m.nn.functional.pad(x, (-3, -2)), (3, 4)),
-    case("pad crops beyond and adds", lambda m, x: m.nn.functional.pad(x, (-5, 4)), (3, 4)),
-    case("pad nothing", lambda m, x: m.nn.functional.pad(x, ()), (3, 4)),
-    case("pad odd", lambda m, x: m.nn.functional.pad(x, (1, 2, 3)), (3, 4)),
-    case("pad too many", lambda m, x: m.nn.functional.pad(x, (1,) * 6), (3, 4)),
-    case("pad integers", lambda m, x: m.nn.functional.pad(x, (1, 1), value=7), LABELS),
-    case("pad bools", lambda m, x: m.nn.functional.pad(x, (1, 1), value=1), LABELS > 1),
-    case("pad channels", lambda m, x: m.nn.functional.pad(x, (0, 0, 0, 0, 1, 2)), (2, 3, 2, 2)),
-    case("pad unknown mode", lambda m, x: m.nn.functional.pad(x, (1, 1), mode="mirror"), (3, 4)),
-    case("pad empty", lambda m, x: m.nn.functional.pad(x, (1, 1)), (0, 3)),
-    case("dropout off", lambda m, x: m.nn.functional.dropout(x, 0.5, training=False), (3, 4)),
-    case("dropout nothing", lambda m, x: m.nn.functional.dropout(x, 0.0), (3, 4)),
-    case("dropout everything", lambda m, x: m.nn.functional.dropout(x, 1.0), (3, 4)),
-    case("dropout p too large", lambda m, x: m.nn.functional.dropout(x, 1.5), (3, 4)),
-    case("dropout p negative", lambda m, x: m.nn.functional.dropout(x, -0.1, training=False), (3, 4)),
-    case("dropout integers", lambda m, x: m.nn.functional.dropout(x, 0.5), LABELS),
-    case("dropout empty", lambda m, x: m.nn.functional.dropout(x, 0.5), (0, 4)),
-    case("dropout in place off", lambda m, x: m.nn.functional.dropout(x * 1, 0.5, False, True), (3, 4)),
+    on("tanh", lambda f, x: f.tanh(x), (3, 4)),
+    on("sigmoid", lambda f, x: f.sigmoid(x), (3, 4)),
+    on("one_hot", lambda f, x: f.one_hot(x), LABELS),
+    on("one_hot classes", lambda f, x: f.one_hot(x, num_classes=6), LABELS),
+    on("one_hot 2-d", lambda f, x: f.one_hot(x, 4), SPATIAL),
+    on("one_hot 0-d", lambda f, x: f.one_hot(x, 4), np.array(2)),
+    on("one_hot too few classes", lambda f, x: f.one_hot(x, 3), LABELS),
+    on("one_hot negative", lambda f, x: f.one_hot(x, 3), np.array([-1])),
+    on("one_hot empty", lambda f, x: f.one_hot(x, 3), LABELS[:0]),
+    on("one_hot empty without classes", lambda f, x: f.one_hot(x), LABELS[:0]),
+    on("one_hot floats", lambda f, x: f.one_hot(x), (3,)),
+    on("one_hot int32", lambda f, x: f.one_hot(x.int()), LABELS),
+    on("one_hot zero classes", lambda f, x: f.one_hot(x, 0), LABELS),
+    on("pad", lambda f, x: f.pad(x, (1, 2)), (2, 3)),
+    on("pad two", lambda f, x: f.pad(x, (1, 0, 2, 3), value=2.5), (2, 3)),
+    on("pad all", lambda f, x: f.pad(x, [0, 1, 2, 0, 1, 1]), (2, 3, 4)),
+    on("pad crops", lambda f, x: f.pad(x, (-1, 2, 1, -1)), (3, 4)),
+    on("pad crops everything", lambda f, x: f.pad(x, (-2, -2)), (3, 4)),
+    on("pad crops too much", lambda f, x: f.pad(x, (-3, -2)), (3, 4)),
+    on("pad crops beyond and adds", lambda f, x: f.pad(x, (-5, 4)), (3, 4)),
+    on("pad nothing", lambda f, x: f.pad(x, ()), (3, 4)),
+    on("pad odd", lambda f, x: f.pad(x, (1, 2, 3)), (3, 4)),
+    on("pad too many", lambda f, x: f.pad(x, (1,) * 6), (3, 4)),
+    on("pad integers", lambda f, x: f.pad(x, (1, 1), value=7), LABELS),
+    on("pad bools", lambda f, x: f.pad(x, (1, 1), value=1), LABELS > 1),
+    on("pad channels", lambda f, x: f.pad(x, (0, 0, 0, 0, 1, 2)), (2, 3, 2, 2)),
+    on("pad unknown mode", lambda f, x: f.pad(x, (1, 1), mode="mirror"), (3, 4)),
+    on("pad empty", lambda f, x: f.pad(x, (1, 1)), (0, 3)),
+    on("dropout off", lambda f, x: f.dropout(x, 0.5, training=False), (3, 4)),
+    on("dropout nothing", lambda f, x: f.dropout(x, 0.0), (3, 4)),
+    on("dropout everything", lambda f, x: f.dropout(x, 1.0), (3, 4)),
+    on("dropout p too large", lambda f, x: f.dropout(x, 1.5), (3, 4)),
+    on("dropout p negative", lambda f, x: f.dropout(x, -0.1, training=False), (3, 4)),
+    on("dropout integers", lambda f, x: f.dropout(x, 0.5), LABELS),
+    on("dropout empty", lambda f, x: f.dropout(x, 0.5), (0, 4)),
+    on("dropout in place off", lambda f, x: f.dropout(x * 1, 0.5, False, True), (3, 4)),
 ]  # fmt: skip
 
 
@@ -487,7 +508,7 @@ def test_labels_are_unique() -> None:
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_dropout_statistics(p: float) -> None:
-    """The mask is ours, its distribution PyTorch's: a binomial count, scaled survivors, and the same mask in backward."""
+    """The mask is ours, its distribution PyTorch's: a binomial count, scaled survivors, one mask for backward."""
     x = gn.ones(200, 500, requires_grad=True)
     y = F.dropout(x, p)
     kept = y.detach().numpy() != 0

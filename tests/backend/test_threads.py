@@ -1,0 +1,201 @@
+"""Threads of the CPU paths: every index once, exceptions, nesting, forks, and BLAS put back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import threadpoolctl
+
+import gpunet as gn
+from gpunet.backend.threads import get_num_threads, parallel_for, set_num_threads, single_threaded_blas
+
+
+@pytest.fixture(autouse=True)
+def _restore() -> Iterator[None]:
+    before = get_num_threads()
+    yield
+    set_num_threads(before)
+
+
+def blas_threads() -> list[int]:
+    return [entry["num_threads"] for entry in threadpoolctl.threadpool_info() if entry["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 100])
+def test_every_index_runs_once(threads: int, count: int) -> None:
+    set_num_threads(threads)
+    seen: list[int] = []
+    parallel_for(count, seen.append)
+    assert sorted(seen) == list(range(count))
+
+
+def test_several_threads_take_part() -> None:
+    set_num_threads(3)
+    barrier = threading.Barrier(3, timeout=10)
+    names = set()
+
+    def body(index: int) -> None:
+        barrier.wait()
+        names.add(threading.current_thread().name)
+
+    parallel_for(3, body)
+    assert len(names) == 3
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    rng = np.random.default_rng(0)
+    x, w = (gn.tensor(rng.standard_normal(shape).astype(np.float32)) for shape in ((8, 16, 20, 20), (24, 16, 3, 3)))
+    bits = []
+    for threads in (1, 2, 4):
+        set_num_threads(threads)
+        v = w.detach().requires_grad_()
+        y = gn.nn.functional.conv2d(x, v, padding=1)
+        gn.nn.functional.batch_norm(y, None, None, training=True).square().sum().backward()
+        assert v.grad is not None
+        bits.append((y.detach().numpy().tobytes(), v.grad.numpy().tobytes()))
+    assert bits[0] == bits[1] == bits[2]
+
+
+def test_the_exception_of_the_lowest_index_is_raised_after_all_have_stopped() -> None:
+    set_num_threads(4)
+    running = []
+
+    def body(index: int) -> None:
+        running.append(index)
+        try:
+            time.sleep(0.02)
+            raise ValueError(f"index {index}")
+        finally:
+            running.remove(index)
+
+    with pytest.raises(ValueError, match="index 0"):
+        parallel_for(8, body)
+    assert running == []
+    seen: list[int] = []
+    parallel_for(8, seen.append)
+    assert len(seen) == 8
+
+
+def test_nested_loops_run_in_the_calling_thread() -> None:
+    set_num_threads(2)
+    inner: list[tuple[int, int, bool]] = []
+
+    def outer(first: int) -> None:
+        thread = threading.current_thread()
+        parallel_for(3, lambda second: inner.append((first, second, threading.current_thread() is thread)))
+
+    parallel_for(4, outer)
+    assert sorted(inner) == [(first, second, True) for first in range(4) for second in range(3)]
+
+
+def test_two_user_threads_at_once() -> None:
+    set_num_threads(2)
+    before = blas_threads()
+    results: dict[int, list[int]] = {}
+
+    def user(number: int) -> None:
+        for _ in range(20):
+            found: list[int] = []
+            parallel_for(50, found.append)
+            results[number] = sorted(found)
+
+    users = [threading.Thread(target=user, args=(number,)) for number in range(3)]
+    for thread in users:
+        thread.start()
+    for thread in users:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    assert all(found == list(range(50)) for found in results.values())
+    assert len(results) == 3
+    assert blas_threads() == before
+
+
+def test_the_number_can_change_while_others_run() -> None:
+    stop = threading.Event()
+    failures = []
+
+    def user() -> None:
+        while not stop.is_set():
+            found: list[int] = []
+            parallel_for(20, found.append)
+            if sorted(found) != list(range(20)):
+                failures.append(found)
+
+    thread = threading.Thread(target=user)
+    thread.start()
+    for count in (1, 3, 2, 4, 1, 2) * 5:
+        set_num_threads(count)
+        time.sleep(0.002)
+    stop.set()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert failures == []
+
+
+def test_blas_is_held_to_one_thread_and_put_back() -> None:
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        with single_threaded_blas():
+            assert all(count == 1 for count in blas_threads())
+            with single_threaded_blas():
+                pass
+            assert all(count == 1 for count in blas_threads())
+        assert blas_threads() == before
+        with pytest.raises(ZeroDivisionError), single_threaded_blas():
+            raise ZeroDivisionError
+        assert blas_threads() == before
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2", None])
+def test_numbers_that_are_refused(count: object) -> None:
+    with pytest.raises(ValueError, match=r"^count: the number of threads must be at least 1, got "):
+        set_num_threads(count)  # type: ignore[arg-type]
+
+
+def test_the_environment_sets_the_number() -> None:
+    for name, value, expected in (("GPUNET_NUM_THREADS", "3", "3"), ("OMP_NUM_THREADS", "2", "2")):
+        environment = {
+            key: text for key, text in os.environ.items() if key not in ("GPUNET_NUM_THREADS", "OMP_NUM_THREADS")
+        }
+        environment |= {name: value, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(
+            [sys.executable, "-c", "import gpunet; print(gpunet.get_num_threads())"],
+            capture_output=True, text=True, check=True, env=environment,
+        )  # fmt: skip
+        assert done.stdout.strip() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_can_compute() -> None:
+    """The pool's threads do not exist in the child, and a lock may have been held: both start anew."""
+    set_num_threads(2)
+    parallel_for(4, lambda index: None)  # the pool exists
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    with single_threaded_blas(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what is tested
+        child = context.Process(target=_in_child, args=(results,))
+        child.start()
+        try:
+            assert results.get(timeout=30) == list(range(50))
+        finally:
+            child.join(timeout=30)
+            if child.is_alive():
+                child.kill()
+    assert child.exitcode == 0
+
+
+def _in_child(results: object) -> None:
+    found: list[int] = []
+    parallel_for(50, found.append)
+    results.put(sorted(found))  # type: ignore[attr-defined]
