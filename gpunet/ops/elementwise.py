@@ -177,8 +177,9 @@ def _raised(m: Any, x: Any, y: Any) -> Any:
 
 def _power_gradient_x(m: Any, g: Any, x: Any, y: Any) -> Any:
     # 0 ** 0 has derivative 0 in x: the factor y decides before x ** (y - 1) becomes infinite.
-    if isinstance(y, np.generic):
-        return g * (y * _raised(m, x, y - 1)) if y else m.zeros_like(g)
+    scalar: Any = y if isinstance(y, np.generic) else None
+    if scalar is not None:
+        return g * (scalar * _raised(m, x, scalar - 1)) if scalar else m.zeros_like(g)
     return g * m.where(y == 0, m.zeros((), g.dtype), y * m.power(x, y - 1))
 
 
