@@ -1,0 +1,46 @@
+"""The examples run, and print what they should."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: str) -> str:
+    environment = {**os.environ, "GPUNET_DEVICE": "cpu"}
+    if "PYTHONPATH" in environment:
+        environment["PYTHONPATH"] = os.path.abspath(environment["PYTHONPATH"])
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_lenet_learns_the_digits() -> None:
+    output = run("lenet_digits.py")
+    assert float(output.split()[-1]) >= 0.95
+
+
+def test_backward_by_hand_agrees() -> None:
+    """Rows B02, B03 and B59: the worked numbers of the notes."""
+    output = run("backward_by_hand.py")
+    assert "f = (x + y) z = -12" in output
+    assert "backward gives -4 -4 3" in output
+    assert "y  = [4.5 6.  7.5]" in output
+    assert "dw by hand [2. 4. 6.] backward [2. 4. 6.]" in output
+    assert "dx by hand [ 0.5  0.  -0.5  5.  -2. ] backward [ 0.5  0.  -0.5  5.  -2. ]" in output
+    assert "convolution: True" in output
+
+
+def test_every_example_is_run_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"lenet_digits.py", "backward_by_hand.py"}
+
+
+if not EXAMPLES.is_dir():
+    pytest.skip("the examples are not beside the tests", allow_module_level=True)
