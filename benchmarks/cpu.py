@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--name", default="cpu")
+    parser.add_argument("--name", default=f"cpu-{datetime.now(UTC):%Y-%m-%d}")
     arguments = parser.parse_args()
     gn.set_num_threads(arguments.threads)
     peers = True
@@ -306,7 +307,8 @@ def main() -> None:
     except ModuleNotFoundError:
         peers = False
         print("PyTorch is not installed: gpunet is timed alone")
-    about = environment(["gpunet", "numpy", "torch"])
+    about = environment(["numpy", "torch"])
+    about["versions"]["gpunet"] = gn.__version__
     about["threads"] = arguments.threads
     print(f"{about['processor']}, {arguments.threads} threads, {about['versions']}\n")
     parts: dict[str, Callable[[], list[Row]]] = {
