@@ -59,8 +59,11 @@ def _numbers(data: Any) -> np.ndarray:
         return np.asarray(data)
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Tensor):
         return np.stack([part.detach().cpu().numpy() for part in data])
-    array = np.asarray(data)
-    if array.dtype == object:
+    try:
+        array = np.asarray(data)
+    except ValueError:
+        array = None
+    if array is None or array.dtype == object:
         raise ValueError("data: sequences must be nested evenly and hold numbers")
     has_arrays = isinstance(data, (list, tuple)) and data and isinstance(data[0], (np.ndarray, np.generic))
     if array.dtype == np.float64 and not has_arrays:

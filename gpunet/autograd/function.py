@@ -173,7 +173,6 @@ def full_array(shape: tuple[int, ...], value: Any, dtype: Any, device: Device) -
 
 def write_index(array: Any, indices: list[Any], layout: tuple[Any, ...], value: Any) -> None:
     """Write to an index of an array, checked as reading is."""
-    if isinstance(array, MetaArray):
-        return
     SET_INDEX.infer(array, value, *indices, layout=layout)
-    assign(array, value, indices, layout)
+    if not isinstance(array, MetaArray):
+        assign(array, value, indices, layout)

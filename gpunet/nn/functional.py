@@ -12,6 +12,7 @@ from gpunet.autograd import Tensor, apply, arange
 from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.backend.random import Generator, default_generator
 from gpunet.ops import REGISTRY
+from gpunet.ops.base import require_floating
 from gpunet.ops.dtypes import INT64
 from gpunet.ops.reduce import normalize_axis
 
@@ -259,6 +260,7 @@ def dropout(
         raise ValueError(f"dropout: p must lie in 0..1, got {p}")
     if not training or p == 0.0:
         return input
+    require_floating("dropout", "input", input)  # before a number is drawn
     source = default_generator("dropout") if generator is None else generator
     key = (source.seed_value, source.stream, source.next_counter())
     result: Tensor = apply(REGISTRY["dropout"], input, p=float(p), key=key)
@@ -332,9 +334,7 @@ def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """Negative log-likelihood of class labels, from log-probabilities (N, C), (C,) or (N, C, d1, ...)."""
-    return apply(
-        REGISTRY["nll_loss"], input, target, weight, ignore_index=int(ignore_index), reduction=reduction
-    )
+    return apply(REGISTRY["nll_loss"], input, target, weight, ignore_index=int(ignore_index), reduction=reduction)
 
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:

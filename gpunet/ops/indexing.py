@@ -296,6 +296,9 @@ class SetIndex(Op):
 
     def infer(self, *inputs: Any, layout: Any) -> Inferred:
         x, value, *arrays = inputs
+        if any(array.dtype == BOOL and not hasattr(array, "nonzero") for array in arrays):
+            # How many places a mask on the meta device selects is not known.
+            return Inferred((Spec(tuple(x.shape), x.dtype),))
         if arrays:
             target = GATHER.infer(x, *arrays, layout=layout).outputs[0].shape
         else:

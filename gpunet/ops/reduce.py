@@ -8,7 +8,7 @@ every number.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def normalize_axes(op: str, axes: Any, ndim: int) -> Axes:
     """
     if axes is None:
         return tuple(range(ndim))
-    if hasattr(axes, "__index__"):
+    if hasattr(axes, "__index__") or not isinstance(axes, Sequence):
         axes = (axes,)
     found = tuple(normalize_axis(op, axis, ndim) for axis in axes)
     if len(set(found)) != len(found):
@@ -243,7 +243,8 @@ class ExtremeAlong(Op):
         (x,) = inputs
         axis = normalize_axis(self.name, dim, x.ndim)
         if x.ndim and x.shape[axis] == 0:
-            raise ShapeError(f"{self.name}: input has no elements along dim {dim}, got shape {tuple(x.shape)}")
+            name = self.name.removesuffix("_along")
+            raise ShapeError(f"{name}: input has no elements along dim {dim}, got shape {tuple(x.shape)}")
         shape = reduced_shape(tuple(x.shape), (axis,), keepdim) if x.ndim else ()
         return Inferred((Spec(shape, x.dtype), Spec(shape, INT64)))
 
