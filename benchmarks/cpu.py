@@ -219,7 +219,7 @@ def _python(code: str) -> Callable[[], str]:
 def bench_import(peers: bool) -> list[Row]:
     """Seconds from starting Python to having imported."""
     sides = {"PyTorch": _python("import torch")} if peers else {}
-    once = {"rounds": 5, "warmup": 1, "scale": 1, "unit": "s"}
+    once: dict[str, Any] = {"rounds": 5, "warmup": 1, "scale": 1, "unit": "s"}
     rows = [compare("import, with Python's own start", _python("import gpunet"), sides, **once)]
     rows.append(compare("Python's own start with NumPy", _python("import numpy"), {}, **once))
     print("\n".join(table(rows).splitlines()[2:]), flush=True)
