@@ -1,7 +1,7 @@
 """The error catalogue: bad inputs, and the one clear error each gives, with the same class and text on cpu and meta.
 
-Every text names the argument (or the operation) and the rule. On a GPU errors about shapes are these too, since ``infer``
-raises them before anything runs; errors about values are raised at the next synchronisation.
+Every text names the argument (or the operation) and the rule. On a GPU errors about shapes are these too, since
+``infer`` raises them before anything runs; errors about values are raised at the next synchronisation.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import gpunet as gn
 import gpunet.nn.functional as F
 from gpunet import DTypeError, GradientError, ShapeError, nn
 
-# What is bad, how it is done (z(*size, dtype=float32) makes zeros on the device, on(module) moves a layer there), and the
-# error.
+# What is bad, how it is done, and the error. z(*size, dtype=float32) makes zeros on the device; on(module) moves a
+# layer there.
 CATALOGUE: list[tuple[str, Callable[[Any, Any], Any], type[Exception], str]] = [
     ("conv2d rank", lambda z, on: F.conv2d(z(8, 9), z(4, 3, 3, 3)),
      ShapeError, "conv2d: input must be 4-d (N, C, H, W), got shape (8, 9)"),
