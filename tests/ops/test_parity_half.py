@@ -35,7 +35,8 @@ CASES: dict[str, tuple[Any, ...]] = {
     "global average": (lambda m, f, x: f.adaptive_avg_pool2d(x, 1), (2, 3, 7, 7)),
     "batch_norm": (lambda m, f, x, w, b: f.batch_norm(x, None, None, w, b, training=True), (4, 3, 7, 7), (3,), (3,)),
     "batch_norm float32 weights": (
-        lambda m, f, x, w, b: f.batch_norm(x, None, None, w.float(), b.float(), training=True), (4, 3, 7, 7), (3,), (3,),
+        lambda m, f, x, w, b: f.batch_norm(x, None, None, w.float(), b.float(), training=True),
+        (4, 3, 7, 7), (3,), (3,),
     ),
     "softmax": (lambda m, f, x: x.softmax(1), (4, 7)),
     "log_softmax": (lambda m, f, x: x.log_softmax(1), (4, 7)),
