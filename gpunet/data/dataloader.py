@@ -321,13 +321,17 @@ class _Fetch:
             return self(task)
 
     def __call__(self, task: Any) -> Any:
-        with loading(self.seed, self.epoch):
-            if self.single:
-                with sample(_key(task), outer=True):
-                    return self.collate(self.dataset[task])
-            if self.whole:
-                return self.dataset.__getbatch__(task)
-            return self.collate(self._samples(task))
+        try:
+            with loading(self.seed, self.epoch):
+                if self.single:
+                    with sample(_key(task), outer=True):
+                        return self.collate(self.dataset[task])
+                if self.whole:
+                    return self.dataset.__getbatch__(task)
+                return self.collate(self._samples(task))
+        except StopIteration as error:
+            # Passed on, it would end the pass as if all batches had been there.
+            raise RuntimeError(f"the data set raised StopIteration for {task!r}") from error
 
     def _samples(self, indices: Sequence[Any]) -> list[Any]:
         if self.several:

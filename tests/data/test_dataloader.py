@@ -343,3 +343,18 @@ def test_what_pytorch_refuses(arguments):
     for loader, dataset in ((data.DataLoader, range(3)), (DataLoader, Numbers(3))):
         with pytest.raises(ValueError):  # noqa: PT011  the texts are each one's own
             loader(dataset, **arguments)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_that_raises_stop_iteration_is_an_error_not_an_end(workers: int) -> None:
+    class Stops(Dataset[int]):
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: int) -> int:
+            if index == 9:
+                raise StopIteration
+            return index
+
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        list(DataLoader(Stops(), batch_size=4, num_workers=workers))
