@@ -9,6 +9,7 @@ of the result, so the bits do not depend on scheduling.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import os
 import threading
@@ -18,7 +19,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import threadpoolctl
 
 __all__ = ["get_num_threads", "parallel_for", "set_num_threads", "single_threaded_blas"]
 
@@ -132,6 +132,15 @@ def parallel_for(count: int, body: Callable[[int], Any]) -> None:
         raise failures[min(failures)]
 
 
+def _blas_libraries() -> list[Any]:
+    """Handles on the BLAS libraries that are loaded, found at the first product rather than at import."""
+    before = os.environ.get("KMP_DUPLICATE_LIB_OK")
+    threadpoolctl = importlib.import_module("threadpoolctl")
+    if before is None:  # threadpoolctl sets it for its own tests; it is not ours to leave behind
+        os.environ.pop("KMP_DUPLICATE_LIB_OK", None)
+    return [library for library in threadpoolctl.ThreadpoolController().lib_controllers if library.user_api == "blas"]
+
+
 class _Blas:
     """BLAS's own thread count, set to one while any of our operations runs and put back afterwards."""
 
@@ -150,8 +159,7 @@ class _Blas:
             if self._users > 1:
                 return
             if self._libraries is None:
-                controllers = threadpoolctl.ThreadpoolController().lib_controllers
-                self._libraries = [library for library in controllers if library.user_api == "blas"]
+                self._libraries = _blas_libraries()
             self._saved = [library.get_num_threads() for library in self._libraries]
             for library, threads in zip(self._libraries, self._saved, strict=True):
                 if threads != 1:
