@@ -90,6 +90,10 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     array = _numbers(data)
     target = current_device(device)
     kind = canonical_dtype(array.dtype if dtype is None else dtype)
+    if kind.kind in "iu" and array.dtype.kind in "iu" and array.size and not isinstance(data, (np.ndarray, np.generic)):
+        limits = np.iinfo(kind)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise ValueError(f"data: {kind.name} holds {limits.min} to {limits.max}, got {array.min()} to {array.max()}")
     copied = np.array(array, dtype=kind, copy=True, order="C" if array.ndim < 2 else "K")
     return Tensor._wrap(transfer(copied, target), target).requires_grad_(requires_grad)
 
@@ -120,11 +124,27 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return Tensor._wrap(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")), CPU)
 
 
+# NumPy 2.0 speaks DLPack 0.x, in which memory that may not be written to cannot be exported, and yet marks all that it
+# is given as such.
+MARKS_DLPACK_READ_ONLY = np.lib.NumpyVersion(np.__version__) < "2.1.0"
+
+
+class _Writable:
+    """An array's memory without the mark; NumPy keeps the object, and it the array, as the new array's base."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        interface = array.__array_interface__
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
+
+
 def from_dlpack(source: Any) -> Tensor:
     """A tensor that shares memory with any object that speaks DLPack: a PyTorch, JAX or CuPy array."""
     kind = int(source.__dlpack_device__()[0])
     if kind == 1:
         array = np.from_dlpack(source)
+        if MARKS_DLPACK_READ_ONLY:
+            array = np.asarray(_Writable(array))
     elif kind == 2:
         from gpunet.backend.devices import cupy
 

@@ -33,6 +33,8 @@ class Extreme(NamedTuple):
 def sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     """Sizes given as separate integers or as one sequence."""
     if len(arguments) == 1 and not hasattr(arguments[0], "__index__"):
+        if not hasattr(arguments[0], "__iter__"):
+            raise TypeError(f"size: expected integers, or one sequence of them, got {arguments[0]!r}")
         arguments = tuple(arguments[0])
     return tuple(operator.index(extent) for extent in arguments)
 
@@ -486,10 +488,10 @@ class TensorOperations:
         return function.apply(RESHAPE, self, shape=sizes(shape))
 
     def view(self, *shape: Any) -> Tensor:
-        """As ``reshape``; with a dtype, the same bytes read as that dtype is not supported.
+        """As ``reshape``: shares the elements where the layout allows it, else copies them.
 
         PyTorch refuses where the layout would need a copy; gpunet's activations are physically NHWC, so
-        ``x.view(n, -1)`` after a convolution copies instead.
+        ``x.view(n, -1)`` after a convolution copies instead. What is written to such a copy does not reach x.
         """
         return self.reshape(*shape)
 

@@ -434,6 +434,8 @@ class Tensor(TensorOperations):
                 raise DeviceError(
                     f"grad: must be on the tensor's device {str(self._device)!r}, got {str(value._device)!r}"
                 )
+            if value.dtype != self.dtype:
+                raise DTypeError(f"grad: must have the tensor's dtype {self.dtype.name}, got {value.dtype.name}")
         self._grad = value
 
     def zero_grad_(self, set_to_none: bool = True) -> None:

@@ -159,3 +159,9 @@ def test_what_it_takes() -> None:
     with pytest.raises(GradientError, match="no output requires grad"):
         gradcheck(lambda x: x.detach(), double(2))
     assert gradcheck(lambda x, n, y: x * n + y, [double(2), 3, gn.ones(2)])
+
+
+def test_a_function_that_draws_random_numbers_is_reported_as_such() -> None:
+    x = gn.ones(5, dtype=gn.float64, requires_grad=True)
+    with pytest.raises(GradcheckError, match="different outputs for the same inputs"):
+        gradcheck(lambda value: F.dropout(value), x)

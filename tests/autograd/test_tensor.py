@@ -157,6 +157,8 @@ def test_dlpack_in_shares_memory() -> None:
     assert np.shares_memory(made.numpy(), array)
     again = gn.from_dlpack(made)
     assert np.shares_memory(again.numpy(), array)
+    again.add_(1.0)
+    np.testing.assert_array_equal(array, [[1, 2, 3], [4, 5, 6]])
     with pytest.raises(DTypeError, match="uint16 is not supported"):
         gn.from_dlpack(np.zeros(2, np.uint16))
 
@@ -425,3 +427,20 @@ def test_reshape_keeps_the_logical_order(data: Any) -> None:
     (y * weights).sum().backward()
     assert x.grad is not None
     np.testing.assert_array_equal(x.grad.numpy(), weights.reshape(array.shape))
+
+
+def test_numbers_that_do_not_fit_the_dtype_are_refused() -> None:
+    with pytest.raises(ValueError, match="data: uint8 holds 0 to 255, got 300 to 300"):
+        gn.tensor([300], dtype=gn.uint8)
+    assert gn.tensor([255], dtype=gn.uint8).tolist() == [255]
+
+
+def test_a_gradient_of_another_dtype_is_refused() -> None:
+    x = gn.ones(2, requires_grad=True)
+    with pytest.raises(gn.DTypeError, match="grad: must have the tensor's dtype float32, got float64"):
+        x.grad = gn.ones(2, dtype=gn.float64)
+
+
+def test_a_view_with_a_dtype_says_what_it_takes() -> None:
+    with pytest.raises(TypeError, match="size: expected integers"):
+        gn.ones(2).view(gn.float64)
