@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-__all__ = ["DIFFERENCES", "Difference", "stated_difference"]
+__all__ = ["DIFFERENCES", "Difference", "differences_page", "stated_difference"]
 
 
 class Difference(NamedTuple):
@@ -155,3 +155,19 @@ _REASONS: Final = {label: difference for difference in DIFFERENCES for label in 
 def stated_difference(label: str) -> Difference | None:
     """The stated difference that a parity case shows, if there is one."""
     return _REASONS.get(label)
+
+
+def differences_page() -> str:
+    """The table as the page ``docs/differences.md``."""
+    rows = "\n".join(f"| {entry.what} | {entry.reason} |" for entry in DIFFERENCES)
+    return (
+        "# Where gpunet differs from PyTorch\n\n"
+        "Everything else that both have is held to PyTorch 2.13 by the parity tests: values, gradients, dtypes, shapes "
+        "and whether it raises. This page is written by\n"
+        "`python -m gpunet.testing.differences > docs/differences.md`.\n\n"
+        f"| gpunet | because |\n|---|---|\n{rows}\n"
+    )
+
+
+if __name__ == "__main__":
+    print(differences_page(), end="")
