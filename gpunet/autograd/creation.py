@@ -93,7 +93,8 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     if kind.kind in "iu" and array.dtype.kind in "iu" and array.size and not isinstance(data, (np.ndarray, np.generic)):
         limits = np.iinfo(kind)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise ValueError(f"data: {kind.name} holds {limits.min} to {limits.max}, got {array.min()} to {array.max()}")
+            found = f"{array.min()} to {array.max()}"
+            raise ValueError(f"data: {kind.name} holds {limits.min} to {limits.max}, got {found}")
     copied = np.array(array, dtype=kind, copy=True, order="C" if array.ndim < 2 else "K")
     return Tensor._wrap(transfer(copied, target), target).requires_grad_(requires_grad)
 
