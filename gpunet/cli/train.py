@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import enum
 import math
 import os
 import shlex
@@ -251,17 +252,19 @@ def _train(
     trainer.callbacks.append(checkpointer)
     signals = StopOnSignals(trainer)
     trainer.callbacks.append(signals)
-    with contextlib.ExitStack() as stack:
+    with signals:  # to the end: whatever is pressed and when, how the run stands is still said
         try:
-            if not arguments.quiet:
-                images = settings["images"]
-                _introduce(config, images, trainer, folder, resume_command if arguments.resume is None else None)
-                # After the checkpoint: an epoch that is reported is an epoch that is saved.
-                trainer.callbacks.append(stack.enter_context(make_progress(epochs)))
-            stack.enter_context(signals)
-            trainer.fit(epochs)
+            with contextlib.ExitStack() as stack:
+                if not arguments.quiet:
+                    images = settings["images"]
+                    _introduce(config, images, trainer, folder, resume_command if arguments.resume is None else None)
+                    # After the checkpoint: an epoch that is reported is an epoch that is saved.
+                    trainer.callbacks.append(stack.enter_context(make_progress(epochs)))
+                trainer.fit(epochs)
+            signals.phase = Phase.REPORTING
         except NonFiniteError as error:
-            raise RunError(f"{error}; {checkpointer.describe_kept()}; a lower --lr may help") from error
+            # The same steps would end in the same way, so resuming is no help.
+            raise RunError(f"{error}; {checkpointer.describe_kept()}; start a new run with a lower --lr") from error
         except MemoryError as error:
             raise RunError(
                 f"out of memory on {trainer.device}; {checkpointer.describe_kept()}; a smaller --batch-size needs less"
@@ -271,23 +274,29 @@ def _train(
                 f"cannot write to the run folder {folder.path}: {describe_os_error(error)}; "
                 f"{checkpointer.describe_kept()}; go on with: {resume_command}"
             ) from error
-        except KeyboardInterrupt:  # a second Ctrl-C, or one just before the first step
+        except KeyboardInterrupt:  # a second Ctrl-C
             say(f"\nInterrupted; {checkpointer.describe_kept()}. Go on with:\n  {resume_command}")
             return EXIT_INTERRUPTED
 
-    curve_note = _write_curve(folder, trainer, f"{config.model} on {config.data}")
-    result = _result(config, trainer, folder)
-    if trainer.epoch < epochs:
-        say(
-            f"\nStopped by {trainer.stop_reason} in epoch {trainer.epoch + 1} of {epochs}, "
-            f"after step {trainer.step}; everything is saved. Go on with:\n  {resume_command}"
-        )
-        code = EXIT_INTERRUPTED if signals.received is None else 128 + signals.received
-    else:
-        _conclude(config, result, folder, curve_note)
         code = EXIT_SUCCESS
-    if arguments.json:
-        say_json(result)
+        try:
+            signals.phase = Phase.DRAWING
+            curve_note = _write_curve(folder, trainer, f"{config.model} on {config.data}")
+            signals.phase = Phase.REPORTING
+        except KeyboardInterrupt:
+            curve_note = "; no curve.png: interrupted"
+            code = EXIT_INTERRUPTED
+        result = _result(config, trainer, folder)
+        if trainer.epoch < epochs:
+            say(
+                f"\nStopped by {trainer.stop_reason} in epoch {trainer.epoch + 1} of {epochs}, "
+                f"after step {trainer.step}; everything is saved. Go on with:\n  {resume_command}"
+            )
+            code = EXIT_INTERRUPTED if signals.received is None else 128 + signals.received
+        else:
+            _conclude(config, result, folder, curve_note)
+        if arguments.json:
+            say_json(result)
     return code
 
 
@@ -359,15 +368,29 @@ def _write_curve(folder: RunFolder, trainer: Trainer, title: str) -> str:
 # ------------------------------------------------------------------------------------------- signals and progress
 
 
+class Phase(enum.Enum):
+    """What a signal meets, and so what it does."""
+
+    TRAINING = "the first stops after the current step, the second at once"
+    DRAWING = "Ctrl-C stops at once"
+    REPORTING = "Ctrl-C does nothing: a few lines are being printed, and they shall be"
+
+
 class StopOnSignals(Callback):
     """Lets Ctrl-C, SIGTERM and a closed terminal stop a trainer after its current step, within a ``with`` block.
 
-    The second signal of a kind does what it would have done without us. Signals that the process was told to ignore
-    (``nohup``) stay ignored.
+    The second signal of a kind does what it would have done without us, but once Ctrl-C has raised KeyboardInterrupt
+    it is not heard again before the block ends: who presses it in haste still gets the message. Signals that the
+    process was told to ignore (``nohup``) stay ignored.
+
+    Attributes:
+        phase: set by the block as it goes on.
+        received: the number of the last signal that asked to stop; None before the first.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        self.phase = Phase.TRAINING
         self.received: int | None = None
         self._replaced: dict[int, Any] = {}
 
@@ -385,7 +408,13 @@ class StopOnSignals(Callback):
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(number, self._replaced[number])
+        if number == signal.SIGINT and (self.phase is not Phase.TRAINING or self.received is not None):
+            if self.phase is not Phase.REPORTING:
+                self.phase = Phase.REPORTING
+                raise KeyboardInterrupt
+            return
+        if number != signal.SIGINT:
+            signal.signal(number, self._replaced[number])
         self.received = number
         self.on_fit_start(self.trainer)
 

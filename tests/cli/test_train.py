@@ -370,7 +370,7 @@ def test_infinite_weights_are_not_saved(
 def test_a_rate_that_is_too_high_ends_in_one_line(gpunet: Callable[..., Any]) -> None:
     failed = gpunet("train", "--model", "lenet", "--device", "cpu", "--lr", "1e30", "--epochs", 3)
     assert failed.code == 1
-    assert "a lower --lr may help" in failed.one_error()
+    assert "start a new run with a lower --lr" in failed.one_error()
 
 
 def test_full_disk_keeps_the_last_checkpoint(
@@ -466,3 +466,74 @@ def test_progress_bar_and_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
     assert "nan" not in text
     assert "Stopped by Ctrl-C" in text
     assert "gpunet train --resume here" in text
+
+
+# ---------------------------------------------------------------------------------------------- Ctrl-C at any time
+
+
+def test_ctrl_c_while_the_curve_is_drawn(
+    gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is over and saved: its result is said, whatever becomes of the picture."""
+    from gpunet import inspect
+
+    def draw(*arguments: Any) -> bytes:
+        signal.raise_signal(signal.SIGINT)
+        return b"not reached"
+
+    monkeypatch.setattr(inspect, "curve_png", draw)
+    done = gpunet(*SHORT, "--epochs", 1, "--out", "here", "--json")
+    assert done.code == 130
+    assert done.err == ""
+    assert "Test accuracy" in done.out
+    assert "no curve.png: interrupted" in done.out
+    assert done.json["finished"] is True
+    assert not (tmp_path / "here" / "curve.png").exists()
+
+
+@pytest.mark.parametrize("presses", [2, 3])
+def test_ctrl_c_pressed_in_haste(
+    gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, presses: int
+) -> None:
+    """The second stops at once; one that comes while the message is printed does not take it away."""
+    from gpunet.cli import train
+    from gpunet.training import Trainer
+
+    step = Trainer.train_step
+
+    def press(self: Trainer, inputs: Any, labels: Any) -> None:
+        step(self, inputs, labels)
+        if self.step == 30:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    say = train.say
+
+    def interrupted_say(text: str = "") -> None:
+        if presses == 3 and "Interrupted" in text:
+            signal.raise_signal(signal.SIGINT)
+        say(text)
+
+    monkeypatch.setattr(Trainer, "train_step", press)
+    monkeypatch.setattr(train, "say", interrupted_say)
+    stopped = gpunet(*SHORT, "--epochs", 3, "--out", "here")
+    assert stopped.code == 130
+    assert stopped.err == ""
+    assert "Interrupted; the last checkpoint (step 23, 1 finished epochs) is kept" in stopped.out
+    assert stopped.out.endswith("gpunet train --resume here\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_the_result_is_printed(gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpunet.cli import train
+
+    conclude = train._conclude
+
+    def press(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        conclude(*arguments)
+
+    monkeypatch.setattr(train, "_conclude", press)
+    done = gpunet(*SHORT, "--epochs", 1, "--out", "here", "--json")
+    assert done.code == 0
+    assert done.json["finished"] is True
