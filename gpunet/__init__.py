@@ -5,6 +5,9 @@ The names are PyTorch's: ``import gpunet as gn``, then ``gn.tensor``, ``gn.nn``,
 
 from __future__ import annotations
 
+from gpunet import _startup as _startup  # before all that takes time
+
+# isort: split
 import sys as _sys
 import types as _types
 from typing import Any

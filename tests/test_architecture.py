@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each layer may import the ones above it in this list, and none in its own row.
 LAYERS = (
-    {"_version"},
+    {"_version", "_startup"},
     {"backend"},
     {"ops"},
     {"autograd"},

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
+from gpunet._startup import listen
 from gpunet.cli.console import (
     EXIT_FAILURE,
     EXIT_INTERRUPTED,
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ended a training run.
     """
     try:
+        listen()
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except UsageError as error:
         show_traceback_if_asked()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -263,6 +264,38 @@ def test_python_m_gpunet(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [
         "gpunet: error: argument --epochs: expected a whole number, got 'none' (see 'gpunet train --help')"
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process is sent Ctrl-C alone there")
+@pytest.mark.parametrize("program", ["-m", "gpunet", "other"])
+def test_ctrl_c_while_the_program_starts(tmp_path: Path, program: str) -> None:
+    """One line from the command; in another program that imports gpunet, Ctrl-C is what it always is."""
+    # What takes long in starting is to import NumPy; this one takes for ever.
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "numpy.py").write_text("print('here', flush=True)\nimport time\ntime.sleep(60)\n")
+    (tmp_path / program).write_text(
+        "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from gpunet.cli import main\nsys.exit(main())\n"
+    )
+    arguments = ["-m", "gpunet"] if program == "-m" else [str(tmp_path / program)]
+    path = os.pathsep.join([str(tmp_path / "slow"), str(Path(__file__).resolve().parents[2])])
+    with subprocess.Popen(
+        [sys.executable, *arguments, "train"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    if program == "other":
+        assert "KeyboardInterrupt" in err
+    else:
+        assert (process.returncode, err) == (130, "gpunet: interrupted\n")
 
 
 def test_debug_shows_where_an_error_came_from(gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
