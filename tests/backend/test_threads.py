@@ -203,8 +203,7 @@ def _in_child(results: object) -> None:
 
 def test_the_environment_is_left_as_it_was() -> None:
     code = (
-        "import os; import gpunet as gn; a = gn.ones(300, 300); a @ a; "
-        "assert 'KMP_DUPLICATE_LIB_OK' not in os.environ"
+        "import os; import gpunet as gn; a = gn.ones(300, 300); a @ a; assert 'KMP_DUPLICATE_LIB_OK' not in os.environ"
     )
     environment = {name: value for name, value in os.environ.items() if name != "KMP_DUPLICATE_LIB_OK"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
