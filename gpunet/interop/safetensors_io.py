@@ -56,11 +56,15 @@ def save(obj: Any, f: PathOrFile) -> None:
 
     Raises:
         TypeError: ``obj`` holds a Module or anything else that is no data; the message says where.
+        ValueError: ``obj`` is nested too deeply, by hundreds of levels.
         OSError: the file cannot be written; what was at the path before is still there.
     """
     writer = _Writer()
-    structure = writer.encode(obj, ())
-    metadata = {_VERSION_KEY: _VERSION, _STRUCTURE: json.dumps(structure, separators=(",", ":"), allow_nan=False)}
+    try:
+        text = json.dumps(writer.encode(obj, ()), separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise ValueError("obj: nested too deeply") from None
+    metadata = {_VERSION_KEY: _VERSION, _STRUCTURE: text}
     _write(writer.arrays, metadata, f)
 
 
@@ -98,12 +102,12 @@ class _Writer:
         self.arrays: dict[str, np.ndarray] = {}
         self._inside: set[int] = set()
 
-    def encode(self, value: Any, path: tuple[str, ...]) -> Any:
+    def encode(self, value: Any, path: tuple[Any, ...]) -> Any:
         if value is None or isinstance(value, (bool, str)):
             return value
         if isinstance(value, (Tensor, np.ndarray, np.generic)):
             kind = "tensor" if isinstance(value, Tensor) else "array" if isinstance(value, np.ndarray) else "number"
-            name = self._free_name(".".join(path) or "value")
+            name = self._free_name(".".join(map(str, path)) or "value")
             self.arrays[name] = _host_array(value, path)
             return {kind: name}
         if isinstance(value, int):
@@ -119,10 +123,9 @@ class _Writer:
             finally:
                 self._inside.discard(id(value))
         if isinstance(value, Module):
-            inner = "".join(f"[{part!r}]" for part in path)
             raise TypeError(
                 f"{_where(path)}: a Module is code as well as data; save its state: "
-                + (f"obj{inner} = model.state_dict()" if path else "gn.save(model.state_dict(), path)")
+                + (f"{_where(path)} = model.state_dict()" if path else "gn.save(model.state_dict(), path)")
             )
         hint = "; save its state_dict()" if hasattr(value, "state_dict") else ""
         raise TypeError(
@@ -130,16 +133,16 @@ class _Writer:
             f"numbers, strings, True, False and None{hint}"
         )
 
-    def _encode_container(self, value: Any, path: tuple[str, ...]) -> Any:
+    def _encode_container(self, value: Any, path: tuple[Any, ...]) -> Any:
         if isinstance(value, Mapping):
             pairs = []
             for key, item in value.items():
                 if not (key is None or isinstance(key, (str, int, float))) or key != key:
                     raise TypeError(f"{_where(path)}: dict keys must be strings or numbers, got {key!r}")
-                pairs.append([self.encode(key, path), self.encode(item, (*path, str(key)))])
+                pairs.append([self.encode(key, path), self.encode(item, (*path, key))])
             return {"dict": pairs}
         kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [self.encode(item, (*path, str(index))) for index, item in enumerate(value)]}
+        return {kind: [self.encode(item, (*path, index)) for index, item in enumerate(value)]}
 
     def _free_name(self, name: str) -> str:
         # {"a": {"b": ...}} and {"a.b": ...} want the same name; the structure knows which is which.
@@ -150,11 +153,11 @@ class _Writer:
         return free
 
 
-def _where(path: Iterable[str]) -> str:
+def _where(path: Iterable[Any]) -> str:
     return "obj" + "".join(f"[{part!r}]" for part in path)
 
 
-def _host_array(value: Any, path: tuple[str, ...]) -> np.ndarray:
+def _host_array(value: Any, path: tuple[Any, ...]) -> np.ndarray:
     """The values as a C-ordered array on the CPU."""
     if isinstance(value, Tensor):
         if value.device.type == "meta":

@@ -212,16 +212,25 @@ def loop() -> dict[str, Any]:
             {"o": gn.optim.SGD([nn.Parameter(gn.zeros(1))])},
             r"obj\['o'\]: cannot save a SGD, .*; save its state_dict\(\)",
         ),
-        ([1, {2, 3}], r"obj\['1'\]: cannot save a set"),
+        ([1, {2, 3}], r"obj\[1\]: cannot save a set"),
         ({"f": len}, r"obj\['f'\]: cannot save a builtin_function_or_method"),
         ({(1, 2): 3}, r"obj: dict keys must be strings or numbers, got \(1, 2\)"),
         ({"a": np.array(["text"])}, r"obj\['a'\]: an array of <U4 cannot be saved"),
         ({"a": np.array([None])}, r"obj\['a'\]: an array of object cannot be saved"),
-        (loop(), r"obj\['again'\]\['0'\]: a dict that holds itself"),
+        (loop(), r"obj\['again'\]\[0\]: a dict that holds itself"),
     ],
 )
 def test_what_is_no_data_is_refused(state, text, tmp_path):
     with pytest.raises(TypeError, match=text):
+        gn.save(state, tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_nested_too_deeply_is_refused(tmp_path):
+    state: list[Any] = []
+    for _ in range(5000):
+        state = [state]
+    with pytest.raises(ValueError, match=r"^obj: nested too deeply$"):
         gn.save(state, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
