@@ -218,6 +218,8 @@ def _decode(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise FileNotFoundError(f"{path}: no such file")
     if path.is_dir():
         raise ValueError(f"{path}: is a folder, not a picture")
+    if not path.is_file():  # to open a pipe is to wait for its other end
+        raise ValueError(f"{path}: is a pipe or a device, not a picture file")
     try:
         with warnings.catch_warnings():
             # Pillow warns of files it then refuses or reads; either is said below.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,13 @@ def test_run_without_a_checkpoint(gpunet: Callable[..., Any], tmp_path: Path) ->
     failed = gpunet("predict", "here", "a.png")
     assert failed.code == 2
     assert "has no checkpoint yet; go on with: gpunet train --resume here" in failed.one_error()
+    assert "start a new run with a lower --lr" in failed.one_error()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.timeout(20)
+def test_a_pipe_is_no_picture(gpunet: Callable[..., Any], trained_run: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    failed = gpunet("predict", trained_run, "pipe.png")
+    assert failed.code == 2
+    assert "pipe.png: is a pipe or a device, not a picture file" in failed.one_error()
