@@ -145,7 +145,8 @@ def build_model(name: str, info: DatasetInfo) -> Module:
     """
     channels, height, width = info.input_shape
     arguments: dict[str, Any] = {"num_classes": info.num_classes, "in_channels": channels}
-    factory = getattr(models, name, None)
+    # Only what is a model: the module has other attributes, and the name may come from an edited file.
+    factory = getattr(models, name, None) if name in models.list_models() else None
     if factory is not None and "input_size" in inspect.signature(factory).parameters:
         arguments["input_size"] = max(height, width)
     model = models.get_model(name, **arguments)
@@ -218,7 +219,21 @@ def prepare(config: TrainingConfig, splits: ImageSplits, device: Device) -> Trai
         smoothing = recipe.label_smoothing if model.training else 0.0
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
-    return Trainer(model, optimizer, loss_function, train_loader, test_loader, scheduler=scheduler, device=device)
+    return Trainer(
+        model,
+        optimizer,
+        loss_function,
+        train_loader,
+        test_loader,
+        scheduler=scheduler,
+        device=device,
+        # Not where the data lies and where the run goes on: both may change.
+        settings={
+            "model": config.model,
+            "seed": config.seed,
+            **{f"recipe.{name}": value for name, value in recipe.to_dict().items()},
+        },
+    )
 
 
 def load_model(run: str | PathLike[str], device: Device | str = "cpu") -> Module:
@@ -238,7 +253,8 @@ def load_model(run: str | PathLike[str], device: Device | str = "cpu") -> Module
     config, info = read_settings(folder)
     if not folder.checkpoint_path.exists():
         raise RunFolderError(
-            f"the run {folder.path} has no checkpoint yet; go on with: gpunet train --resume {folder.path}"
+            f"the run {folder.path} has no checkpoint yet; go on with: gpunet train --resume {folder.path} "
+            "(if its loss became NaN or infinite, start a new run with a lower --lr instead)"
         )
     try:
         model = build_model(config.model, info)

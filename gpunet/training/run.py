@@ -108,6 +108,9 @@ class RunFolder:
             folder._refuse_other_content()  # another process may have been quicker
             folder.write_config(config)
             folder.rewrite_metrics([])
+        except FileExistsError as error:
+            folder.unlock()
+            raise RunFolderError(f"cannot write to the folder {folder.path}: it is a file") from error
         except OSError as error:
             folder.unlock()
             raise RunFolderError(f"cannot write to the folder {folder.path}: {describe_os_error(error)}") from error

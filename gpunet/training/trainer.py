@@ -77,6 +77,8 @@ class Trainer:
         callbacks: called in this order.
         read_every: the loss is read back every so many steps, and before anything is reported or saved. Reading
             waits for a GPU to finish its work, so it should not happen at each step there.
+        settings: plain values that the run was made from. They are kept with its state, and a state that was made
+            from others is refused: its schedule or its order of the data would not be the one it began with.
 
     Attributes:
         epoch: finished epochs.
@@ -100,6 +102,7 @@ class Trainer:
         device: Device | None = None,
         callbacks: Sequence[Callback] = (),
         read_every: int = 10,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         if read_every < 1:
             raise ValueError(f"read_every: must be at least 1, got {read_every}")
@@ -112,6 +115,7 @@ class Trainer:
         self.device = device
         self.callbacks = list(callbacks)
         self.read_every = read_every
+        self.settings = dict(settings or {})
 
         self.epoch = 0
         self.step = 0
@@ -272,6 +276,7 @@ class Trainer:
         """Everything that the rest of the run depends on: nested dicts of tensors and plain values."""
         self.synchronize()
         return {
+            "settings": dict(self.settings),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
@@ -292,8 +297,10 @@ class Trainer:
         """Go on from what ``state_dict`` returned.
 
         Raises:
-            KeyError, RuntimeError, ValueError: the state belongs to another model, optimizer or schedule.
+            KeyError, RuntimeError, ValueError: the state belongs to another model, optimizer or schedule, or was
+                made from other settings. Nothing was changed in the last case.
         """
+        self._refuse_other_settings(state.get("settings", {}))
         if (state["scheduler"] is None) != (self.scheduler is None):
             raise ValueError("state: one of the run and the trainer has a learning rate schedule, the other has none")
         self.model.load_state_dict(state["model"])
@@ -311,6 +318,15 @@ class Trainer:
         self.history = [dict(row) for row in progress["history"]]
         self._unread = []
         set_rng_state(state["random"])
+
+    def _refuse_other_settings(self, begun_with: Mapping[str, Any]) -> None:
+        differences = [
+            f"{name} was {begun_with[name]!r} and is now {value!r}"
+            for name, value in self.settings.items()
+            if name in begun_with and begun_with[name] != value
+        ]
+        if differences:
+            raise ValueError(f"the run was begun with other settings: {', '.join(differences)}")
 
     def _read_clock(self) -> float:
         running = 0.0 if self._clock is None else time.perf_counter() - self._clock

@@ -64,6 +64,21 @@ def test_checkpoint_of_another_model(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "c.safetensors", make_trainer())
 
 
+def test_checkpoint_of_other_settings(tmp_path: Path) -> None:
+    trainer = make_trainer()
+    trainer.settings = {"epochs": 3, "seed": 0}
+    save_checkpoint(tmp_path / "c.safetensors", trainer)
+    other = make_trainer()
+    other.settings = {"epochs": 5, "seed": 0, "new": 1}  # what an older file does not say is no difference
+    before = [parameter.numpy().copy() for parameter in other.model.state_dict().values()]
+    with pytest.raises(CheckpointError, match=r"begun with other settings: epochs was 3 and is now 5$"):
+        load_checkpoint(tmp_path / "c.safetensors", other)
+    after = [parameter.numpy() for parameter in other.model.state_dict().values()]
+    assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
+    other.settings["epochs"] = 3
+    load_checkpoint(tmp_path / "c.safetensors", other)
+
+
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     with pytest.raises(CheckpointError, match="cannot be read"):
