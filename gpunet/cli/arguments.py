@@ -61,24 +61,36 @@ def _finite(text: str) -> float:
     return value
 
 
-def usable_device(name: str) -> Device:
+def path_name(text: str) -> str:
+    """The name of a file or folder. An empty one, as of a shell variable that is not set, would mean this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def usable_device(name: str, origin: str = "argument --device") -> Device:
     """The device of that name, found to be one on which something can be computed.
+
+    Args:
+        name: what ``gpunet.device`` takes; where it is ``"auto"``, ``GPUNET_DEVICE`` decides.
+        origin: where the name was given, for the message.
 
     Raises:
         UsageError: there is no such device; the message says why.
     """
+    variable = os.environ.get("GPUNET_DEVICE", "").strip()
+    from_variable = name == "auto" and bool(variable)
+    if from_variable:
+        origin = f"GPUNET_DEVICE={variable}"
     try:
         found = device(name)
     except DeviceError as error:
-        variable = os.environ.get("GPUNET_DEVICE", "")
-        from_variable = name == "auto" and variable
-        origin = f"GPUNET_DEVICE={variable}" if from_variable else "argument --device"
         reasons = [str(error)]
-        if (variable if from_variable else name).startswith("cuda") and not is_cuda_available():
+        if (variable if from_variable else name).lower().startswith("cuda") and not is_cuda_available():
             # What was found besides, and what can be done about it; the first reason is in the error already.
             notes = describe_environment()["notes"]
             reasons += [note for note in notes if str(cuda_unavailable_reason()) not in note]
         raise UsageError(f"{origin}: {'; '.join(reasons)}") from error
     if found.type == "meta":
-        raise UsageError("argument --device: 'meta' holds no data, nothing can be computed on it")
+        raise UsageError(f"{origin}: 'meta' holds no data, nothing can be computed on it")
     return found

@@ -16,6 +16,9 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
+# An error may have a line per weight that does not fit; on a terminal the first few say as much.
+LINES_OF_A_LIST = 6
+
 
 class UsageError(Exception):
     """An argument or an input was found bad before the work began: exit code 2."""
@@ -34,8 +37,12 @@ def say(text: str = "") -> None:
 
 
 def complain(text: str) -> None:
-    """Print an error on standard error, as one line whatever it was made of."""
-    _write(sys.stderr, "gpunet: " + " ".join(text.split()))
+    """Print an error on standard error, as one line whatever it was made of; of a long list, the beginning."""
+    lines = text.strip().splitlines()
+    if len(lines) > LINES_OF_A_LIST:
+        hidden = len(lines) - LINES_OF_A_LIST
+        lines = [*lines[:LINES_OF_A_LIST], f"... and {hidden} more (set GPUNET_DEBUG=1 to see all)"]
+    _write(sys.stderr, "gpunet: " + " ".join(" ".join(lines).split()))
 
 
 def say_json(document: Mapping[str, Any]) -> None:

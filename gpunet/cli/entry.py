@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from gpunet._startup import listen
 from gpunet.cli.console import (
@@ -55,6 +56,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see '{self.prog} --help')")
+
+    def print_help(self, file: Any = None) -> None:
+        """Print it the way all else is printed, so that a full disk is noticed; argparse would keep silent."""
+        say(self.format_help().rstrip("\n"))
 
 
 def make_parser(chosen: str | None) -> argparse.ArgumentParser:
@@ -119,19 +124,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush_output()
 
 
+def check_thread_count() -> None:
+    """Refuse a ``GPUNET_NUM_THREADS`` that is no count; as a library, gpunet takes its default then."""
+    value = os.environ.get("GPUNET_NUM_THREADS", "")
+    if value and not (value.isdecimal() and int(value) > 0):
+        raise UsageError(f"GPUNET_NUM_THREADS={value}: must be a whole number of at least 1, or unset")
+
+
 def _dispatch(argv: list[str]) -> int:
     chosen = next((argument for argument in argv if not argument.startswith("-")), None)
     if chosen is not None and chosen not in COMMANDS:
         raise UsageError(f"unknown command {chosen!r}{close_matches(chosen, COMMANDS)}")
     parser = make_parser(chosen)
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        prog = "gpunet" if chosen is None else f"gpunet {chosen}"
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)} (see '{prog} --help')")
     if arguments.version:
         import gpunet
 
         say(f"gpunet {gpunet.__version__}")
         return EXIT_SUCCESS
     if arguments.command is None:
-        say(parser.format_help())
+        parser.print_help()
         return EXIT_SUCCESS
+    check_thread_count()
     code: int = importlib.import_module(COMMANDS[arguments.command].module).run(arguments)
     return code

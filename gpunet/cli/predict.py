@@ -11,7 +11,7 @@ from gpunet.autograd import from_numpy, no_grad
 from gpunet.backend.devices import Device
 from gpunet.backend.errors import CheckpointError
 from gpunet.backend.threads import single_threaded_blas
-from gpunet.cli.arguments import positive_integer, usable_device
+from gpunet.cli.arguments import path_name, positive_integer, usable_device
 from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, say, say_json
 from gpunet.data import DatasetInfo, load_images
 from gpunet.data.images import CROPS
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
-    parser.add_argument("run", metavar="RUN", help="the folder that 'gpunet train' made")
+    parser.add_argument("run", type=path_name, metavar="RUN", help="the folder that 'gpunet train' made")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG or JPEG file")
     parser.add_argument(
         "--polarity", default="auto", choices=("auto", *POLARITIES), help="of the pictures (default: auto)"

@@ -20,6 +20,7 @@ from typing import Any, Self
 from gpunet.backend.errors import CheckpointError
 from gpunet.cli.arguments import (
     non_negative_number,
+    path_name,
     positive_integer,
     positive_number,
     seed_number,
@@ -113,8 +114,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=described("cpu, cuda, cuda:1, or auto: a usable GPU, else the CPU", default.device),
     )
     where = parser.add_argument_group("the run folder")
-    where.add_argument("--out", metavar="FOLDER", help="a new or empty folder (default: runs/MODEL-DATA-TIME)")
-    where.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    where.add_argument(
+        "--out",
+        type=path_name,
+        metavar="FOLDER",
+        help="a new or empty folder (default: runs/MODEL-DATA-TIME)",
+    )
+    where.add_argument("--resume", type=path_name, metavar="RUN", help="go on with the run in this folder")
     where.add_argument(
         "--checkpoint-every",
         type=non_negative_number,
@@ -131,7 +137,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None:
         folder, config = _open_run(arguments)
         with folder:
-            trainer, settings = _prepare(config)
+            # What was not given again comes from the file, and may have been edited there.
+            data_origin, device_origin = (
+                option if given is not None else f"{folder.config_path}: {name!r}"
+                for option, given, name in (
+                    ("argument --data", arguments.data, "data"),
+                    ("argument --device", arguments.device, "device"),
+                )
+            )
+            trainer, settings = _prepare(config, data_origin, device_origin)
             _load_state(folder, trainer)
             return _train(arguments, config, settings, trainer, folder)
     # Everything that training needs is made before there is a run folder, so that a bad argument leaves none behind.
@@ -168,16 +182,18 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _prepare(config: TrainingConfig) -> tuple[Trainer, dict[str, Any]]:
+def _prepare(
+    config: TrainingConfig, data_origin: str = "argument --data", device_origin: str = "argument --device"
+) -> tuple[Trainer, dict[str, Any]]:
     """The trainer, and what its ``config.json`` holds."""
     known = list_models()
     if config.model not in known:
         raise UsageError(f"unknown model {config.model!r}{close_matches(config.model, known)}")
-    device = usable_device(config.device)
+    device = usable_device(config.device, device_origin)
     try:
         splits = get_dataset(config.data)
     except (OSError, ValueError) as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{data_origin}: {error}") from error
     try:
         trainer = prepare(config, splits, device)
     except ValueError as error:

@@ -24,6 +24,7 @@ TRAIN = ("train", "--device", "cpu", "--epochs", "1")
         (["train", "--model", "xyzzy"], "unknown model 'xyzzy'; known are cifar_resnet110, "),
         (["train", "--data", "digit"], "unknown data set 'digit'; did you mean digits?"),
         (["train", "--data", "nothing.npz"], "nothing.npz: no such file"),
+        (["train", "--data", "nothing.npz"], "error: argument --data: "),
         (["train", "--epochs", "0"], "argument --epochs: must be at least 1, got 0"),
         (["train", "--epochs", "-3"], "argument --epochs: must be at least 1, got -3"),
         (["train", "--epochs", "two"], "argument --epochs: expected a whole number, got 'two'"),
@@ -41,7 +42,11 @@ TRAIN = ("train", "--device", "cpu", "--epochs", "1")
         (["train", "--device", "meta"], "argument --device: 'meta' holds no data"),
         (["train", "--checkpoint-every", "-1"], "argument --checkpoint-every: must not be negative"),
         (["train", "--epoch", "3"], "unrecognized arguments: --epoch 3"),
-        (["train", "somewhere"], "unrecognized arguments: somewhere"),
+        (["train", "somewhere"], "unrecognized arguments: somewhere (see 'gpunet train --help')"),
+        (["--colour"], "unrecognized arguments: --colour (see 'gpunet --help')"),
+        (["train", "--out", ""], "argument --out: must not be empty"),
+        (["train", "--resume", ""], "argument --resume: must not be empty"),
+        (["predict", "", "a.png"], "argument RUN: must not be empty"),
         (["train", "--resume", "nowhere"], "no run folder at nowhere: there is nothing there"),
         (["train", "--resume", "."], "is not a run folder: it holds no config.json"),
         (["train", "--resume", ".", "--out", "x"], "--out does not go with --resume"),
@@ -78,6 +83,28 @@ def test_cuda_without_a_gpu_says_why(gpunet: Callable[..., Any], tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("count", ["0", "-1", "two", "1.5", " "])
+def test_number_of_threads_that_is_none(
+    gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, count: str
+) -> None:
+    monkeypatch.setenv("GPUNET_NUM_THREADS", count)
+    for command in (TRAIN, ("models",)):
+        failed = gpunet(*command)
+        assert failed.code == 2
+        assert "must be a whole number of at least 1" in failed.one_error()
+        assert "GPUNET_NUM_THREADS=" in failed.one_error()
+    assert gpunet("--help").code == 0
+
+
+@pytest.mark.parametrize("name", ["meta", "gpu"])
+def test_device_of_the_environment(gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("GPUNET_DEVICE", name)
+    failed = gpunet("train", "--epochs", "1")
+    assert failed.code == 2
+    assert f"error: GPUNET_DEVICE={name}: " in failed.one_error()
+    assert "--device" not in failed.one_error()
+
+
 # ------------------------------------------------------------------------------------------------ where to write
 
 
@@ -88,6 +115,7 @@ def test_out_that_is_a_file(gpunet: Callable[..., Any], tmp_path: Path) -> None:
         assert failed.code == 2
         assert f"cannot write to the folder {Path(out)}: " in failed.one_error()
     assert (tmp_path / "file").read_text() == "mine"
+    assert "folder file: it is a file" in gpunet(*TRAIN, "--out", "file").one_error()
 
 
 def test_out_that_is_not_empty(gpunet: Callable[..., Any], tmp_path: Path) -> None:
@@ -162,6 +190,44 @@ def test_resume_with_another_setting(
     assert f"does not go with --resume: the run in here has {kept}" in message
 
 
+@pytest.mark.parametrize(
+    ("where", "value", "expected"),
+    [
+        (("recipe", "epochs"), 5, "recipe.epochs was 1 and is now 5"),
+        (("recipe", "batch_size"), 32, "recipe.batch_size was 64 and is now 32"),
+        (("recipe", "learning_rate"), 0.5, "recipe.learning_rate was 0.05 and is now 0.5"),
+        (("seed",), 7, "seed was 0 and is now 7"),
+    ],
+)
+def test_resume_after_an_edit(
+    gpunet: Callable[..., Any], small_run: Path, where: tuple[str, ...], value: Any, expected: str
+) -> None:
+    edit_config(small_run, where, value)
+    before = (small_run / "checkpoint.safetensors").read_bytes()
+    failed = gpunet("train", "--resume", "here")
+    assert failed.code == 2
+    assert f"the run was begun with other settings: {expected}" in failed.one_error()
+    assert (small_run / "checkpoint.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["data", "device"])
+def test_error_names_the_file_that_was_edited(gpunet: Callable[..., Any], small_run: Path, name: str) -> None:
+    edit_config(small_run, (name,), "nothing")
+    failed = gpunet("train", "--resume", "here")
+    assert failed.code == 2
+    assert f"error: {Path('here') / 'config.json'}: {name!r}: " in failed.one_error()
+    assert f"--{name}" not in failed.one_error()
+
+
+def edit_config(run: Path, where: tuple[str, ...], value: Any) -> None:
+    config = json.loads((run / "config.json").read_text())
+    part = config
+    for key in where[:-1]:
+        part = part[key]
+    part[where[-1]] = value
+    (run / "config.json").write_text(json.dumps(config))
+
+
 def test_resume_with_the_same_settings(gpunet: Callable[..., Any], small_run: Path) -> None:
     assert gpunet("train", "--resume", "here", "--model", "lenet", "--epochs", "1", "--seed", "0").code == 0
 
@@ -192,6 +258,8 @@ def test_config_that_is_none(gpunet: Callable[..., Any], small_run: Path, conten
     [
         (("model",), 7, "'model' must be of type str, got 7"),
         (("model",), "no_such_model", "no_such_model"),
+        (("model",), "__name__", "unknown model '__name__'"),
+        (("model",), "get_model", "unknown model 'get_model'"),
         (("recipe",), None, "'recipe' must be of type dict, got None"),
         (("recipe", "epochs"), "20", "'recipe.epochs' must be of type int, got '20'"),
         (("recipe", "epochs"), 0, "recipe: epochs: must be at least 1, got 0"),
@@ -206,12 +274,7 @@ def test_config_that_is_none(gpunet: Callable[..., Any], small_run: Path, conten
 def test_config_with_a_wrong_value(
     gpunet: Callable[..., Any], small_run: Path, where: tuple[str, ...], value: Any, expected: str
 ) -> None:
-    config = json.loads((small_run / "config.json").read_text())
-    part = config
-    for key in where[:-1]:
-        part = part[key]
-    part[where[-1]] = value
-    (small_run / "config.json").write_text(json.dumps(config))
+    edit_config(small_run, where, value)
     for command in (("train", "--resume", "here"), ("predict", "here", "x.png")):
         failed = gpunet(*command)
         assert failed.code == 2
@@ -244,6 +307,7 @@ def test_damaged_checkpoint(gpunet: Callable[..., Any], small_run: Path, tmp_pat
         failed = gpunet(*command)
         assert failed.code == 2
         assert "checkpoint.safetensors" in failed.one_error()
+        assert len(failed.one_error()) < 1000
     assert path.read_bytes() == before
 
 
@@ -318,10 +382,11 @@ def test_unexpected_errors_are_one_line_too(gpunet: Callable[..., Any], monkeypa
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["models"], ["--help"], [], ["train", "--help"], ["--version"]])
+def test_output_that_cannot_be_written(tmp_path: Path, arguments: list[str]) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "gpunet", "models"],
+            [sys.executable, "-m", "gpunet", *arguments],
             cwd=tmp_path,
             stdout=full,
             stderr=subprocess.PIPE,
