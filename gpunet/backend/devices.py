@@ -92,7 +92,7 @@ class Device:
         if isinstance(other, str):
             # PyTorch scripts compare `tensor.device == "cpu"`; "auto" or nonsense is simply not equal.
             kind, _, number = other.partition(":")
-            return kind == self.type and (int(number) if number.isdigit() else 0) == self.index
+            return kind == self.type and (int(number) if number.isdecimal() else 0) == self.index
         return self is other
 
     def __hash__(self) -> int:
@@ -217,7 +217,7 @@ def device(spec: str | Device | int = "auto", index: int | None = None) -> Devic
             return device(wanted)
         return Device("cuda", 0) if is_cuda_available() else CPU
     kind, separator, number = spec.partition(":")
-    if kind not in _KINDS or (separator and not number.isdigit()) or (separator and index is not None):
+    if kind not in _KINDS or (separator and not number.isdecimal()) or (separator and index is not None):
         raise DeviceError(f"device: unknown device {spec!r}; use 'cpu', 'cpu:1', 'cuda', 'cuda:1', 'meta' or 'auto'")
     chosen = int(number) if separator else (index or 0)
     if chosen < 0:

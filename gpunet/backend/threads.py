@@ -26,7 +26,7 @@ __all__ = ["get_num_threads", "parallel_for", "set_num_threads", "single_threade
 def _default_threads() -> int:
     for name in ("GPUNET_NUM_THREADS", "OMP_NUM_THREADS"):
         value = os.environ.get(name, "")
-        if value.isdigit() and int(value) > 0:
+        if value.isdecimal() and int(value) > 0:
             return int(value)
     try:
         return len(os.sched_getaffinity(0))
