@@ -140,7 +140,15 @@ class _Writable:
 
 
 def from_dlpack(source: Any) -> Tensor:
-    """A tensor that shares memory with any object that speaks DLPack: a PyTorch, JAX or CuPy array."""
+    """A tensor that shares memory with any object that speaks DLPack: a PyTorch, JAX or CuPy array.
+
+    NumPy before 2.1 takes memory from other libraries as read-only.
+    """
+    if isinstance(source, Tensor):
+        source.__dlpack__()  # refuses what may not be shared
+        return Tensor._wrap(source._array, source._device)
+    if isinstance(source, np.ndarray):
+        return from_numpy(source)
     kind = int(source.__dlpack_device__()[0])
     if kind == 1:
         array = np.from_dlpack(source)
