@@ -146,7 +146,7 @@ def from_dlpack(source: Any) -> Tensor:
     """
     if isinstance(source, Tensor):
         source.__dlpack__()  # refuses what may not be shared
-        return Tensor._wrap(source._array, source._device)
+        return Tensor._wrap(source._array, device_of(source._array))  # cpu:1 exports as the CPU
     if isinstance(source, np.ndarray):
         return from_numpy(source)
     kind = int(source.__dlpack_device__()[0])
