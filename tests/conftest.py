@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,14 @@ def missing_gpu() -> str | None:
     import cupy
 
     return None if cupy.cuda.is_available() else "CuPy finds no CUDA GPU"
+
+
+def pytest_configure() -> None:
+    """Take signals as a terminal's programs do: where tests run in the background, the shell may have them ignored."""
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
