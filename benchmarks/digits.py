@@ -4,9 +4,12 @@
     python -m benchmarks.digits --cross-validate   # what recipes are chosen by: the training images alone
 
 The first trains on the 1,437 training images with each seed, as the command does, and reports the accuracy on the 360
-test images after the last epoch. The second divides the training images into five parts, trains on four and measures on
-the fifth, for each part in turn; the test images are not looked at. Settings of the recipe can be tried there:
-``--set weight_decay=0.001 --set epochs=10``.
+test images after the last epoch. The second divides the training images into parts, trains on all but one and measures
+on that one, for each part in turn; the test images are not looked at. Settings of the recipe can be tried there:
+``--set weight_decay=0.001 --set epochs=10``. With ``--folds 2`` the task is harder, and recipes differ by more than by
+chance; twice the epochs are then as many steps as on all training images. So the recipe's augmentation was chosen:
+``--cross-validate --folds 2 --seeds 2 --set epochs=60`` gets 12 of 2,874 images wrong, and 21 with ``--set rotation=10
+--set shift=0.05 --set zoom=0.1``.
 """
 
 from __future__ import annotations
@@ -30,7 +33,6 @@ from gpunet.data import Digits, ImageDataset, ImageSplits
 from gpunet.training import Recipe, TrainingConfig, prepare, recipe_for
 
 RESULTS = Path(__file__).with_name("results")
-FOLDS = 5
 MEDIAN_BAR, MINIMUM_BAR, SECONDS_BAR = 0.990, 0.983, 60.0
 
 
@@ -54,28 +56,28 @@ def run_once(config: TrainingConfig, splits: ImageSplits) -> dict[str, Any]:
     }
 
 
-def fold_of(labels: np.ndarray, seed: int) -> np.ndarray:
+def fold_of(labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Which of the parts each image belongs to: stratified, and the same for every recipe."""
     fold = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         members = keyed_generator(seed, 100, int(label)).permutation(np.flatnonzero(labels == label))
-        fold[members] = (np.arange(len(members)) + label) % FOLDS
+        fold[members] = (np.arange(len(members)) + label) % folds
     return fold
 
 
-def cross_validate(config: TrainingConfig, seeds: int) -> None:
+def cross_validate(config: TrainingConfig, folds: int, seeds: int) -> None:
     train = Digits(train=True)
     wrong, losses, seconds = 0, [], 0.0
     for seed in range(seeds):
-        fold = fold_of(train.labels, seed)
-        for part in range(FOLDS):
+        fold = fold_of(train.labels, folds, seed)
+        for part in range(folds):
             kept, held_out = fold != part, fold == part
             splits = ImageSplits(
                 ImageDataset(train.images[kept], train.labels[kept], train.info),
                 ImageDataset(train.images[held_out], train.labels[held_out], train.info),
                 train.info,
             )
-            row = run_once(config.replace(seed=seed * FOLDS + part), splits)
+            row = run_once(config.replace(seed=seed * folds + part), splits)
             wrong += round((1 - row["test_accuracy"]) * held_out.sum())
             losses.append(row["test_loss"])
             seconds += row["seconds"]
@@ -101,12 +103,13 @@ def main() -> int:
     parser.add_argument("--model", default=TrainingConfig().model)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cross-validate", action="store_true")
+    parser.add_argument("--folds", type=int, default=5, help="parts of the training images for --cross-validate (5)")
     parser.add_argument("--set", type=parse_setting, action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
     config = TrainingConfig(model=arguments.model, device=arguments.device)
     config = config.replace(recipe=recipe_for(config.model).replace(**dict(arguments.set)))
     if arguments.cross_validate:
-        cross_validate(config, arguments.seeds or 1)
+        cross_validate(config, arguments.folds, arguments.seeds or 1)
         return 0
 
     rows = []

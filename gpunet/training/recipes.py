@@ -41,9 +41,9 @@ class Recipe:
     warmup: float = 0.3
     label_smoothing: float = 0.1
     augment: bool = True
-    rotation: float = 10.0
-    shift: float = 0.05
-    zoom: float = 0.1
+    rotation: float = 15.0
+    shift: float = 0.075
+    zoom: float = 0.15
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
