@@ -1,0 +1,34 @@
+"""Functions of tensors, under PyTorch's names and with its arguments.
+
+Images are (N, C, H, W), or (C, H, W) without a batch. Activations are physically NHWC; shapes are always logical.
+"""
+
+from gpunet.nn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
+from gpunet.nn.functional.convolution import conv2d
+from gpunet.nn.functional.dropout import dropout
+from gpunet.nn.functional.linear import linear
+from gpunet.nn.functional.loss import cross_entropy, mse_loss, nll_loss
+from gpunet.nn.functional.normalization import batch_norm
+from gpunet.nn.functional.padding import pad
+from gpunet.nn.functional.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from gpunet.nn.functional.sparse import one_hot
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "mse_loss",
+    "nll_loss",
+    "one_hot",
+    "pad",
+    "relu",
+    "sigmoid",
+    "softmax",
+    "tanh",
+]

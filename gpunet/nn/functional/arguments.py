@@ -1,0 +1,30 @@
+"""Arguments that many functions share: integers or pairs of them, images with or without a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gpunet.autograd import Tensor
+
+__all__ = ["IntPair", "images", "pair"]
+
+IntPair = int | Sequence[int]
+
+
+def pair(name: str, value: Any) -> tuple[int, int]:
+    """One integer for both spatial dimensions, or one for each."""
+    if hasattr(value, "__index__") and not isinstance(value, bool):
+        return value.__index__(), value.__index__()
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) in (1, 2):
+        first, second = value[0], value[-1]
+        if hasattr(first, "__index__") and hasattr(second, "__index__"):
+            return first.__index__(), second.__index__()
+    raise TypeError(f"{name}: expected an integer or a pair of integers, got {value!r}")
+
+
+def images(op: str, input: Tensor) -> tuple[Tensor, bool]:
+    """A batch of images, and whether the batch dimension was added."""
+    if input.ndim == 3:
+        return input.unsqueeze(0), True
+    return input, False
