@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.autograd.function import apply, full_array, operand
-from gpunet.autograd.operations import sizes
+from gpunet.autograd.shapes import sizes
 from gpunet.autograd.tensor import Tensor, is_cupy_array
 from gpunet.backend.devices import CPU, Device, current_device, device_of, transfer
 from gpunet.backend.errors import DTypeError, ShapeError

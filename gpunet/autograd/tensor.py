@@ -11,7 +11,8 @@ import numpy as np
 from gpunet.autograd import function
 from gpunet.autograd.engine import Node, backward
 from gpunet.autograd.grad_mode import state as grad_state
-from gpunet.autograd.operations import SET_INDEX, TensorOperations, index_layout
+from gpunet.autograd.indexing import SET_INDEX, index_layout
+from gpunet.autograd.reductions import Reductions
 from gpunet.backend.devices import (
     CPU,
     META,
@@ -79,7 +80,7 @@ class Transfer(Op):
 TRANSFER = register(Transfer())
 
 
-class Tensor(TensorOperations):
+class Tensor(Reductions):
     """An n-dimensional array of one dtype on one device, that operations can record gradients for.
 
     Args:

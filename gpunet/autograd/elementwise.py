@@ -1,0 +1,158 @@
+"""Functions of each element of a Tensor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gpunet.autograd import function
+from gpunet.autograd.arithmetic import Arithmetic
+from gpunet.backend.errors import DTypeError
+from gpunet.ops import REGISTRY
+from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, is_floating
+
+if TYPE_CHECKING:
+    from gpunet.autograd.tensor import Tensor
+
+__all__ = ["Elementwise"]
+
+
+class Elementwise(Arithmetic):
+    """Functions of each element of a Tensor. Mixed into Tensor."""
+
+    __slots__ = ()
+
+    def neg(self) -> Tensor:
+        """-self."""
+        return self._unary("neg")
+
+    def exp(self) -> Tensor:
+        """e to the power of each element."""
+        return self._unary("exp")
+
+    def log(self) -> Tensor:
+        """Natural logarithm."""
+        return self._unary("log")
+
+    def sqrt(self) -> Tensor:
+        """Square root."""
+        return self._unary("sqrt")
+
+    def rsqrt(self) -> Tensor:
+        """1 / square root."""
+        return 1.0 / self.sqrt()
+
+    def square(self) -> Tensor:
+        """self * self."""
+        return self**2
+
+    def reciprocal(self) -> Tensor:
+        """1 / self."""
+        return 1.0 / self
+
+    def abs(self) -> Tensor:
+        """Absolute value; its derivative at 0 is 0."""
+        return self._unary("abs")
+
+    def sign(self) -> Tensor:
+        """-1, 0 or 1."""
+        return self._unary("sign")
+
+    def floor(self) -> Tensor:
+        """Largest integer not above each element."""
+        return self._unary("floor")
+
+    def tanh(self) -> Tensor:
+        """Hyperbolic tangent."""
+        return self._unary("tanh")
+
+    def sigmoid(self) -> Tensor:
+        """1 / (1 + exp(-x))."""
+        return self._unary("sigmoid")
+
+    def relu(self) -> Tensor:
+        """max(x, 0); its derivative at 0 is 0."""
+        return self._unary("relu")
+
+    def isnan(self) -> Tensor:
+        """True where NaN."""
+        return self._unary("isnan")
+
+    def isfinite(self) -> Tensor:
+        """True where neither NaN nor infinite."""
+        return self._unary("isfinite")
+
+    def clamp(self, min: Any = None, max: Any = None) -> Tensor:
+        """Elements limited to min..max, numbers or tensors; the gradient passes where the limits do not bind."""
+        from gpunet.autograd.tensor import Tensor
+
+        if isinstance(min, Tensor) or isinstance(max, Tensor):
+            result: Any = self
+            if min is not None:
+                result = result.maximum(min if isinstance(min, Tensor) else function.as_operand(min, self))
+            if max is not None:
+                result = result.minimum(max if isinstance(max, Tensor) else function.as_operand(max, self))
+            return result
+        return function.apply(REGISTRY["clip"], self, low=min, high=max)
+
+    clip = clamp
+
+    def where(self, condition: Tensor, other: Any) -> Tensor:
+        """self where the condition holds, else other."""
+        return function.apply(REGISTRY["where"], condition, self, function.operand(self, other))
+
+    def masked_fill(self, mask: Tensor, value: float) -> Tensor:
+        """A copy with ``value`` where the mask is true; the dtype stays."""
+        if mask.dtype != BOOL:
+            raise DTypeError(f"masked_fill: mask must be bool, got {mask.dtype.name}")
+        return function.apply(REGISTRY["where"], ~mask, self, value)._cast(self.dtype)
+
+    def softmax(self, dim: int) -> Tensor:
+        """Softmax over a dimension."""
+        return function.apply(REGISTRY["softmax"], self, dim=dim)
+
+    def log_softmax(self, dim: int) -> Tensor:
+        """Logarithm of softmax over a dimension."""
+        return function.apply(REGISTRY["log_softmax"], self, dim=dim)
+
+    # Types -----------------------------------------------------------------------------------------------------------
+
+    def _cast(self, dtype: Any) -> Tensor:
+        if self.dtype == dtype:
+            return self  # type: ignore[return-value]
+        return function.apply(REGISTRY["cast"], self, dtype=dtype)
+
+    def float(self) -> Tensor:
+        """As float32."""
+        return self._cast(canonical_dtype("float32"))
+
+    def double(self) -> Tensor:
+        """As float64."""
+        return self._cast(canonical_dtype("float64"))
+
+    def half(self) -> Tensor:
+        """As float16."""
+        return self._cast(canonical_dtype("float16"))
+
+    def bfloat16(self) -> Tensor:
+        """As bfloat16; needs the ml_dtypes package."""
+        return self._cast(canonical_dtype("bfloat16"))
+
+    def long(self) -> Tensor:
+        """As int64."""
+        return self._cast(INT64)
+
+    def int(self) -> Tensor:
+        """As int32."""
+        return self._cast(canonical_dtype("int32"))
+
+    def bool(self) -> Tensor:
+        """As bool."""
+        return self._cast(BOOL)
+
+    def type_as(self, other: Tensor) -> Tensor:
+        """With another tensor's dtype."""
+        return self._cast(other.dtype)
+
+    def is_floating_point(self) -> Any:
+        """True for floating-point dtypes."""
+        return is_floating(self.dtype)
