@@ -77,7 +77,9 @@ class Binary(Op):
     Args:
         name: the operation's name.
         function: z from (module, x, y).
-        gradient: (dx, dy) factories from (module, dz, x, y, z); None where it has no derivative.
+        gradient: (dx, dy) factories from (module, dz, x, y); None where it has no derivative.
+        save: what backward needs of the operands: nothing but shapes and dtypes (``""``), both (``"xy"``), or each for
+            the gradient of the other (``"other"``).
         result: the dtype of the result from the promoted one.
         inputs: dtype both operands are cast to from the promoted one.
         refuse_bool: it does not take two bools.
@@ -128,23 +130,28 @@ class Binary(Op):
         dtype = self._dtype(x, y)
         module = module_of(x, y)
         z = self.function(module, _operand(x, dtype), _operand(y, dtype))
+        self.keep(ctx, x, y)
+        return z
+
+    def keep(self, ctx: Context, x: Any, y: Any) -> None:
+        """Keep for backward what it needs of the operands."""
         if self.saves == "xy":
             ctx.save(x, y)
         elif self.gradient is not None:
             # Only their shapes and dtypes are needed: keep no array alive for that.
             ctx.state = tuple(Spec(value.shape, value.dtype) if hasattr(value, "dtype") else None for value in (x, y))
-        return z
+            if self.saves == "other":
+                # Each operand is needed for the other's gradient alone: who asks for none may overwrite it.
+                ctx.save(x if ctx.needs_grad[1] else None, y if ctx.needs_grad[0] else None)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
         assert self.gradient is not None
         values = ctx.saved if self.saves == "xy" else ctx.state
         module = module_of(grad)
-        x, y = values
-        if self.saves == "xy":
-            arguments = (module, grad, _operand(x, grad.dtype), _operand(y, grad.dtype))
-        else:
-            arguments = (module, grad, None, None)
+        arguments = (module, grad, None, None)
+        if self.saves:
+            arguments = (module, grad, *(v if v is None else _operand(v, grad.dtype) for v in ctx.saved))
         return tuple(
             unbroadcast(derivative(*arguments), like) if needed else None
             for derivative, like, needed in zip(self.gradient, values, ctx.needs_grad, strict=True)
@@ -225,7 +232,7 @@ register(
     )
 )
 register(
-    Binary("mul", lambda m, x, y: m.multiply(x, y), (lambda m, g, x, y: g * y, lambda m, g, x, y: g * x), save="xy")
+    Binary("mul", lambda m, x, y: m.multiply(x, y), (lambda m, g, x, y: g * y, lambda m, g, x, y: g * x), save="other")
 )
 register(
     Binary(
