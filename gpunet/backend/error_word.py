@@ -22,6 +22,7 @@ _KINDS: tuple[tuple[str, type[Exception], str], ...] = (
     ("index", IndexError, "index: indices must lie in -size..size-1"),
     ("divisor", ZeroDivisionError, "divisor: integers cannot be divided by zero"),
     ("probability", ValueError, "input: probabilities must lie in 0..1"),
+    ("position", IndexError, "index: indices must lie in 0..size-1"),
 )
 _BITS = {name: 1 << position for position, (name, _, _) in enumerate(_KINDS)}
 

@@ -15,9 +15,11 @@ __all__ = [
     "canonical_dtype",
     "cast_scalar",
     "compute_dtype",
+    "get_default_dtype",
     "is_floating",
     "promote_types",
     "result_type",
+    "set_default_dtype",
     "to_float",
 ]
 
@@ -30,6 +32,8 @@ INT64: Final = np.dtype(np.int64)
 UINT8: Final = np.dtype(np.uint8)
 BOOL: Final = np.dtype(np.bool_)
 DEFAULT_FLOAT: Final = FLOAT32
+
+_default_float: DType = FLOAT32
 
 _SUPPORTED: Final = {
     np.dtype(name): name
@@ -53,15 +57,12 @@ def canonical_dtype(dtype: Any) -> DType:
     """The NumPy dtype a ``dtype=`` argument means.
 
     Args:
-        dtype: a NumPy dtype or scalar type, a name such as ``"float32"``, or Python's float, int or bool.
+        dtype: a NumPy dtype or scalar type, a name such as ``"float32"``, or Python's float (float64, as
+            in PyTorch), int or bool.
 
     Raises:
         DTypeError: a type gpunet does not have.
     """
-    if dtype is float:
-        return DEFAULT_FLOAT
-    if dtype is int:
-        return INT64
     if isinstance(dtype, str) and dtype == "bfloat16":
         return bfloat16()
     try:
@@ -73,6 +74,24 @@ def canonical_dtype(dtype: Any) -> DType:
     if found in _SUPPORTED or found.name == "bfloat16":
         return found
     raise DTypeError(f"dtype: {found.name} is not supported; use one of {', '.join(_SUPPORTED.values())}, bfloat16")
+
+
+def get_default_dtype() -> DType:
+    """The floating dtype that ``zeros(2)``, ``tensor(1.5)`` and an integer divided by a number have."""
+    return _default_float
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Set the floating dtype that is used where none is named, for all threads: tensors and layers made afterwards.
+
+    Raises:
+        DTypeError: not a floating dtype.
+    """
+    global _default_float
+    found = canonical_dtype(dtype)
+    if not is_floating(found):
+        raise DTypeError(f"set_default_dtype: dtype must be floating point, got {found.name}")
+    _default_float = found
 
 
 def is_floating(dtype: DType) -> bool:
@@ -137,13 +156,13 @@ def result_type(*operands: Any) -> DType:
     if zero_dim is not None and (result is None or _category(zero_dim) > _category(result)):
         result = zero_dim
     if result is None or scalar > _category(result):
-        result = (BOOL, INT64, DEFAULT_FLOAT)[scalar] if result is None or scalar != 2 else DEFAULT_FLOAT
+        result = (BOOL, INT64, _default_float)[scalar]
     return result
 
 
 def to_float(dtype: DType) -> DType:
-    """The type of a function that only makes sense on floats: integers and bools become float32."""
-    return dtype if is_floating(dtype) else DEFAULT_FLOAT
+    """The type of a function that only makes sense on floats: integers and bools become the default."""
+    return dtype if is_floating(dtype) else _default_float
 
 
 def cast_scalar(value: Any, dtype: DType) -> Any:

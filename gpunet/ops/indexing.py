@@ -10,11 +10,11 @@ import numpy as np
 
 from gpunet.backend.error_word import check_values
 from gpunet.backend.errors import DTypeError, ShapeError
-from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
+from gpunet.ops.base import NO_GRAD, REGISTRY, Context, Inferred, Op, Sample, Spec, module_of, register
 from gpunet.ops.dtypes import BOOL, UINT8, compute_dtype
 from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
 
-__all__ = ["assign", "check_range"]
+__all__ = ["add_at", "assign", "check_range", "segment_starts", "segment_sum", "stable_order"]
 
 Shape = tuple[int, ...]
 
@@ -140,7 +140,7 @@ class Gather(Op):
     """Indexing with integer or bool arrays, mixed with slices: y = x[index].
 
     ``layout`` is the index with each array replaced by its position among the inputs after x, wrapped in a tuple.
-    Repeated indices add up in the gradient, in a fixed order: the indices are sorted and summed by segment.
+    Repeated indices add up in the gradient, in a fixed order; see ``add_at``.
     """
 
     name = "gather_index"
@@ -223,13 +223,7 @@ class Gather(Op):
         selected, index = _select(module.arange(size).reshape(shape), ctx.saved, ctx.attributes["layout"])
         origin = selected[index].reshape(-1)
         flat = module.zeros(size, compute_dtype(dtype))
-        if origin.size:
-            order = module.argsort(origin, kind="stable") if module is np else module.argsort(origin)
-            origin = origin[order]
-            values = grad.reshape(-1)[order].astype(flat.dtype, copy=False)
-            repeats = module.concatenate([module.zeros(1, bool), origin[1:] == origin[:-1]])
-            first = module.nonzero(~repeats)[0]
-            flat[origin[first]] = segment_sum(module, values, first)
+        add_at(module, flat, origin, grad.reshape(-1))
         return (flat.reshape(shape).astype(dtype, copy=False), *([None] * count))
 
     def samples(self) -> Iterator[Sample]:
@@ -242,19 +236,56 @@ class Gather(Op):
         yield Sample("none", (_draw(3, 4), np.zeros(0, np.int64)), {"layout": ((0,),)})
 
 
+def add_at(module: Any, target: Any, index: Any, values: Any) -> None:
+    """target[index[i]] += values[i], in place, for an array of any rank indexed along its first dimension.
+
+    Repeated indices add up in a fixed order, so that the same input gives the same bits: on a CPU in the order of
+    ``index``, on a GPU sorted and summed by segment. What is to be carried in float32 comes as float32.
+
+    Args:
+        module: the array module.
+        target: shape (N, ...), written to.
+        index: shape (n,), within 0..N-1.
+        values: shape (n, ...).
+    """
+    if not index.size:
+        return
+    values = values.astype(target.dtype, copy=False)
+    if module is np:
+        np.add.at(target, index, values)
+        return
+    order = stable_order(module, index)
+    index, values = index[order], values[order]
+    first = segment_starts(module, index)
+    target[index[first]] += segment_sum(module, values, first)
+
+
+def stable_order(module: Any, index: Any) -> Any:
+    """The order that sorts integers and leaves equal ones as they were."""
+    if module is np:
+        return np.argsort(index, kind="stable")
+    return module.lexsort(module.stack([module.arange(index.size), index]))
+
+
+def segment_starts(module: Any, ordered: Any) -> Any:
+    """Where in a sorted array each run of equals begins."""
+    repeats = module.concatenate([module.zeros(1, bool), ordered[1:] == ordered[:-1]])
+    return module.nonzero(~repeats)[0]
+
+
 def segment_sum(module: Any, values: Any, first: Any) -> Any:
     """Sums of consecutive segments that begin at ``first``; the order of additions is fixed."""
     if module is np:
-        return np.add.reduceat(values, first)
+        return np.add.reduceat(values, first, axis=0)
     # CuPy has no reduceat: differences of running sums would lose digits, so each segment is added in its own
     # element, one rank after the other; as many passes as the longest segment has elements.
-    ends = module.concatenate([first[1:], module.asarray([values.size])])
+    ends = module.concatenate([first[1:], module.asarray([len(values)])])
     sums = values[first].copy()
     longest = int((ends - first).max())
     for rank in range(1, longest):
         place = first + rank
-        inside = place < ends
-        sums += module.where(inside, values[module.minimum(place, values.size - 1)], 0)
+        inside = (place < ends).reshape(-1, *(1,) * (values.ndim - 1))
+        sums += module.where(inside, values[module.minimum(place, len(values) - 1)], sums.dtype.type(0))
     return sums
 
 
@@ -289,20 +320,50 @@ def check_range(shape: Shape, index: tuple[Any, ...]) -> None:
 GATHER = register(Gather())
 
 
+View = tuple[tuple[Op, dict[str, Any], int], ...]
+
+
+def view_of(array: Any, view: View) -> Any:
+    """The view of an array that operations which share memory lead to, one (operation, attributes, output) each."""
+    for op, attributes, number in view:
+        made = op.forward(NO_GRAD, array, **attributes)
+        array = made[number] if type(made) is tuple else made
+    return array
+
+
+def physical_order(array: Any) -> tuple[int, ...]:
+    """The dimensions of an array from the slowest to the fastest."""
+    return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+
+
+def _copy_in_order(array: Any, order: tuple[int, ...]) -> Any:
+    """A copy whose dimensions lie in a given physical order, so that the same views can be taken of it."""
+    copied = module_of(array).empty(tuple(array.shape[axis] for axis in order), array.dtype)
+    copied = copied.transpose(tuple(order.index(axis) for axis in range(array.ndim)))
+    copied[...] = array
+    return copied
+
+
 class SetIndex(Op):
-    """x with y[index] = value: what writing into a tensor of the graph means."""
+    """x with y[index] = value, y being x or a view of it: what writing into a tensor of the graph means.
+
+    ``view`` is how y comes from x, as ``view_of`` takes it.
+    """
 
     name = "set_index"
 
-    def infer(self, *inputs: Any, layout: Any) -> Inferred:
+    def infer(self, *inputs: Any, layout: Any, view: View = ()) -> Inferred:
         x, value, *arrays = inputs
+        place: Any = x
+        for op, attributes, number in view:
+            place = op.infer(place, **attributes).outputs[number]
         if any(array.dtype == BOOL and not hasattr(array, "nonzero") for array in arrays):
             # How many places a mask on the meta device selects is not known.
             return Inferred((Spec(tuple(x.shape), x.dtype),))
         if arrays:
-            target = GATHER.infer(x, *arrays, layout=layout).outputs[0].shape
+            target = GATHER.infer(place, *arrays, layout=layout).outputs[0].shape
         else:
-            target = _basic_shape(tuple(x.shape), layout)
+            target = _basic_shape(tuple(place.shape), layout)
         shape = tuple(getattr(value, "shape", ()))
         stripped = shape
         while len(stripped) > len(target) and stripped[0] == 1:
@@ -311,24 +372,29 @@ class SetIndex(Op):
             raise ShapeError(f"index assignment: a value of shape {shape} does not fit the place of shape {target}")
         return Inferred((Spec(tuple(x.shape), x.dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, layout: Any) -> Any:
+    def forward(self, ctx: Context, *inputs: Any, layout: Any, view: View = ()) -> Any:
         x, value, *arrays = inputs
-        y = x.copy(order="K")
-        assign(y, value, arrays, layout)
-        ctx.state = Spec(tuple(value.shape), value.dtype) if hasattr(value, "dtype") else None
-        ctx.save(*arrays)
+        y = _copy_in_order(x, physical_order(x))
+        assign(view_of(y, view), value, arrays, layout)
+        self.keep(ctx, x, value, arrays)
         return y
+
+    def keep(self, ctx: Context, x: Any, value: Any, arrays: Sequence[Any]) -> None:
+        """Keep for backward what it needs; for who has written in place already."""
+        ctx.state = (Spec(tuple(value.shape), value.dtype) if hasattr(value, "dtype") else None, physical_order(x))
+        ctx.save(*arrays)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
-        like, arrays, layout = ctx.state, ctx.saved, ctx.attributes["layout"]
+        (like, order), arrays, layout = ctx.state, ctx.saved, ctx.attributes["layout"]
+        view = ctx.attributes.get("view", ())
         dx = None
         if ctx.needs_grad[0]:
-            dx = grad.copy(order="K")
-            assign(dx, 0, arrays, layout)
+            dx = _copy_in_order(grad, order)
+            assign(view_of(dx, view), 0, arrays, layout)
         dvalue = None
         if like is not None and ctx.needs_grad[1]:
-            selected, index = _select(grad, arrays, layout)
+            selected, index = _select(view_of(grad, view), arrays, layout)
             piece = selected[index]
             while piece.ndim < len(like.shape):
                 piece = piece[None]
@@ -336,9 +402,18 @@ class SetIndex(Op):
         return (dx, dvalue, *([None] * (len(ctx.needs_grad) - 2)))
 
     def samples(self) -> Iterator[Sample]:
+        row = (REGISTRY["slice"], {"index": (slice(None), 1)}, 0)
+        flat = (REGISTRY["reshape"], {"shape": (-1,)}, 0)
         yield Sample("row", (_draw(3, 4), _draw(4)), {"layout": (1,)})
         yield Sample("scalar", (_draw(3, 4), 0.0), {"layout": (slice(None), slice(0, 2))})
         yield Sample("array", (_draw(3, 4), _draw(2, 4), np.array([2, 0])), {"layout": ((0,),)})
+        yield Sample("part of a view", (_draw(3, 2, 4), _draw(2)), {"layout": (0, slice(0, 2)), "view": (row,)})
+        second = (REGISTRY["slice"], {"index": (1,)}, 0)
+        yield Sample("view of a view", (_draw(3, 2, 4), _draw(6)), {"layout": (slice(6),), "view": (second, flat)})
+        channels_last = _draw(2, 4, 5, 3).transpose(0, 3, 1, 2)
+        yield Sample("channels last", (channels_last, _draw(4, 5)), {"layout": (0, 1)})
+        piece = (REGISTRY["slice"], {"index": (0, slice(None), 1)}, 0)
+        yield Sample("view, channels last", (channels_last, _draw(5)), {"layout": (2,), "view": (piece,)})
 
 
 register(SetIndex())
