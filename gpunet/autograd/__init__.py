@@ -107,7 +107,7 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool = False)
     """
     roots = _listed(tensors)
     seeds = [None] * len(roots) if grad_tensors is None else _listed(grad_tensors)
-    starts = [(root._node or root, root._index, root._seed(seed)) for root, seed in zip(roots, seeds, strict=True)]
+    starts = [(root.grad_fn or root, root._index, root._seed(seed)) for root, seed in zip(roots, seeds, strict=True)]
     _walk(starts, retain_graph)
 
 
@@ -136,7 +136,7 @@ def grad(
     for position, value in enumerate(wanted):
         if not value.requires_grad:
             raise GradientError(f"grad: input {position} does not require grad")
-    starts = [(root._node or root, root._index, root._seed(seed)) for root, seed in zip(roots, seeds, strict=True)]
+    starts = [(root.grad_fn or root, root._index, root._seed(seed)) for root, seed in zip(roots, seeds, strict=True)]
     found = _walk(starts, retain_graph, wanted)
     for position, value in enumerate(found):
         if value is None and not allow_unused:

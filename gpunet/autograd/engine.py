@@ -44,8 +44,8 @@ class Node(Context):
         self.device = device
         self.edges: list[Any] = []
         self.outputs: tuple[tuple[tuple[int, ...], DType], ...] = ()
-        # (version counter, version when saved) of saved inputs and outputs
-        self.versions: list[tuple[list[int], int]] = []
+        # (version counter, version when saved, place in saved) of saved inputs and outputs
+        self.versions: list[tuple[list[int], int, int]] = []
         self.hooks: dict[int, dict[int, Callable[[Any], Any]]] | None = None
         self.retained: dict[int, weakref.ref[Tensor]] | None = None
         self.freed = False
@@ -61,7 +61,7 @@ class Node(Context):
                 f"backward: the graph of {self.op.name!r} has been used and freed; call backward(retain_graph=True) "
                 f"the first time to go through it again"
             )
-        for counter, version in self.versions:
+        for counter, version, _ in self.versions:
             if counter[0] != version:
                 raise GradientError(
                     f"backward: a tensor that {self.op.name!r} needs for its gradient was modified in place: "

@@ -56,6 +56,8 @@ def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attribute
                     f"move one with .to(...)"
                 )
             arrays.append(value._array)
+            if value._view is not None and value._counter[1] != value._stamp:
+                value._refresh()
             wants = value._requires_grad
             needs.append(wants)
             needed = needed or wants
@@ -85,24 +87,21 @@ def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attribute
         if isinstance(array, np.generic):  # NumPy turns 0-d results into scalars
             array = np.asarray(array)
         tensor = Tensor._wrap(array, target)
-        if op.is_view:
-            source = inputs[0]
-            if _shares(array, arrays[0]):
-                tensor._counter = source._counter
-                tensor._is_view = True
+        if op.is_view and shares(array, arrays[0]):
+            _make_view(tensor, inputs[0], op, attributes, index)
         if node is not None and is_floating(array.dtype):
             tensor._requires_grad = True
             tensor._node = node
             tensor._index = index
         outputs.append(tensor)
     if node is not None:
-        _finish(node, inputs, outputs)
+        connect(node, inputs, outputs)
     if observer_state.observers:
         _notify(op, inputs, attributes, tuple(outputs))
     return tuple(outputs) if several else outputs[0]
 
 
-def _finish(node: Node, inputs: tuple[Any, ...], outputs: list[Tensor]) -> None:
+def connect(node: Node, inputs: tuple[Any, ...], outputs: list[Tensor]) -> None:
     """Connect a node to its inputs, and note the versions of what it saved."""
     node.outputs = tuple((tensor._array.shape, tensor._array.dtype) for tensor in outputs)
     edges: list[Any] = []
@@ -114,16 +113,26 @@ def _finish(node: Node, inputs: tuple[Any, ...], outputs: list[Tensor]) -> None:
         else:
             edges.append((value._node, value._index))
     node.edges = edges
-    for array in node.saved:
+    for position, array in enumerate(node.saved):
         if array is None:
             continue
         for tensor in (*inputs, *outputs):
             if isinstance(tensor, Tensor) and tensor._array is array:
-                node.versions.append((tensor._counter, tensor._counter[0]))
+                node.versions.append((tensor._counter, tensor._counter[0], position))
                 break
 
 
-def _shares(a: Any, b: Any) -> bool:
+def _make_view(tensor: Tensor, source: Tensor, op: Op, attributes: dict[str, Any], number: int) -> None:
+    """Note what a tensor is a view of, and how it comes from there: what is written to one is seen in all."""
+    tensor._counter = source._counter
+    tensor._stamp = source._counter[1]
+    root, steps = (source, ()) if source._view is None else source._view
+    # A view that gradient mode did not see has no place in the graph.
+    seen = grad_state.enabled and steps is not None
+    tensor._view = (root, (*steps, (op, attributes, number)) if seen else None)
+
+
+def shares(a: Any, b: Any) -> bool:
     """Whether two arrays may share memory (their extents overlap)."""
     if isinstance(a, np.ndarray):
         return bool(np.may_share_memory(a, b))
@@ -176,3 +185,18 @@ def write_index(array: Any, indices: list[Any], layout: tuple[Any, ...], value: 
     SET_INDEX.infer(array, value, *indices, layout=layout)
     if not isinstance(array, MetaArray):
         assign(array, value, indices, layout)
+
+
+def check_index(array: Any, layout: tuple[Any, ...]) -> None:
+    """Raise what a basic index that does not fit raises, before anything is done with it."""
+    REGISTRY["slice"].infer(array, index=layout)
+
+
+def address(array: Any) -> int:
+    """Where an array's first element lies."""
+    return int(array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr)
+
+
+def wrap(array: Any, device: Device) -> Tensor:
+    """A Tensor around an array, which it shares."""
+    return Tensor._wrap(array, device)

@@ -92,7 +92,7 @@ def gradcheck(
         raise GradcheckError("gradcheck: func gave different outputs for the same inputs; make it deterministic")
     weights = [rng.standard_normal(output.shape) for output in outputs]
     roots = [
-        (output._node or output, output._index, np.asarray(weight))
+        (output.grad_fn or output, output._index, np.asarray(weight))
         for output, weight in zip(outputs, weights, strict=True)
         if output.requires_grad
     ]

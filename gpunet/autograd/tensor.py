@@ -10,9 +10,7 @@ import numpy as np
 
 from gpunet.autograd import function
 from gpunet.autograd.engine import Node, backward
-from gpunet.autograd.grad_mode import state as grad_state
-from gpunet.autograd.indexing import SET_INDEX, index_layout
-from gpunet.autograd.reductions import Reductions
+from gpunet.autograd.inplace import InPlace
 from gpunet.backend.devices import (
     CPU,
     META,
@@ -31,7 +29,6 @@ from gpunet.backend.errors import DeviceError, DTypeError, GradientError, ShapeE
 from gpunet.ops import REGISTRY
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, register
 from gpunet.ops.dtypes import DEFAULT_FLOAT, canonical_dtype, is_floating
-from gpunet.ops.elementwise import broadcast_shapes
 
 __all__ = ["HookHandle", "Tensor"]
 
@@ -80,7 +77,7 @@ class Transfer(Op):
 TRANSFER = register(Transfer())
 
 
-class Tensor(Reductions):
+class Tensor(InPlace):
     """An n-dimensional array of one dtype on one device, that operations can record gradients for.
 
     Args:
@@ -96,19 +93,12 @@ class Tensor(Reductions):
     __slots__ = (
         "__weakref__",
         "_after_hooks",
-        "_array",
-        "_counter",
         "_device",
         "_grad",
         "_grad_buffer",
         "_hooks",
-        "_index",
-        "_is_view",
-        "_node",
-        "_requires_grad",
     )
 
-    _array: Any
     _device: Device
 
     # `ndarray * Tensor` must come to Tensor.__rmul__ instead of being spread over the array's elements.
@@ -129,14 +119,15 @@ class Tensor(Reductions):
         self._array = array
         self._device = device
         self._requires_grad = False
-        self._node: Node | None = None
+        self._node = None
         self._index = 0
         self._grad: Tensor | None = None
         self._grad_buffer: Any = None
-        self._counter = [0]
+        self._counter = [0, 0]
         self._hooks: dict[int, Callable[[Tensor], Any]] | None = None
         self._after_hooks: dict[int, Callable[[Tensor], Any]] | None = None
-        self._is_view = False
+        self._view = None
+        self._stamp = 0
 
     @classmethod
     def _wrap(cls, array: Any, device: Device) -> Tensor:
@@ -149,10 +140,11 @@ class Tensor(Reductions):
         tensor._index = 0
         tensor._grad = None
         tensor._grad_buffer = None
-        tensor._counter = [0]
+        tensor._counter = [0, 0]
         tensor._hooks = None
         tensor._after_hooks = None
-        tensor._is_view = False
+        tensor._view = None
+        tensor._stamp = 0
         return tensor
 
     # What it is ----------------------------------------------------------------------------------------------------
@@ -286,7 +278,7 @@ class Tensor(Reductions):
             GradientError: it requires grad; use ``.detach().numpy()``.
             DeviceError: it is on a GPU; use ``.cpu().numpy()``.
         """
-        if self._requires_grad:
+        if self.requires_grad:
             raise GradientError("numpy: the tensor requires grad; use tensor.detach().numpy()")
         if self._device.type == "cuda":
             raise DeviceError(f"numpy: the tensor is on {str(self._device)!r}; use tensor.cpu().numpy()")
@@ -301,7 +293,7 @@ class Tensor(Reductions):
         return array.copy() if copy else array
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        if self._requires_grad:
+        if self.requires_grad:
             raise GradientError("dlpack: the tensor requires grad; use tensor.detach()")
         if self._device is META:
             raise DeviceError("dlpack: a tensor on 'meta' has no data")
@@ -389,6 +381,7 @@ class Tensor(Reductions):
     @property
     def requires_grad(self) -> bool:
         """Whether gradients are asked for."""
+        self._catch_up()
         return self._requires_grad
 
     @requires_grad.setter
@@ -404,6 +397,7 @@ class Tensor(Reductions):
         """
         if requires_grad and not is_floating(self.dtype):
             raise DTypeError(f"requires_grad: only floating-point tensors can require grad, got {self.dtype.name}")
+        self._catch_up()
         if not requires_grad and self._node is not None:
             raise GradientError("requires_grad: only leaves can stop requiring grad; use tensor.detach()")
         self._requires_grad = bool(requires_grad)
@@ -412,11 +406,13 @@ class Tensor(Reductions):
     @property
     def is_leaf(self) -> bool:
         """True unless an operation that records gradients made it."""
+        self._catch_up()
         return self._node is None
 
     @property
     def grad_fn(self) -> Node | None:
         """The recorded operation that made it."""
+        self._catch_up()
         return self._node
 
     @property
@@ -476,10 +472,11 @@ class Tensor(Reductions):
         """
         if create_graph:
             raise GradientError("create_graph: gpunet computes first-order gradients only")
-        backward([(self._node or self, self._index, self._seed(gradient))], retain_graph)
+        seed = self._seed(gradient)
+        backward([(self._node or self, self._index, seed)], retain_graph)
 
     def _seed(self, gradient: Any) -> Any:
-        if not self._requires_grad:
+        if not self.requires_grad:
             raise GradientError("backward: the tensor does not require grad, and was computed from none that does")
         if gradient is None:
             if self.numel() != 1:
@@ -501,12 +498,14 @@ class Tensor(Reductions):
         """The same elements, shared, outside the graph."""
         result = Tensor._wrap(self._array, self._device)
         result._counter = self._counter
-        result._is_view = self._is_view
         return result
 
     def detach_(self) -> Tensor:
         """Leave the graph."""
+        if self._view is not None:
+            raise GradientError("detach_: a view cannot leave the graph by itself; use detach()")
         self._node, self._index, self._requires_grad = None, 0, False
+        self._counter[1] += 1
         return self
 
     @property
@@ -522,7 +521,7 @@ class Tensor(Reductions):
 
     def retain_grad(self) -> None:
         """Keep the gradient of a result of an operation in ``.grad``, as leaves do."""
-        if not self._requires_grad:
+        if not self.requires_grad:
             raise GradientError("retain_grad: the tensor does not require grad")
         if self._node is not None:
             if self._node.retained is None:
@@ -531,7 +530,7 @@ class Tensor(Reductions):
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> HookHandle:
         """Call ``hook(grad)`` when the gradient of this tensor is complete; what it returns replaces the gradient."""
-        if not self._requires_grad:
+        if not self.requires_grad:
             raise GradientError("register_hook: the tensor does not require grad")
         if self._node is None:
             hooks: dict[int, Any] = self._hooks if self._hooks is not None else {}
@@ -546,196 +545,13 @@ class Tensor(Reductions):
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> HookHandle:
         """Call ``hook(tensor)`` each time a gradient has been added to a leaf's ``.grad``."""
-        if not self._requires_grad or self._node is not None:
+        if not self.requires_grad or self._node is not None:
             raise GradientError("register_post_accumulate_grad_hook: the tensor must be a leaf that requires grad")
         if self._after_hooks is None:
             self._after_hooks = {}
         handle = HookHandle(self._after_hooks)
         self._after_hooks[handle.id] = hook
         return handle
-
-    # Writing in place ----------------------------------------------------------------------------------------------
-
-    @property
-    def _version(self) -> int:
-        """How often the elements have been written in place, through this tensor or a view."""
-        return self._counter[0]
-
-    def _bump_version(self) -> None:
-        self._counter[0] += 1
-
-    def _check_writable(self, recorded: bool) -> None:
-        if self._device is META:
-            return
-        if grad_state.enabled and self._requires_grad and self._node is None:
-            raise GradientError(
-                "in-place: a leaf that requires grad cannot be written to while gradients are recorded; "
-                "use gpunet.no_grad(), or an operation that makes a new tensor"
-            )
-        if recorded and self._is_view:
-            raise GradientError(
-                "in-place: a view cannot be written to inside the graph; use an operation that makes a new tensor, "
-                "or assign to an index of the tensor it views"
-            )
-        if isinstance(self._array, np.ndarray) and not self._array.flags.writeable:
-            raise ValueError("in-place: the tensor shares read-only memory, or is expanded; use clone() first")
-
-    def _write(self, result: Tensor) -> Tensor:
-        """Take over the value, and the place in the graph, of a result computed from this tensor."""
-        recorded = result._node is not None
-        self._check_writable(recorded or (grad_state.enabled and self._node is not None))
-        if result.shape != self.shape:
-            raise ShapeError(f"in-place: a result of shape {result.shape} does not fit a tensor of shape {self.shape}")
-        if _kind(result.dtype) > _kind(self.dtype):
-            raise DTypeError(f"in-place: a {result.dtype.name} result cannot be stored in a {self.dtype.name} tensor")
-        if recorded and result.dtype != self.dtype:
-            result = result._cast(self.dtype)
-        node = result._node
-        if self._device is not META:
-            if node is not None and any(saved is self._array for saved in node.saved):
-                # Backward will want the value from before this write.
-                before = self._array.copy(order="K")
-                node.saved = tuple(before if saved is self._array else saved for saved in node.saved)
-                node.versions = [entry for entry in node.versions if entry[0] is not self._counter]
-            self._array[...] = result._array
-        self._bump_version()
-        if node is not None:
-            self._node, self._index, self._requires_grad = node, result._index, True
-        return self
-
-    def __iadd__(self, other: Any) -> Tensor:
-        return self._write(self + other)
-
-    def __isub__(self, other: Any) -> Tensor:
-        return self._write(self - other)
-
-    def __imul__(self, other: Any) -> Tensor:
-        return self._write(self * other)
-
-    def __itruediv__(self, other: Any) -> Tensor:
-        return self._write(self / other)
-
-    def __ipow__(self, other: Any) -> Tensor:
-        return self._write(self**other)
-
-    def __ifloordiv__(self, other: Any) -> Tensor:
-        return self._write(self // other)
-
-    def __imod__(self, other: Any) -> Tensor:
-        return self._write(self % other)
-
-    def __iand__(self, other: Any) -> Tensor:
-        return self._write(self & other)
-
-    def __ior__(self, other: Any) -> Tensor:
-        return self._write(self | other)
-
-    def add_(self, other: Any, *, alpha: float = 1) -> Tensor:
-        """self += alpha * other."""
-        return self._write(self.add(other, alpha=alpha))
-
-    def sub_(self, other: Any, *, alpha: float = 1) -> Tensor:
-        """self -= alpha * other."""
-        return self._write(self.sub(other, alpha=alpha))
-
-    def mul_(self, other: Any) -> Tensor:
-        """self *= other."""
-        return self._write(self * other)
-
-    def div_(self, other: Any) -> Tensor:
-        """self /= other."""
-        return self._write(self / other)
-
-    def pow_(self, exponent: Any) -> Tensor:
-        """self **= exponent."""
-        return self._write(self**exponent)
-
-    def clamp_(self, min: Any = None, max: Any = None) -> Tensor:
-        """Limit the elements to min..max."""
-        return self._write(self.clamp(min, max))
-
-    clip_ = clamp_
-
-    def relu_(self) -> Tensor:
-        """Replace negative elements by 0."""
-        return self._write(self.relu())
-
-    def exp_(self) -> Tensor:
-        """Replace each element by its exponential."""
-        return self._write(self.exp())
-
-    def sqrt_(self) -> Tensor:
-        """Replace each element by its square root."""
-        return self._write(self.sqrt())
-
-    def neg_(self) -> Tensor:
-        """Change all signs."""
-        return self._write(-self)
-
-    def masked_fill_(self, mask: Tensor, value: float) -> Tensor:
-        """Write ``value`` where the mask is true."""
-        return self._write(self.masked_fill(mask, value))
-
-    def fill_(self, value: Any) -> Tensor:
-        """Write one value everywhere."""
-        if isinstance(value, Tensor):
-            return self.copy_(value)
-        self._check_writable(grad_state.enabled and self._node is not None)
-        if self._device is not META:
-            self._array[...] = value
-        self._bump_version()
-        if grad_state.enabled and self._node is not None:
-            self._node, self._index, self._requires_grad = None, 0, False
-        return self
-
-    def zero_(self) -> Tensor:
-        """Write 0 everywhere."""
-        return self.fill_(0)
-
-    def copy_(self, source: Any, non_blocking: bool = False) -> Tensor:
-        """Write another tensor's elements, broadcast and converted; gradients flow back to it."""
-        if not isinstance(source, Tensor):
-            source = Tensor._wrap(np.asarray(source), CPU)
-        if source._device is not self._device:
-            source = source.to(self._device)
-        if source.shape != self.shape:
-            if broadcast_shapes("copy_", source.shape, self.shape) != self.shape:
-                raise ShapeError(f"copy_: shape {source.shape} does not broadcast to {self.shape}")
-            source = source.expand(self.shape)
-        if grad_state.enabled and source._requires_grad:
-            return self._write(source._cast(self.dtype))
-        self._check_writable(grad_state.enabled and self._node is not None)
-        if self._device is not META:
-            self._array[...] = source._array
-        self._bump_version()
-        if grad_state.enabled and self._node is not None:
-            self._node, self._index, self._requires_grad = None, 0, False
-        return self
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        layout, arrays = index_layout(index, self._device)
-        if not isinstance(value, (Tensor, int, float, bool)):
-            array = value if isinstance(value, np.ndarray) else np.asarray(value)
-            value = Tensor._wrap(function.to_device_array(array, self._device), self._device)
-        elif isinstance(value, Tensor) and value._device is not self._device and value.ndim == 0:
-            value = value.to(self._device)
-        differentiable = self._requires_grad or (isinstance(value, Tensor) and value._requires_grad)
-        if grad_state.enabled and differentiable:
-            self._check_writable(True)
-            if isinstance(value, Tensor):
-                value = value._cast(self.dtype)
-            self._write(function.apply(SET_INDEX, self, value, *arrays, layout=layout))
-            return
-        self._check_writable(False)
-        plain: Any = value
-        if isinstance(value, Tensor):
-            if value._device is not self._device:
-                raise DeviceError(
-                    f"index assignment: the value must be on {str(self._device)!r}, got {str(value._device)!r}"
-                )
-            plain = value._array
-        function.write_index(self._array, [array._array for array in arrays], layout, plain)
-        self._bump_version()
 
     # Making others like it -----------------------------------------------------------------------------------------
 
@@ -787,10 +603,6 @@ def _rebuild(kind: type[Tensor], array: Any, device: Device, requires_grad: bool
     Tensor._set(result, transfer(array, device) if device.type == "cuda" else array, device)
     result._requires_grad = requires_grad
     return result
-
-
-def _kind(dtype: np.dtype[Any]) -> int:
-    return 2 if is_floating(dtype) else 0 if dtype.kind == "b" else 1
 
 
 def is_cupy_array(value: Any) -> bool:

@@ -103,9 +103,9 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("assign a list", "assign an array"),
     ),
     Difference(
-        "a view inside the graph cannot be written to, so x[i] += v raises there; x[i] = x[i] + v works",
-        "the graph has no nodes for views of one memory; an error is better than a wrong gradient",
-        ("add in place to an index", "add in place to a slice"),
+        "y.mul_(y) and y.div_(y) are differentiable",
+        "the old value is kept for backward, as it is for y.mul_(w); PyTorch refuses in backward",
+        ("mul itself in place", "div itself in place"),
     ),
     Difference(
         "linear takes a weight (O, I) and a bias (O,) alone",
