@@ -100,12 +100,6 @@ class Elementwise(Arithmetic):
         """self where the condition holds, else other."""
         return function.apply(REGISTRY["where"], condition, self, function.operand(self, other))
 
-    def masked_fill(self, mask: Tensor, value: float) -> Tensor:
-        """A copy with ``value`` where the mask is true; the dtype stays."""
-        if mask.dtype != BOOL:
-            raise DTypeError(f"masked_fill: mask must be bool, got {mask.dtype.name}")
-        return function.apply(REGISTRY["where"], ~mask, self, value)._cast(self.dtype)
-
     def softmax(self, dim: int) -> Tensor:
         """Softmax over a dimension."""
         return function.apply(REGISTRY["softmax"], self, dim=dim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpunet.autograd import function
-from gpunet.autograd.shapes import Shapes
+from gpunet.autograd.selecting import Selecting
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import canonical_dtype
 
@@ -22,7 +22,7 @@ class Extreme(NamedTuple):
     indices: Tensor
 
 
-class Reductions(Shapes):
+class Reductions(Selecting):
     """Reductions of Tensors: sums, means, extremes and where they are. Mixed into Tensor."""
 
     __slots__ = ()

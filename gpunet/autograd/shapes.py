@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+import numpy as np
 
 from gpunet.autograd import function
 from gpunet.autograd.indexing import Indexing
 from gpunet.backend.errors import ShapeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.reduce import normalize_axis
+from gpunet.ops.shape import infer_reshape
 
 if TYPE_CHECKING:
     from gpunet.autograd.tensor import Tensor
 
-__all__ = ["Shapes", "sizes"]
+__all__ = ["Shapes", "Size", "sizes"]
 
 RESHAPE = REGISTRY["reshape"]
 PERMUTE = REGISTRY["permute"]
+
+
+class Size(tuple[int, ...]):
+    """A shape: a tuple that knows how many elements it means. It prints as the tuple it is."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """The number of elements: the product of the sizes."""
+        return math.prod(self)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Size: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        part = tuple.__getitem__(self, index)
+        return Size(part) if type(index) is slice else part
 
 
 def sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
@@ -43,7 +67,12 @@ class Shapes(Indexing):
 
         PyTorch refuses where the layout would need a copy; gpunet's activations are physically NHWC, so
         ``x.view(n, -1)`` after a convolution copies instead. What is written to such a copy does not reach x.
+
+        Raises:
+            TypeError: a dtype: its bytes cannot be read as another type's; ``to`` converts the values.
         """
+        if len(shape) == 1 and (isinstance(shape[0], np.dtype) or isinstance(shape[0], type)):
+            raise TypeError("view: the elements' bytes cannot be seen as another dtype; use to(dtype) for their values")
         return self.reshape(*shape)
 
     def view_as(self, other: Tensor) -> Tensor:
@@ -69,12 +98,9 @@ class Shapes(Indexing):
         """One dimension made several; one size may be -1."""
         shape = self.shape
         axis = normalize_axis("unflatten", dim, len(shape))
-        parts = list(sizes)
-        if parts.count(-1) == 1:
-            known = 1
-            for extent in parts:
-                known *= extent if extent != -1 else 1
-            parts[parts.index(-1)] = shape[axis] // max(known, 1)
+        if not tuple(sizes):
+            raise ShapeError("unflatten: sizes must not be empty")
+        parts = infer_reshape(shape[axis : axis + 1], tuple(sizes))
         return self.reshape(*shape[:axis], *parts, *shape[axis + 1 :])
 
     def ravel(self) -> Tensor:
@@ -149,6 +175,8 @@ class Shapes(Indexing):
         """At most ``chunks`` pieces of equal size along a dimension."""
         if chunks < 1:
             raise ValueError(f"chunk: chunks must be at least 1, got {chunks}")
+        if not self.ndim:
+            raise ShapeError("chunk: a 0-d tensor cannot be split")
         extent = self.shape[normalize_axis("chunk", dim, self.ndim)]
         if extent == 0:
             return self.split((0,) * chunks, dim)
@@ -156,11 +184,16 @@ class Shapes(Indexing):
 
     def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
         """The slices along a dimension, without it."""
+        if not self.ndim:
+            raise ShapeError("unbind: a 0-d tensor cannot be taken apart")
         axis = normalize_axis("unbind", dim, self.ndim)
         return tuple(self[(slice(None),) * axis + (i,)] for i in range(self.shape[axis]))
 
     def narrow(self, dim: int, start: int, length: int) -> Tensor:
         """``length`` elements of a dimension from ``start`` on."""
+        if not self.ndim:
+            raise ShapeError("narrow: input must have at least 1 dimension, got shape ()")
+        start, length = operator.index(start), operator.index(length)
         axis = normalize_axis("narrow", dim, self.ndim)
         extent = self.shape[axis]
         if -extent <= start < 0:
