@@ -243,7 +243,6 @@ REFUSALS = [
         NotImplementedError,
         "padding_mode 'circular' is not supported",
     ),
-    (lambda: nn.MaxPool2d(2, return_indices=True), NotImplementedError, "MaxPool2d: return_indices=True"),
     (lambda: nn.MaxPool2d(2, 0), ValueError, "MaxPool2d: stride must be at least 1, got 0"),
     (lambda: nn.AvgPool2d(2, divisor_override=0), ValueError, "AvgPool2d: divisor_override must be at least 1"),
     (lambda: nn.AvgPool2d(2, ceil_mode=2), TypeError, "AvgPool2d: ceil_mode must be True or False, got 2"),

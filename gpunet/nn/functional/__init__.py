@@ -9,20 +9,56 @@ from gpunet.nn.functional.dropout import dropout
 from gpunet.nn.functional.linear import linear
 from gpunet.nn.functional.loss import cross_entropy, mse_loss, nll_loss
 from gpunet.nn.functional.normalization import batch_norm
-from gpunet.nn.functional.padding import pad
-from gpunet.nn.functional.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from gpunet.nn.functional.padding import (
+    pad,
+)
+from gpunet.nn.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
 from gpunet.nn.functional.sparse import one_hot
 
 __all__ = [
+    "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "batch_norm",
     "conv2d",
     "cross_entropy",
     "dropout",
     "linear",
     "log_softmax",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mse_loss",
     "nll_loss",
     "one_hot",
