@@ -1,7 +1,7 @@
 """Elementwise operations: arithmetic, comparison and functions of one variable.
 
 Each is one line of array-module code and one of its derivative; shapes broadcast and dtypes promote as PyTorch's do.
-Non-differentiable points take PyTorch's value: relu'(0) = 0, |x|'(0) = 0, and a tie of maximum or minimum shares the
+Non-differentiable points take PyTorch's value: |x|'(0) = 0, and a tie of maximum or minimum shares the
 gradient equally.
 """
 
@@ -368,7 +368,7 @@ class Unary(Op):
             values = rng.standard_normal(shape)
             if self.domain == "positive":
                 return np.abs(values) + 0.3
-            # Away from zero, where relu and abs have no derivative.
+            # Away from zero, where abs has no derivative.
             return np.where(values < 0, values - 0.1, values + 0.1)
 
         yield Sample("matrix", (draw(3, 5),))
@@ -378,23 +378,11 @@ class Unary(Op):
         yield Sample("empty batch", (draw(0, 4),))
 
 
-def _sigmoid(m: Any, x: Any) -> Any:
-    # An overflow of exp(-x) gives the right limit, 0, and small results keep their digits; tanh(x / 2) loses them.
-    # float16 would overflow where the result still counts.
-    carry = compute_dtype(x.dtype)
-    one = carry.type(1)
-    return (one / (one + m.exp(-x.astype(carry, copy=False)))).astype(x.dtype, copy=False)
-
-
 def _sign(m: Any, x: Any) -> Any:
     if x.dtype == BOOL:
         return x.copy()
     # The sign of NaN is 0, as PyTorch has it.
     return m.where(x == x, m.sign(x), x.dtype.type(0)) if is_floating(x.dtype) else m.sign(x)
-
-
-def _relu(m: Any, x: Any) -> Any:
-    return m.maximum(x, x.dtype.type(0))
 
 
 register(Unary("neg", lambda m, x: m.negative(x), lambda m, g, _: -g, refuse_bool=True))
@@ -421,11 +409,7 @@ register(
         domain="positive",
     )
 )
-register(Unary("tanh", lambda m, x: m.tanh(x), lambda m, g, y: g * (1 - y * y), save="y", floats=True))
-register(Unary("sigmoid", _sigmoid, lambda m, g, y: g * (y * (1 - y)), save="y", floats=True))
 register(Unary("abs", lambda m, x: m.abs(x), lambda m, g, x: g * _sign(m, x), save="x", refuse_bool=True))
-# NaN is not clipped: its gradient passes, as PyTorch's does.
-register(Unary("relu", _relu, lambda m, g, y: m.where(y <= 0, g.dtype.type(0), g), save="y", refuse_bool=True))
 register(Unary("sign", _sign))
 register(Unary("floor", lambda m, x: m.floor(x), refuse_bool=True))
 register(Unary("logical_not", lambda m, x: m.logical_not(x), result=BOOL))
