@@ -1,14 +1,49 @@
-"""Modules that hold other modules in order."""
+"""Modules that hold other modules, in order or by name."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from typing import Any, overload
 
 from gpunet.nn.module import Module, _bracket, _indent
 
-__all__ = ["ModuleList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "Sequential", "position_in", "string_pairs"]
+
+
+def position_in(container: Module, index: Any, what: str) -> int:
+    """An index of a container, negative ones counted from the end.
+
+    Raises:
+        TypeError: not an integer.
+        IndexError: out of range.
+    """
+    name = type(container).__name__
+    if not hasattr(index, "__index__"):
+        raise TypeError(f"{name}: index must be an integer or a slice, got {type(index).__name__}")
+    position, length = index.__index__(), len(container)
+    if not -length <= position < length:
+        raise IndexError(f"{name}: index {position} is out of range for {length} {what}")
+    return int(position % length)
+
+
+def string_pairs(name: str, values: Any) -> list[tuple[Any, Any]]:
+    """The pairs of a mapping, or of an iterable of pairs.
+
+    Raises:
+        TypeError, ValueError: it is neither.
+    """
+    if hasattr(values, "items"):
+        return list(values.items())
+    if not isinstance(values, Iterable):
+        raise TypeError(f"{name}.update: takes a mapping or pairs, got {type(values).__name__}")
+    pairs = list(values)
+    for place, pair in enumerate(pairs):
+        if not isinstance(pair, Iterable):
+            raise TypeError(f"{name}.update: element {place} must be a pair, got {type(pair).__name__}")
+        if len(tuple(pair)) != 2:
+            raise ValueError(f"{name}.update: element {place} must be a pair, got {len(tuple(pair))} values")
+    return [(key, value) for key, value in pairs]
 
 
 class _ModuleSequence(Module):
@@ -23,15 +58,7 @@ class _ModuleSequence(Module):
         return [module for module in self._modules.values() if module is not None]
 
     def _position(self, index: Any) -> int:
-        try:
-            position = index.__index__()
-        except AttributeError:
-            raise TypeError(
-                f"{type(self).__name__}: index must be an integer or a slice, got {type(index).__name__}"
-            ) from None
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"{type(self).__name__}: index {position} is out of range for {len(self)} modules")
-        return int(position % len(self))
+        return position_in(self, index, "modules")
 
     def _renumber(self, modules: Iterable[Module]) -> None:
         self._modules = {str(index): module for index, module in enumerate(modules)}
@@ -59,9 +86,9 @@ class _ModuleSequence(Module):
             self.append(module)
         return self
 
-    def pop(self, index: int) -> Module:
+    def pop(self, index: int | slice) -> Any:
         """Remove a module and return it."""
-        module = self._all()[self._position(index)]
+        module = self[index]  # type: ignore[index]
         del self[index]
         return module
 
@@ -130,11 +157,35 @@ class Sequential(_ModuleSequence):
             return NotImplemented
         return Sequential(*self, *other)
 
+    def __iadd__(self, other: Sequential) -> Sequential:
+        if not isinstance(other, Sequential):
+            return NotImplemented
+        self.extend(list(other))
+        return self
+
+    def __mul__(self, times: int) -> Sequential:
+        """The same modules several times over; their parameters are shared."""
+        return Sequential(*(self._all() * _repetitions(times)))
+
+    __rmul__ = __mul__
+
+    def __imul__(self, times: int) -> Sequential:
+        self.extend(self._all() * (_repetitions(times) - 1))
+        return self
+
     def forward(self, input: Any) -> Any:
         """What the last module makes of what the others made of the input."""
         for module in self._modules.values():
             input = module(input)  # type: ignore[misc]
         return input
+
+
+def _repetitions(times: Any) -> int:
+    if not isinstance(times, int):
+        raise TypeError(f"Sequential: can be multiplied by an integer, got {type(times).__name__}")
+    if times <= 0:
+        raise ValueError(f"Sequential: must be multiplied by a positive integer, got {times}")
+    return times
 
 
 class ModuleList(_ModuleSequence):
@@ -191,3 +242,67 @@ class ModuleList(_ModuleSequence):
             for start, end, text in runs
         ]
         return _bracket(self._get_name(), [], children)
+
+
+class ModuleDict(Module):
+    """A dict of modules whose parameters belong to the model; keys are strings and keep their order.
+
+    Args:
+        modules: a mapping or pairs, if any.
+    """
+
+    def __init__(self, modules: Any = None) -> None:
+        super().__init__()
+        if modules is not None:
+            self.update(modules)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._modules[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        del self._modules[key]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._modules
+
+    def keys(self) -> KeysView[str]:
+        """The keys in their order."""
+        return self._modules.keys()
+
+    def values(self) -> ValuesView[Any]:
+        """The modules in the keys' order."""
+        return self._modules.values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Pairs of key and module."""
+        return self._modules.items()
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._modules.clear()
+
+    def pop(self, key: str) -> Any:
+        """Remove a key and return its module."""
+        return self._modules.pop(key)
+
+    def update(self, modules: Any) -> None:
+        """Set the modules of a mapping or of pairs.
+
+        Raises:
+            TypeError, ValueError: neither a mapping nor an iterable of pairs, or a value that is no Module.
+        """
+        for key, module in string_pairs("ModuleDict", modules):
+            self[key] = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """A dict of modules computes nothing."""
+        raise NotImplementedError("ModuleDict: holds modules but computes nothing; call the modules in it")

@@ -141,6 +141,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "no operation of gpunet needs them",
         ("tensor of uint16", "tensor of complex"),
     ),
+    Difference(
+        "a key that a ParameterDict does not have is a KeyError",
+        "as of any dict; PyTorch's is the AttributeError of its implementation",
+        ("ParameterDict no key",),
+    ),
     Difference("full takes an integer for its size", "as zeros, ones and empty do", ("full integer size",)),
 )
 
