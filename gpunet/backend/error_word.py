@@ -20,6 +20,7 @@ __all__ = ["check_values", "clear_error_words", "raise_deferred"]
 _KINDS: tuple[tuple[str, type[Exception], str], ...] = (
     ("target", IndexError, "target: class indices must lie in 0..C-1 (or be ignore_index)"),
     ("index", IndexError, "index: indices must lie in -size..size-1"),
+    ("embedding", IndexError, "embedding: indices must lie in 0..num_embeddings-1"),
     ("divisor", ZeroDivisionError, "divisor: integers cannot be divided by zero"),
     ("probability", ValueError, "input: probabilities must lie in 0..1"),
     ("position", IndexError, "index: indices must lie in 0..size-1"),

@@ -27,23 +27,13 @@ import numpy as np
 
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.memory import empty, scratch
-from gpunet.backend.threads import parallel_for
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_floating
-from gpunet.ops.channels import channel_rows, fold_wide, widen
+from gpunet.ops.channels import channel_rows, fold_wide, run_blocks, widen
 from gpunet.ops.dtypes import compute_dtype
 
 __all__ = ["BatchNorm"]
 
 _BLOCK = 1 << 18  # elements: large enough that the calls of a block cost little, small enough for a shared cache
-_PARALLEL_FROM = 1 << 17
-
-
-def _run(count: int, size: int, body: Any) -> None:
-    if size >= _PARALLEL_FROM and count > 1:
-        parallel_for(count, body)
-    else:
-        for index in range(count):
-            body(index)
 
 
 def _wide_view(rows: np.ndarray) -> tuple[np.ndarray, int, list[slice]]:
@@ -70,7 +60,7 @@ def _statistics(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         sums[index] = total
         squares[index] = fold_wide(np.einsum("ij,ij->j", centred, centred), channels)
 
-    _run(len(blocks), rows.size, run)
+    run_blocks(len(blocks), rows.size, run)
     sizes = np.array([(block.stop - block.start) * factor for block in blocks], np.float64)[:, None]
     mean = sums.sum(axis=0) / count
     # Between-block part: the block means' spread around the common mean.
@@ -96,7 +86,7 @@ def _normalize(rows: np.ndarray, scale: Any, shift: Any, residual: np.ndarray | 
         if relu:
             np.maximum(y, zero, out=y)
 
-    _run(len(blocks), rows.size, run)
+    run_blocks(len(blocks), rows.size, run)
     return out
 
 
@@ -134,7 +124,7 @@ def _backward_rows(
         sums[0, index] = fold_wide(g.sum(axis=0), channels)
         sums[1, index] = fold_wide(np.einsum("ij,ij->j", centred, g), channels)
 
-    _run(len(blocks), rows.size, reduce)
+    run_blocks(len(blocks), rows.size, reduce)
     dbeta, dgamma = sums.sum(axis=1)
     dgamma = dgamma * inverse
     # dx = a g + b x + c with per-channel a, b, c
@@ -154,7 +144,7 @@ def _backward_rows(
             part += c_wide
             out += part
 
-    _run(len(blocks), rows.size, finish)
+    run_blocks(len(blocks), rows.size, finish)
     return dx, masked, dgamma, dbeta
 
 

@@ -6,15 +6,37 @@ sums. Reading m rows as one of m·C numbers removes that cost: column j of the w
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from gpunet.backend.threads import parallel_for
 from gpunet.ops.dtypes import compute_dtype
 
-__all__ = ["channel_rows", "channel_sums", "fold_wide", "widen"]
+__all__ = [
+    "as_samples",
+    "channel_rows",
+    "channel_sums",
+    "fold_wide",
+    "from_samples",
+    "planes_first",
+    "run_blocks",
+    "widen",
+]
 
 _WIDE = 1024
+_PARALLEL_FROM = 1 << 17
+
+
+def run_blocks(count: int, size: int, body: Callable[[int], None]) -> None:
+    """``body`` of each block; on several threads where the blocks hold enough elements together."""
+    if size >= _PARALLEL_FROM and count > 1:
+        parallel_for(count, body)
+    else:
+        for index in range(count):
+            body(index)
 
 
 def widen(rows: int, channels: int) -> int:
@@ -49,3 +71,24 @@ def channel_sums(x: Any) -> Any:
     wide = rows.reshape(count // factor, factor * channels)
     blocks = [wide[start : start + 64].sum(axis=0, dtype=carry) for start in range(0, len(wide), 64)]
     return fold_wide(np.stack(blocks).sum(axis=0, dtype=np.float64), channels).astype(carry)
+
+
+def planes_first(x: Any) -> bool:
+    """Whether each channel's elements lie together: row-major memory, and not the natural NHWC."""
+    return x.ndim > 2 and bool(x.flags.c_contiguous) and math.prod(x.shape[2:]) > 1
+
+
+def as_samples(module: Any, x: Any, planes: bool, carry: Any) -> Any:
+    """(N, C, L) for planes, (N, L, C) for channels last; a copy only where the memory is neither."""
+    n, c = x.shape[:2]
+    if planes:
+        return module.ascontiguousarray(x.reshape(n, c, -1)).astype(carry, copy=False)
+    moved = x.transpose(0, *range(2, x.ndim), 1)
+    return module.ascontiguousarray(moved).reshape(n, -1, c).astype(carry, copy=False)
+
+
+def from_samples(y: Any, x: Any, planes: bool) -> Any:
+    """Back to x's shape and dtype."""
+    if not planes:
+        y = y.reshape(x.shape[0], *x.shape[2:], x.shape[1]).transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+    return y.reshape(x.shape).astype(x.dtype, copy=False)
