@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 from gpunet.backend.devices import array_module
-from gpunet.ops.updates import Scalar, blocks, scalar_type
+from gpunet.ops.updates import Block, Scalar, add_square, apply, follow, scalar_type, true_gradient
 
-__all__ = ["adam", "reference"]
+__all__ = ["adam", "adam_block", "in_double", "moments_block", "reference"]
 
 
 def reference(
@@ -100,43 +100,116 @@ def adam(
         maximize: climb instead of descend.
         grad_scale: what the gradient was multiplied by, and is divided by here; a number or a 0-d array.
     """
-    module = array_module(param)
-    as_scalar = scalar_type(module, param.dtype)
-    # Scalars are worked out in double precision and rounded once: in float32, 1 - 0.999 has lost four digits.
-    t = step.astype(module.float64) if hasattr(step, "dtype") else step
-    rate = lr.astype(module.float64) if hasattr(lr, "dtype") else lr
-    step_size = as_scalar(rate / (1 - beta1**t))
-    root_correction = as_scalar((1 - beta2**t) ** 0.5)
-    keep1, decay2, keep2, epsilon = as_scalar(1 - beta1), as_scalar(beta2), as_scalar(1 - beta2), as_scalar(eps)
-    decay = as_scalar(1 - rate * weight_decay if decoupled else weight_decay)
+    block = adam_block(
+        array_module(param),
+        param.dtype,
+        lr=lr,
+        step=step,
+        beta1=beta1,
+        beta2=beta2,
+        eps=eps,
+        weight_decay=weight_decay,
+        decoupled=decoupled,
+        maximize=maximize,
+        grad_scale=grad_scale,
+    )
+    apply(block, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq)
+
+
+def in_double(module: Any, value: Scalar) -> Any:
+    """A scalar in double precision: in float32, 1 - 0.999 has lost four digits."""
+    return value.astype(module.float64) if hasattr(value, "dtype") else value
+
+
+def adam_block(
+    module: Any,
+    dtype: Any,
+    *,
+    lr: Scalar,
+    step: Scalar,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+    maximize: bool = False,
+    grad_scale: Scalar | None = None,
+) -> Block:
+    """The equations on pieces (parameter, gradient, both moments, the largest second one or None).
+
+    The last equation is computed as gamma / (1 - beta1^t) * c * m / (sqrt(w) + c * epsilon) with c = sqrt(1 - beta2^t),
+    which saves a division; the options are those of ``adam``.
+    """
+    t, rate = in_double(module, step), in_double(module, lr)
+    root_correction = (1 - beta2**t) ** 0.5
+    return moments_block(
+        module,
+        dtype,
+        step_size=rate / (1 - beta1**t) * root_correction,
+        epsilon=eps * root_correction,
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=weight_decay,
+        shrink=1 - rate * weight_decay if decoupled else None,
+        maximize=maximize,
+        grad_scale=grad_scale,
+    )
+
+
+def moments_block(
+    module: Any,
+    dtype: Any,
+    *,
+    step_size: Scalar,
+    epsilon: Scalar | None,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    shrink: Scalar | None,
+    maximize: bool,
+    grad_scale: Scalar | None = None,
+) -> Block:
+    """Both moments, then theta -= step_size * m / (sqrt(v) + epsilon): what Adam and its variants share.
+
+    Args:
+        module: the array module.
+        dtype: the arrays' dtype.
+        step_size: factor of the step.
+        epsilon: added to the root; None takes the step without dividing by the root.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        weight_decay: factor of the parameter in the gradient; not used with shrink.
+        shrink: factor of the parameter before the step, or None.
+        maximize: climb instead of descend.
+        grad_scale: what the gradient was multiplied by, and is divided by here.
+    """
+    as_scalar = scalar_type(module, dtype)
+    size, keep1, decay2, keep2 = (as_scalar(value) for value in (step_size, 1 - beta1, beta2, 1 - beta2))
+    smallest = None if epsilon is None else as_scalar(epsilon)
+    shrinks = None if shrink is None or weight_decay == 0 else as_scalar(shrink)
+    decay = None if shrink is not None or weight_decay == 0 else as_scalar(weight_decay)
     scale = None if grad_scale is None else as_scalar(-grad_scale if maximize else grad_scale)
-    for theta, g, m, v, w, total, work in blocks(module, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq):
+    negate = maximize and scale is None
+
+    def block(theta: Any, g: Any, m: Any, v: Any, w: Any, total: Any, work: Any) -> None:
         if scale is not None:
             module.divide(g, scale, out=total)
             g = total
-        elif maximize:
-            module.negative(g, out=total)
-            g = total
-        if weight_decay:
-            if decoupled:
-                module.multiply(theta, decay, out=theta)
-            else:
-                module.multiply(theta, decay, out=work)
-                module.add(g, work, out=total)
-                g = total
-        module.subtract(g, m, out=work)
-        module.multiply(work, keep1, out=work)
-        module.add(m, work, out=m)
-        module.multiply(g, g, out=work)
-        module.multiply(work, keep2, out=work)
-        module.multiply(v, decay2, out=v)
-        module.add(v, work, out=v)
+        if shrinks is not None:
+            module.multiply(theta, shrinks, out=theta)
+        g = true_gradient(module, theta, g, decay, negate, total, work)
+        follow(module, m, g, keep1, work)
+        add_square(module, v, g, decay2, keep2, work)
         if w is not None:
             module.maximum(w, v, out=w)
             v = w
-        module.sqrt(v, out=work)
-        module.divide(work, root_correction, out=work)
-        module.add(work, epsilon, out=work)
-        module.divide(m, work, out=work)
-        module.multiply(work, step_size, out=work)
+        if smallest is None:
+            module.multiply(m, size, out=work)
+        else:
+            module.sqrt(v, out=work)
+            module.add(work, smallest, out=work)
+            module.divide(m, work, out=work)
+            module.multiply(work, size, out=work)
         module.subtract(theta, work, out=theta)
+
+    return block

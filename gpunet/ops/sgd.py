@@ -30,9 +30,9 @@ import numpy as np
 
 from gpunet.backend.devices import array_module
 from gpunet.backend.kernels import blocks_for, get_kernel, is_aligned, launch, uses_kernels
-from gpunet.ops.updates import Scalar, blocks, memory_order, scalar_type
+from gpunet.ops.updates import Block, Scalar, apply, memory_order, scalar_type, true_gradient
 
-__all__ = ["reference", "sgd", "sgd_update_cuda", "supports"]
+__all__ = ["reference", "sgd", "sgd_block", "sgd_update_cuda", "supports"]
 
 
 def reference(
@@ -103,39 +103,70 @@ def sgd(
             grad_scale=grad_scale,
         )
         return
-    module = array_module(param)
-    as_scalar = scalar_type(module, param.dtype)
+    apply(
+        sgd_block(
+            array_module(param),
+            param.dtype,
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+            first=first,
+            grad_scale=grad_scale,
+        ),
+        param,
+        grad,
+        momentum_buffer,
+    )
+
+
+def sgd_block(
+    module: Any,
+    dtype: Any,
+    *,
+    lr: Scalar,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    first: bool = False,
+    grad_scale: Scalar | None = None,
+) -> Block:
+    """The equations on pieces (parameter, gradient, buffer or None); the options are those of ``sgd``."""
+    as_scalar = scalar_type(module, dtype)
     gamma, mu, keep, decay = as_scalar(lr), as_scalar(momentum), as_scalar(1 - dampening), as_scalar(weight_decay)
     scale = None if grad_scale is None else as_scalar(-grad_scale if maximize else grad_scale)
-    for theta, g, b, d, product in blocks(module, param, grad, momentum_buffer):
+    negate = maximize and scale is None
+    decays = None if weight_decay == 0 else decay
+
+    def block(theta: Any, g: Any, b: Any, total: Any, work: Any) -> None:
         if scale is not None:
-            module.divide(g, scale, out=d)
-            g = d
-        elif maximize:
-            module.negative(g, out=d)
-            g = d
-        if weight_decay:
-            module.multiply(theta, decay, out=product)
-            module.add(g, product, out=d)
-            g = d
+            module.divide(g, scale, out=total)
+            g = total
+        g = true_gradient(module, theta, g, decays, negate, total, work)
         if b is not None:
             if first:
                 b[...] = g
             else:
                 module.multiply(b, mu, out=b)
                 if dampening:
-                    module.multiply(g, keep, out=product)
-                    module.add(b, product, out=b)
+                    module.multiply(g, keep, out=work)
+                    module.add(b, work, out=b)
                 else:
                     module.add(b, g, out=b)
             if nesterov:
-                module.multiply(b, mu, out=product)
-                module.add(g, product, out=d)
-                g = d
+                module.multiply(b, mu, out=work)
+                module.add(g, work, out=total)
+                g = total
             else:
                 g = b
-        module.multiply(g, gamma, out=product)
-        module.subtract(theta, product, out=theta)
+        module.multiply(g, gamma, out=work)
+        module.subtract(theta, work, out=theta)
+
+    return block
 
 
 def supports(param: Any, grad: Any, momentum_buffer: Any = None) -> tuple[str, str]:

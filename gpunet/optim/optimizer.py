@@ -1,40 +1,83 @@
-"""What all optimizers share: parameter groups, state and its saving."""
+"""What all optimizers share: parameter groups, steps and hooks. Saving is in ``gpunet.optim.state``."""
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from operator import is_
 from typing import Any
 
 import numpy as np
 
-from gpunet.autograd import Tensor, as_tensor, enable_grad
-from gpunet.backend.devices import on_device
-from gpunet.backend.errors import CheckpointError
+from gpunet.autograd import HookHandle, Tensor, enable_grad, zeros
+from gpunet.backend.devices import array_module, on_device
+from gpunet.backend.kernels import uses_kernels
+from gpunet.ops.updates import Block, Pieces, apply, apply_all, cut
+from gpunet.optim.state import Saving
 
 __all__ = ["Optimizer"]
 
 ParamsArgument = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
 
-class Optimizer:
+def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A class's ``step`` between the hooks, counting itself; a ``super().step()`` inside runs neither again."""
+    if getattr(step, "_has_hooks", False):
+        return step
+
+    @functools.wraps(step)
+    def hooked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._stepping:
+            return step(self, *args, **kwargs)
+        self._stepping = True
+        try:
+            for hook in list(self._pre_hooks.values()):
+                changed = hook(self, args, kwargs)
+                if changed is not None:
+                    if not isinstance(changed, tuple) or len(changed) != 2:
+                        raise RuntimeError(
+                            f"step hook: must return None or (args, kwargs), got {type(changed).__name__}"
+                        )
+                    args, kwargs = changed
+            result = step(self, *args, **kwargs)
+            self._step_count += 1
+            for hook in list(self._post_hooks.values()):
+                hook(self, args, kwargs)
+            return result
+        finally:
+            self._stepping = False
+
+    hooked._has_hooks = True  # type: ignore[attr-defined]
+    return hooked
+
+
+class Optimizer(Saving):
     """Base class of the optimizers.
 
-    A subclass gives its defaults to ``__init__`` and defines ``_update``, which updates one parameter.
+    A subclass gives its defaults to ``__init__`` and defines ``step``, as in PyTorch; gpunet's own define the equations
+    instead (``_state_names``, ``_begin`` and ``_block``), and this class runs them over all parameters.
 
     Args:
         params: Tensors, pairs (name, Tensor), or dicts with ``"params"`` and options of their own.
         defaults: the options of groups that do not give theirs.
 
     Attributes:
+        defaults: the options of groups that do not give theirs.
         param_groups: dicts of ``"params"`` and options; writing an option (``group["lr"] = 0.01``) takes effect at the
             next step.
         state: what the optimizer remembers of each parameter.
 
     Raises:
         TypeError: not Tensors.
-        ValueError: none at all, the same one twice, or one that is the result of a computation.
+        ValueError: none at all, one that is in two groups, or one that is the result of a computation.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = _with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __init__(self, params: ParamsArgument, defaults: dict[str, Any]) -> None:
         if isinstance(params, (Tensor, Mapping)) or not isinstance(params, Iterable):
@@ -45,7 +88,7 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
-        self._step_count = 0
+        self._start()
         groups: list[Any] = list(params)
         if not groups:
             raise ValueError("params: the optimizer got no parameters")
@@ -54,15 +97,27 @@ class Optimizer:
         for group in groups:
             self.add_param_group(group)
 
+    def _start(self) -> None:
+        """What a new or an unpickled optimizer begins with."""
+        self._step_count = 0
+        self._stepping = False
+        self._pre_hooks: dict[int, Callable[..., Any]] = {}
+        self._post_hooks: dict[int, Callable[..., Any]] = {}
+        # A parameter's arrays, and their pieces: cutting them takes longer than updating a small one.
+        self._cuts: dict[Tensor, tuple[tuple[Any, ...], Pieces]] = {}
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own, such as a part of the model that is trained from now on.
+
+        A parameter that is twice in the group is updated twice, with a warning, as in PyTorch.
 
         Args:
             param_group: ``"params"`` and options; the defaults fill in what is not given.
 
         Raises:
             TypeError: not a dict, or not Tensors.
-            ValueError: a parameter that is in a group already, or is the result of a computation.
+            ValueError: a parameter that is in another group, that is the result of a computation, or that has a name
+                where others have none.
         """
         if not isinstance(param_group, dict) or "params" not in param_group:
             raise TypeError("param_group: expected a dict with the key 'params'")
@@ -73,10 +128,12 @@ class Optimizer:
         elif isinstance(params, (set, frozenset)):
             raise TypeError("params: a set has no order, so runs would differ; use a list")
         params = list(params)
-        names: list[str] = []
-        if params and all(isinstance(param, tuple) for param in params):
-            names = [name for name, _ in params]
-            params = [param for _, param in params]
+        names = [param[0] for param in params if isinstance(param, tuple)]
+        if names:
+            if len(names) < len(params):
+                raise ValueError(f"params: all or none must have names, got {len(names)} names of {len(params)}")
+            params = [param[1] for param in params]
+            group["param_names"] = names
         for param in params:
             if not isinstance(param, Tensor):
                 raise TypeError(f"params: an optimizer takes Tensors, got {type(param).__name__}")
@@ -85,15 +142,17 @@ class Optimizer:
                     "params: an optimizer takes leaves, got the result of a computation; pass the tensor it was "
                     "computed from"
                 )
-        taken = {id(param) for other in self.param_groups for param in other["params"]}
-        if len({id(param) for param in params}) < len(params) or taken.intersection(id(param) for param in params):
-            raise ValueError("params: a parameter is given more than once")
+        for other in self.param_groups:
+            if ("param_names" in other) != ("param_names" in group):
+                raise ValueError("params: all groups or none must have names")
+            if not {id(param) for param in other["params"]}.isdisjoint(id(param) for param in params):
+                raise ValueError("params: a parameter is in more than one group")
         group["params"] = params
-        if names:
-            group["param_names"] = names
         for option, value in self.defaults.items():
             group.setdefault(option, value)
         self._check_options(group)
+        if _has_duplicates(params):
+            warnings.warn("params: a parameter is in the group twice, and will be updated twice", stacklevel=3)
         self.param_groups.append(group)
 
     def _check_options(self, group: dict[str, Any]) -> None:
@@ -105,6 +164,19 @@ class Optimizer:
             for param in group["params"]:
                 param.zero_grad_(set_to_none)
 
+    # Hooks ---------------------------------------------------------------------------------------------------------
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Call ``hook(optimizer, args, kwargs)`` before each step; it may return new (args, kwargs)."""
+        return _registered(self._pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> HookHandle:
+        """Call ``hook(optimizer, args, kwargs)`` after each step."""
+        return _registered(self._post_hooks, hook)
+
+    # Steps ---------------------------------------------------------------------------------------------------------
+
+    @_with_hooks
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
 
@@ -118,152 +190,112 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        self._step_count += 1
         # A diverging run makes infinities; that is for the loss to show, not for a warning inside the update.
         with np.errstate(all="ignore"):
             for group in self.param_groups:
-                for param in group["params"]:
-                    gradient = param.grad
-                    if gradient is not None:
-                        with on_device(param.device):
-                            self._update(param, gradient, group, self.state[param])
-                        param._bump_version()
+                self._update_group(group)
         return loss
 
-    def _update(self, param: Tensor, gradient: Tensor, group: dict[str, Any], state: dict[str, Any]) -> None:
-        """Update one parameter in place."""
-        raise NotImplementedError(f"{type(self).__name__} defines no update")
-
-    # Saving --------------------------------------------------------------------------------------------------------
-
-    def _numbered(self) -> Iterator[tuple[int, Tensor]]:
-        number = 0
-        for group in self.param_groups:
-            for param in group["params"]:
-                yield number, param
-                number += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state in PyTorch's format.
-
-        Returns:
-            ``"state"``, by the parameter's number in the order of the groups, and ``"param_groups"`` with those
-            numbers in place of parameters.
-        """
-        numbers = {id(param): number for number, param in self._numbered()}
-        groups = [
-            {
-                **{option: value for option, value in group.items() if option != "params"},
-                "params": [numbers[id(param)] for param in group["params"]],
-            }
-            for group in self.param_groups
-        ]
-        state = {number: dict(self.state[param]) for number, param in self._numbered() if self.state.get(param)}
-        return {"state": state, "param_groups": groups}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over a state that ``state_dict`` returned, its options included.
-
-        Tensors are copied and cast to the dtype and device of their parameters; arrays will do as well.
-
-        Raises:
-            CheckpointError: the groups, or the shapes of the state, are not those of this optimizer; nothing is
-                changed.
-        """
-        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
-            raise CheckpointError("state_dict: expected a dict with the keys 'state' and 'param_groups'")
-        saved_groups = state_dict["param_groups"]
-        ours = [len(group["params"]) for group in self.param_groups]
-        theirs = [len(group["params"]) for group in saved_groups]
-        if ours != theirs:
-            raise CheckpointError(
-                f"state_dict: holds groups of {theirs} parameters, but the optimizer has groups of {ours}"
-            )
-        params = {
-            key: param
-            for group, saved in zip(self.param_groups, saved_groups, strict=True)
-            for key, param in zip(saved["params"], group["params"], strict=True)
-        }
-        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for key, values in state_dict["state"].items():
-            if key not in params:
-                raise CheckpointError(f"state_dict: holds state of a parameter {key!r} that is in no group")
-            state[params[key]] = {name: self._restored(key, name, value, params[key]) for name, value in values.items()}
-        groups = []
-        for group, saved in zip(self.param_groups, saved_groups, strict=True):
-            options = {option: _copy_option(value) for option, value in saved.items() if option != "params"}
-            groups.append({**self.defaults, **options, "params": group["params"]})
-        self.state = state
-        self.param_groups = groups
-
-    def _restored(self, key: Any, name: str, value: Any, param: Tensor) -> Any:
-        """A value of a saved state, made fit for its parameter."""
-        if not isinstance(value, (Tensor, np.ndarray)):
-            return value
-        tensor = as_tensor(value).detach()
-        if tuple(tensor.shape) not in ((), tuple(param.shape)):
-            raise CheckpointError(
-                f"state_dict: {name!r} of parameter {key!r} has shape {tuple(tensor.shape)}, but the parameter has "
-                f"{tuple(param.shape)}"
-            )
-        if name == "step":
-            return tensor.clone()
-        result = self._zeros_like(param)
-        result.copy_(tensor)
-        return result
+    def _update_group(self, group: dict[str, Any]) -> None:
+        params = [param for param in group["params"] if param.grad is not None]
+        if not params:
+            return
+        names = self._state_names(group)
+        blocks: dict[Hashable, Block] = {}
+        updates: list[tuple[Block, Pieces]] = []
+        kernels = uses_kernels(_PROBE)  # what runs CUDA kernels on the CPU sees each parameter
+        for param in params:
+            state = self.state[param]
+            if param.device.type != "cpu" or kernels:
+                with on_device(param.device):
+                    key = self._begin(param, state, group)
+                    self._update_alone(group, key, *self._arrays(param, state, names))
+            else:
+                key = self._begin(param, state, group)
+                arrays = self._arrays(param, state, names)
+                which = (key, arrays[0].dtype)
+                block = blocks.get(which)
+                if block is None:
+                    block = blocks[which] = self._block(np, arrays[0].dtype, group, key)
+                updates.append((block, self._cut(param, arrays)))
+            param._bump_version()
+        apply_all(updates, threads=not _has_duplicates(params))
 
     @staticmethod
-    def _zeros_like(param: Tensor) -> Tensor:
-        """A tensor of zeros for the state: the parameter's shape, dtype, device and order in memory."""
-        zeros = param.detach().clone()
-        return zeros.zero_()
+    def _arrays(param: Tensor, state: dict[str, Any], names: tuple[str | None, ...]) -> tuple[Any, ...]:
+        gradient = param.grad
+        assert gradient is not None
+        return (
+            param._array,
+            gradient._array,
+            *[None if name is None else state[name]._array for name in names],
+        )
+
+    def _cut(self, param: Tensor, arrays: tuple[Any, ...]) -> Pieces:
+        """The arrays' pieces, from the last step where they are the same arrays."""
+        kept = self._cuts.get(param)
+        if kept is not None and all(map(is_, kept[0], arrays)):
+            return kept[1]
+        pieces = cut(*arrays)
+        # A gradient that backward did not make may be dropped by whoever made it: its memory is not held here.
+        if arrays[1] is param._grad_buffer:
+            self._cuts[param] = (arrays, pieces)
+        return pieces
+
+    def _update_alone(self, group: dict[str, Any], key: Any, *arrays: Any) -> None:
+        """Update one parameter on a GPU."""
+        module = array_module(arrays[0])
+        apply(self._block(module, arrays[0].dtype, group, key), *arrays)
+
+    def _state_names(self, group: dict[str, Any]) -> tuple[str | None, ...]:
+        """Which of a parameter's state the equations work on, in their order; None where a group has none."""
+        raise NotImplementedError(f"{type(self).__name__} defines no step()")
+
+    def _begin(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Any:
+        """Make the state that is not there, and count the step; parameters with the same key have the same equations."""
+        raise NotImplementedError(f"{type(self).__name__} defines no step()")
+
+    def _block(self, module: Any, dtype: Any, group: dict[str, Any], key: Any) -> Block:
+        """The equations for a key."""
+        raise NotImplementedError(f"{type(self).__name__} defines no step()")
+
+    def _count(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
+        """The step count, one higher: a float32 tensor on the CPU, or on the parameter's device if ``capturable``."""
+        step = state.get("step")
+        if step is None:
+            step = state["step"] = zeros((), device=param.device if group.get("capturable") else "cpu")
+        step._array += 1
+        step._bump_version()
+        counted: Tensor = step
+        return counted
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
         for number, group in enumerate(self.param_groups):
             lines.append(f"Parameter Group {number}")
-            lines += [f"    {option}: {group[option]}" for option in sorted(group) if not option.startswith("param")]
-        return "\n".join([*lines, ")"])
+            lines += [f"    {option}: {group[option]}" for option in sorted(group) if option != "params"]
+            lines.append("")
+        return "\n".join([*lines[:-1], ")"])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "state": dict(self.state)}
+        return {"defaults": self.defaults, "state": dict(self.state), "param_groups": self.param_groups}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._start()
         self.__dict__.update(state)
         self.state = defaultdict(dict, state["state"])
 
 
-def _copy_option(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.clone()
-    # A file's list of betas becomes the tuple it was.
-    return tuple(value) if isinstance(value, (list, tuple)) and all(isinstance(one, float) for one in value) else value
+_PROBE = np.zeros(0)
 
 
-def scalar_of(value: Any) -> Any:
-    """An option as the updates take it: a 0-d Tensor as its array, anything else as it is."""
-    return value._array if isinstance(value, Tensor) else value
+def _registered(hooks: dict[int, Any], hook: Callable[..., Any]) -> HookHandle:
+    if not callable(hook):
+        raise TypeError(f"hook: must be callable, got {type(hook).__name__}")
+    handle = HookHandle(hooks)
+    hooks[handle.id] = hook
+    return handle
 
 
-def check_rate(name: str, lr: Any) -> None:
-    """Refuse a learning rate that is negative or no number.
-
-    Raises:
-        ValueError: naming the optimizer; a Tensor on a GPU is not read back to look.
-    """
-    if isinstance(lr, Tensor):
-        if lr.shape != ():
-            raise ValueError(f"{name}: a learning rate given as a Tensor must have no dimensions, got {lr.shape}")
-    elif not lr >= 0:
-        raise ValueError(f"{name}: lr must not be negative, got {lr}")
-
-
-def check_not_negative(name: str, group: Mapping[str, Any], *options: str) -> None:
-    """Refuse options that are negative or no number.
-
-    Raises:
-        ValueError: naming the option.
-    """
-    for option in options:
-        if not group[option] >= 0:
-            raise ValueError(f"{name}: {option} must not be negative, got {group[option]}")
+def _has_duplicates(params: list[Tensor]) -> bool:
+    return len({id(param) for param in params}) < len(params)
