@@ -7,11 +7,15 @@ import importlib.util
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Suites that a machine may be unable to run. A test that belongs to several counts for the first.
+RECORDER: pytest.StashKey[Any] = pytest.StashKey()
+PARTIAL: pytest.StashKey[bool] = pytest.StashKey()
 COUNTED = ("gpu", "parity", "kernels", "packaging", "slow")
 
 
@@ -22,6 +26,13 @@ def missing_gpu() -> str | None:
     import cupy
 
     return None if cupy.cuda.is_available() else "CuPy finds no CUDA GPU"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the parity suite write the compatibility table."""
+    parser.addoption(
+        "--write-compatibility", action="store_true", help="write docs/compatibility.md (with -m parity, all of it)"
+    )
 
 
 def pytest_configure() -> None:
@@ -42,6 +53,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if parity_items and importlib.util.find_spec("torch") is None:
         for item in parity_items:
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+    # What looks back at the parity suite comes after it.
+    items.sort(key=lambda item: item.path.name == "test_compatibility.py")
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Note that the parity suite is not run whole."""
+    if items and any(item.get_closest_marker("parity") for item in items):
+        items[0].config.stash[PARTIAL] = True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Note which public names the parity tests call."""
+    if item.get_closest_marker("parity") is None or importlib.util.find_spec("torch") is None:
+        return (yield)
+    recorder: Any = item.config.stash.get(RECORDER, None)
+    if recorder is None:
+        from gpunet.testing.compatibility import Recorder
+
+        recorder = item.config.stash[RECORDER] = Recorder()
+    recorder.test = item.name
+    with recorder:
+        return (yield)
+
+
+@pytest.fixture
+def parity_calls(request: pytest.FixtureRequest) -> dict[str, set[str]]:
+    """The public names that the parity tests of this run have called, if all of them ran."""
+    config = request.config
+    whole = not config.stash.get(PARTIAL, False) and {str(Path(a).resolve()) for a in config.args} <= {
+        str(config.rootpath), str(config.rootpath / "tests")
+    }  # fmt: skip
+    if not whole:
+        pytest.skip("only part of the parity suite was run")
+    recorder: Any = config.stash[RECORDER]
+    return dict(recorder.calls)
 
 
 @pytest.fixture(autouse=True)
