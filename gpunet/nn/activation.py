@@ -1,4 +1,4 @@
-"""Activations, dropout and flattening."""
+"""Activations and flattening."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gpunet.nn.functional as F
 from gpunet.autograd import Tensor
 from gpunet.nn.module import Module
 
-__all__ = ["Dropout", "Flatten", "LogSoftmax", "ReLU", "Softmax"]
+__all__ = ["Flatten", "LogSoftmax", "ReLU", "Softmax"]
 
 
 class ReLU(Module):
@@ -64,32 +64,6 @@ class LogSoftmax(Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
-
-
-class Dropout(Module):
-    """In training, zero each element with probability p and divide the rest by 1 - p: Srivastava et al. 2014.
-
-    Args:
-        p: probability, from 0 to 1.
-        inplace: accepted for PyTorch's sake.
-
-    Raises:
-        ValueError: p is no probability.
-    """
-
-    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p must be between 0 and 1, got {p}")
-        self.p = p
-        self.inplace = inplace
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Input and output: any shape."""
-        return F.dropout(input, self.p, self.training, self.inplace)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}, inplace={self.inplace}"
 
 
 class Flatten(Module):

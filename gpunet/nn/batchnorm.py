@@ -15,10 +15,12 @@ from gpunet.nn.arguments import check_int
 from gpunet.nn.module import Module
 from gpunet.nn.parameter import Parameter
 
-__all__ = ["BatchNorm1d", "BatchNorm2d"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "TrackedNorm"]
 
 
-class _BatchNorm(Module):
+class TrackedNorm(Module):
+    """What normalisations with running statistics share: their parameters, their buffers and their text."""
+
     weight: Parameter | None
     bias: Parameter | None
     running_mean: Tensor | None
@@ -76,6 +78,21 @@ class _BatchNorm(Module):
         if self.bias is not None:
             init.zeros_(self.bias)
 
+    def _check_rank(self, input: Tensor) -> None:
+        if len(input.shape) not in self._ranks:
+            ranks = " or ".join(f"{rank}" for rank in self._ranks)
+            raise ShapeError(
+                f"{type(self).__name__}: input must have {ranks} dimensions, got shape {tuple(input.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+        )
+
+
+class _BatchNorm(TrackedNorm):
     def _count_batch(self) -> float:
         """Count a training batch; the weight it gets in the running statistics."""
         count = self.num_batches_tracked
@@ -94,7 +111,8 @@ class _BatchNorm(Module):
         """Normalise each channel over the batch, or in evaluation by the running statistics.
 
         Args:
-            input: (N, C) or (N, C, L) for BatchNorm1d, (N, C, H, W) for BatchNorm2d.
+            input: (N, C) or (N, C, L) for BatchNorm1d, (N, C, H, W) for BatchNorm2d,
+                (N, C, D, H, W) for BatchNorm3d.
             residual: added to the normalised value, same shape; a fused form of ``bn(x) + residual``.
             activation: ``"relu"``, applied last, or None.
 
@@ -104,11 +122,7 @@ class _BatchNorm(Module):
         Raises:
             ShapeError: an input of another rank or number of channels, or one value for each channel in training.
         """
-        if len(input.shape) not in self._ranks:
-            ranks = " or ".join(f"{rank}" for rank in self._ranks)
-            raise ShapeError(
-                f"{type(self).__name__}: input must have {ranks} dimensions, got shape {tuple(input.shape)}"
-            )
+        self._check_rank(input)
         factor = 0.0 if self.momentum is None else self.momentum
         tracking = self.training and self.track_running_stats
         if tracking:
@@ -125,12 +139,6 @@ class _BatchNorm(Module):
             self.eps,
             residual=residual,
             activation=activation,
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -182,3 +190,9 @@ class BatchNorm2d(_BatchNorm):
     """
 
     _ranks = (4,)
+
+
+class BatchNorm3d(_BatchNorm):
+    """Batch normalisation over (N, C, D, H, W); see BatchNorm2d for the rule, the arguments and the attributes."""
+
+    _ranks = (5,)
