@@ -9,6 +9,7 @@ from gpunet.ops import (
     class_losses,
     conv_transpose,
     convolution,
+    distances,
     dropout,
     elementwise,
     embedding,
@@ -30,6 +31,7 @@ from gpunet.ops import (
     shape,
     smooth_activations,
     softmax,
+    unfold,
 )
 from gpunet.ops.base import REGISTRY, Context, Inferred, Op, Sample, Spec, register, use_path
 
@@ -46,6 +48,7 @@ __all__ = [
     "class_losses",
     "conv_transpose",
     "convolution",
+    "distances",
     "dropout",
     "elementwise",
     "embedding",
@@ -68,5 +71,6 @@ __all__ = [
     "shape",
     "smooth_activations",
     "softmax",
+    "unfold",
     "use_path",
 ]

@@ -45,62 +45,70 @@ def _sorted_columns(window: Window) -> list[_Columns]:
     ]
 
 
-def _as_rows(x: Any, order_or_none: Any, window: Window, out: Any) -> tuple[Any, Any, Window, Any]:
-    """Images of one column turned by 90 degrees, since columns are what the inner loop runs along."""
-    if out.shape[3] != 1 or x.shape[3] != 1 or window.kernel[2] != 1:
-        return x, order_or_none, window, out
-    turned = Window(*((a, c, b) for a, b, c in window))
-    order = None if order_or_none is None else order_or_none.swapaxes(1, 2)
-    return x.swapaxes(2, 3), order, turned, out.swapaxes(2, 3)
-
-
 class _Reader:
-    """Reads x' for blocks of output pixels: for each remainder a view (i, t, r, s, n, d, p, q·K) of shifted rows."""
+    """Reads x' for blocks of output pixels, as views of shifted rows.
 
-    def __init__(self, x: np.ndarray, inner: int, k: int, columns: int, window: Window, groups: int) -> None:
-        self.x, self.inner, self.k, self.columns, self.window, self.groups = x, inner, k, columns, window, groups
-        self.sorted = _sorted_columns(window)
-        chunks = -(-columns // max(1, _LOOP // k))
-        self.chunk = -(-columns // chunks)
+    Images of one column (sequences) are turned by 90 degrees, since the inner loop runs along columns.
+    """
 
-    def read(self, block: Block) -> list[np.ndarray]:
-        """The views of a block, valid until the next; q runs over all columns."""
-        window, k = self.window, self.k
-        _, _, plane, plane_end, row, row_end = block
-        region = block_region(self.x, block, self.columns, window)
+    def __init__(
+        self, x: np.ndarray, inner: int, k: int, size: Sizes, window: Window, groups: int, blocks: list[Block]
+    ) -> None:
+        self.x, self.inner, self.k, self.size, self.window, self.groups = x, inner, k, size, window, groups
+        self.turned = (size[2], x.shape[3], window.kernel[2], window.start[2]) == (1, 1, 1, 0)
+        self.seen = Window(*((d, w, h) for d, h, w in window)) if self.turned else window
+        self.sorted = _sorted_columns(self.seen)
+        columns = blocks[0][5] - blocks[0][4] if self.turned else size[2]
+        self.chunk = -(-columns // -(-columns // max(1, _LOOP // k)))
+
+    def turn(self, pixels: Any) -> Any:
+        """Pixels (N, D, H, W, K) as they are read."""
+        return pixels.swapaxes(2, 3) if self.turned else pixels
+
+    def read(self, block: Block) -> list[list[np.ndarray]]:
+        """For each stretch and remainder a view (i, t, r, s, n, d, p, u, q·K), valid until the next block."""
+        region = self.turn(block_region(self.x, block, self.size[2], self.window))
+        counts = (block[3] - block[2], block[5] - block[4], self.size[2])
+        planes, rows, columns = (counts[0], counts[2], counts[1]) if self.turned else counts
+        stride, k, itemsize = self.seen.stride[2], self.k, region.itemsize
         images, depth, height = region.shape[:3]
-        stride = window.stride[2]
-        long = self.columns + max(part.offset + part.step * (self._count(part) - 1) for part in self.sorted)
-        itemsize = region.itemsize
         if stride == 1 and self.inner == 1 and k == region.shape[4] and region.strides[3:] == (k * itemsize, itemsize):
             image = region[None, :, :, :, None]
         else:
+            long = columns + max(part.offset + part.step * (self._count(part) - 1) for part in self.sorted)
             shape = (self.inner, images, depth, height, len(self.sorted), long, k)
             image = scratch("conv.thin", shape, region.dtype)
             own = region.reshape(*region.shape[:4], self.groups, self.inner)
             for i in range(self.inner):
                 target = image[i].reshape(*shape[1:6], self.groups, k // self.groups)
                 for number, part in enumerate(self.sorted):
-                    seen = own[:, :, :, part.remainder :: stride, :, i, None][:, :, :, :long]
-                    target[:, :, :, number, : seen.shape[3]] = seen
-        counts = (plane_end - plane, row_end - row)
-        return [self._view(image, number, part, images, counts) for number, part in enumerate(self.sorted)]
+                    values = own[:, :, :, part.remainder :: stride, :, i, None][:, :, :, :long]
+                    target[:, :, :, number, : values.shape[3]] = values
+        return [
+            [
+                self._view(image, number, part, start // k, (images, planes, rows, count, length))
+                for number, part in enumerate(self.sorted)
+            ]
+            for start, count, length in self.stretches(columns)
+        ]
 
     def _count(self, part: _Columns) -> int:
-        return len(range(self.window.kernel[2])[part.taps])
+        return len(range(self.seen.kernel[2])[part.taps])
 
-    def _view(self, image: np.ndarray, number: int, part: _Columns, images: int, counts: Sizes) -> np.ndarray:
-        (t, r, _), (sd, sh, _), (dd, dh, _), _ = self.window
+    def _view(self, image: np.ndarray, number: int, part: _Columns, start: int, pixels: Sizes) -> np.ndarray:
+        (t, r, _), (sd, sh, _), (dd, dh, _), _ = self.seen
         i_step, n_step, d_step, h_step, _, w_step, c_step = image.strides
+        taps = (i_step, dd * d_step, dh * h_step, part.step * w_step)
         return as_strided(
-            image[:, :, :, :, number, part.offset :],
-            (self.inner, t, r, self._count(part), images, *counts, self.columns * self.k),
-            (i_step, dd * d_step, dh * h_step, part.step * w_step, n_step, sd * d_step, sh * h_step, c_step),
+            image[:, :, :, :, number, part.offset + start :],
+            (self.inner, t, r, self._count(part), *pixels),
+            (*taps, n_step, sd * d_step, sh * h_step, self.chunk * w_step, c_step),
             writeable=False,
         )
 
     def repeated(self, order: Any) -> list[np.ndarray]:
         """Weights (T, R, S, i, K) for each remainder as (i, t, r, s, q·K), the same for every column."""
+        order = order.swapaxes(1, 2) if self.turned else order
         result = []
         for part in self.sorted:
             taps = order[:, :, part.taps].transpose(3, 0, 1, 2, 4)
@@ -108,10 +116,15 @@ class _Reader:
             result.append(np.ascontiguousarray(np.broadcast_to(taps[..., None, :], shape)).reshape(*shape[:4], -1))
         return result
 
-    def ranges(self) -> list[slice]:
-        """The columns cut into inner loops, as positions in q·K."""
-        length, step = self.columns * self.k, self.chunk * self.k
-        return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+    def stretches(self, columns: int) -> list[tuple[int, int, int]]:
+        """A row of columns as u inner loops of equal length and a rest: where each starts in q·K, u, the length."""
+        full, rest = divmod(columns, self.chunk)
+        length = self.chunk * self.k
+        return [
+            (start, count, size)
+            for start, count, size in ((0, full, length), (full * length, 1, rest * self.k))
+            if count * size
+        ]
 
 
 def _merged(block: np.ndarray) -> bool:
@@ -121,29 +134,28 @@ def _merged(block: np.ndarray) -> bool:
 
 def multiply(x: np.ndarray, order: Any, window: Window, out: np.ndarray, bias: Any, groups: int) -> None:
     """Write a convolution of x (N, D, H, W, C) with weights (T, R, S, C/G, K) into out (N, D', H', W', K)."""
-    x, order, window, out = _as_rows(x, order, window, out)
-    images, planes, rows, columns, k = out.shape
+    images, *size, k = out.shape
     inner = order.shape[3]
-    blocks = cut(images, (planes, rows, columns), 2 * inner * k, x.itemsize)
-    reader = _Reader(x, inner, k, columns, window, groups)
-    weights, ranges = reader.repeated(order), reader.ranges()
+    blocks = cut(images, tuple(size), 2 * inner * k, x.itemsize)
+    reader = _Reader(x, inner, k, tuple(size), window, groups, blocks)
+    weights = reader.repeated(order)
     shift = None if bias is None else np.tile(bias, reader.chunk)
 
     def run(index: int) -> None:
         first, last, plane, plane_end, row, row_end = blocks[index]
-        target = out[first:last, plane:plane_end, row:row_end]
+        target = reader.turn(out[first:last, plane:plane_end, row:row_end])
+        n, d, p, columns, _ = target.shape
         direct = _merged(target)
         result = target if direct else scratch("conv.result", target.shape, out.dtype)
-        lines = result.reshape(*result.shape[:3], columns * k)
-        views = reader.read(blocks[index])
-        for stretch in ranges:
-            line = lines[..., stretch]
-            length = line.shape[-1]
+        lines = result.reshape(n, d, p, columns * k)
+        stretches = reader.stretches(columns)
+        for (start, count, length), views in zip(stretches, reader.read(blocks[index]), strict=True):
+            line = lines[..., start : start + count * length].reshape(n, d, p, count, length)
             for number, (view, weight) in enumerate(zip(views, weights, strict=True)):
-                sum_here = line if number == 0 else scratch("conv.product", line.shape, out.dtype)
-                np.einsum("itrsndpq,itrsq->ndpq", view[..., stretch], weight[..., :length], out=sum_here)
+                total = line if number == 0 else scratch("conv.product", line.shape, out.dtype)
+                np.einsum("itrsndpuq,itrsq->ndpuq", view, weight[..., :length], out=total)
                 if number:
-                    line += sum_here
+                    line += total
             if shift is not None:
                 line += shift[:length]
         if not direct:
@@ -154,35 +166,36 @@ def multiply(x: np.ndarray, order: Any, window: Window, out: np.ndarray, bias: A
 
 def weight_gradient(dy: np.ndarray, x: np.ndarray, inner: int, window: Window, groups: int) -> Any:
     """dw as (T, R, S, C/G, K) from dy (N, D', H', W', K) and x (N, D, H, W, C)."""
-    kernel, k = window.kernel, dy.shape[4]
-    x, _, window, dy = _as_rows(x, None, window, dy)
-    images, planes, rows, columns, _ = dy.shape
+    images, *size, k = dy.shape
     if dy.size == 0:
-        return np.zeros((*kernel, inner, k), x.dtype)
-    blocks = cut(images, (planes, rows, columns), 2 * inner * k, x.itemsize)
-    reader = _Reader(x, inner, k, columns, window, groups)
+        return np.zeros((*window.kernel, inner, k), x.dtype)
+    blocks = cut(images, tuple(size), 2 * inner * k, x.itemsize)
+    reader = _Reader(x, inner, k, tuple(size), window, groups, blocks)
     chunks = min(len(blocks), 8)  # a fixed number of sums: the bits do not depend on the threads
-    sums = np.zeros((chunks, inner, *window.kernel, k), x.dtype)
-    ranges = reader.ranges()
+    sums = np.zeros((chunks, inner, *reader.seen.kernel, k), x.dtype)
 
     def run(chunk: int) -> None:
         for block in blocks[chunk * len(blocks) // chunks : (chunk + 1) * len(blocks) // chunks]:
             first, last, plane, plane_end, row, row_end = block
-            gradient = dy[first:last, plane:plane_end, row:row_end]
+            gradient = reader.turn(dy[first:last, plane:plane_end, row:row_end])
+            n, d, p, columns, _ = gradient.shape
             if not _merged(gradient):
                 buffer = scratch("conv.gradient", gradient.shape, x.dtype)
                 buffer[...] = gradient
                 gradient = buffer
-            lines = gradient.reshape(*gradient.shape[:3], columns * k)
-            for view, part in zip(reader.read(block), reader.sorted, strict=True):
-                for stretch in ranges:
-                    seen = view[..., stretch]
-                    product = scratch("conv.product", (*seen.shape[:4], seen.shape[-1]), x.dtype)
-                    np.einsum("itrsndpq,ndpq->itrsq", seen, lines[..., stretch], out=product)
-                    sums[chunk][:, :, :, part.taps] += product.reshape(*seen.shape[:4], -1, k).sum(axis=-2)
+            lines = gradient.reshape(n, d, p, columns * k)
+            stretches = reader.stretches(columns)
+            for (start, count, length), views in zip(stretches, reader.read(block), strict=True):
+                line = lines[..., start : start + count * length].reshape(n, d, p, count, length)
+                for view, part in zip(views, reader.sorted, strict=True):
+                    product = scratch("conv.product", (*view.shape[:4], length), x.dtype)
+                    np.einsum("itrsndpuq,ndpuq->itrsq", view, line, out=product)
+                    sums[chunk][:, :, :, part.taps] += product.reshape(*view.shape[:4], -1, k).sum(axis=-2)
 
-    run_blocks(chunks, dy.size * math.prod(kernel) * inner, run)
+    run_blocks(chunks, dy.size * math.prod(window.kernel) * inner, run)
     total = sums[0]
     for chunk in range(1, chunks):
         total += sums[chunk]
-    return np.ascontiguousarray(total.reshape(inner, *kernel, k).transpose(1, 2, 3, 0, 4))
+    if reader.turned:
+        total = total.swapaxes(2, 3)
+    return np.ascontiguousarray(total.transpose(1, 2, 3, 0, 4))

@@ -4,7 +4,17 @@ Images are (N, C, H, W), or (C, H, W) without a batch. Activations are physicall
 """
 
 from gpunet.nn.functional.activation import log_softmax, relu, sigmoid, softmax, tanh
-from gpunet.nn.functional.convolution import conv2d
+from gpunet.nn.functional.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_output_size,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    fold,
+    unfold,
+)
 from gpunet.nn.functional.dropout import (
     alpha_dropout,
     dropout,
@@ -61,7 +71,15 @@ __all__ = [
     "avg_pool2d",
     "avg_pool3d",
     "batch_norm",
+    "conv1d",
     "conv2d",
+    "conv3d",
+    "conv_output_size",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "fold",
+    "unfold",
     "cross_entropy",
     "dropout",
     "dropout1d",

@@ -7,9 +7,24 @@ from typing import Any
 
 from gpunet.autograd import Tensor
 
-__all__ = ["IntPair", "images", "pair"]
+__all__ = ["IntPair", "extents", "images", "is_integer", "pair"]
 
 IntPair = int | Sequence[int]
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value counts as an integer: not a bool, and not a float."""
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def extents(op: str, name: str, value: Any, dims: int) -> tuple[int, ...]:
+    """One integer for every spatial dimension, or one for each."""
+    if is_integer(value):
+        return (value.__index__(),) * dims
+    if isinstance(value, Sequence) and len(value) in (1, dims) and all(map(is_integer, value)):
+        return tuple(part.__index__() for part in (value if len(value) == dims else [*value] * dims))
+    wanted = "an integer or a sequence of 1" if dims == 1 else f"an integer or {dims} of them"
+    raise TypeError(f"{op}: {name} must be {wanted}, got {value!r}")
 
 
 def pair(name: str, value: Any) -> tuple[int, int]:
