@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 # Suites that a machine may be unable to run. A test that belongs to several counts for the first.
-RECORDER: pytest.StashKey[Any] = pytest.StashKey()
+RECORDERS: pytest.StashKey[Any] = pytest.StashKey()
 PARTIAL: pytest.StashKey[bool] = pytest.StashKey()
 COUNTED = ("gpu", "parity", "kernels", "packaging", "slow")
 
@@ -58,37 +58,56 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    """Note that the parity suite is not run whole."""
-    if items and any(item.get_closest_marker("parity") for item in items):
-        items[0].config.stash[PARTIAL] = True
+    """Note where a suite is not run whole."""
+    config = items[0].config
+    kept_out = config.option.markexpr  # -m is how a suite is chosen; -k and the like leave parts of it out
+    suites = {recorded_suite(item) for item in items} - {None}
+    if suites and (config.option.keyword or (kept_out == "parity" and "parity" in suites)):
+        config.stash[PARTIAL] = True
+
+
+def recorded_suite(item: pytest.Item) -> str | None:
+    """Return the suite whose calls of public names are noted that a test belongs to."""
+    if item.get_closest_marker("parity") is not None:
+        return "parity" if importlib.util.find_spec("torch") is not None else None
+    return "errors" if item.path.parent.name == "errors" or item.path.name == "test_errors.py" else None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Note which public names the parity tests call."""
-    if item.get_closest_marker("parity") is None or importlib.util.find_spec("torch") is None:
+    """Note which public names the parity tests call, and which the error catalogue."""
+    suite = recorded_suite(item)
+    if suite is None:
         return (yield)
-    recorder: Any = item.config.stash.get(RECORDER, None)
-    if recorder is None:
+    recorders: Any = item.config.stash.setdefault(RECORDERS, {})
+    if suite not in recorders:
         from gpunet.testing.compatibility import Recorder
 
-        recorder = item.config.stash[RECORDER] = Recorder()
-    recorder.test = item.name
-    with recorder:
+        recorders[suite] = Recorder()
+    recorders[suite].test = item.name
+    with recorders[suite]:
         return (yield)
+
+
+def calls_of(suite: str, config: pytest.Config) -> dict[str, set[str]]:
+    """Return the public names that a suite has called in this run; skip the test if not all of it ran."""
+    whole = {str(config.rootpath), str(config.rootpath / "tests")}
+    if config.stash.get(PARTIAL, False) or not {str(Path(path).resolve()) for path in config.args} <= whole:
+        pytest.skip("only part of the tests was run")
+    recorders: Any = config.stash.get(RECORDERS, {})
+    return dict(recorders[suite].calls)
 
 
 @pytest.fixture
 def parity_calls(request: pytest.FixtureRequest) -> dict[str, set[str]]:
     """The public names that the parity tests of this run have called, if all of them ran."""
-    config = request.config
-    whole = not config.stash.get(PARTIAL, False) and {str(Path(a).resolve()) for a in config.args} <= {
-        str(config.rootpath), str(config.rootpath / "tests")
-    }  # fmt: skip
-    if not whole:
-        pytest.skip("only part of the parity suite was run")
-    recorder: Any = config.stash[RECORDER]
-    return dict(recorder.calls)
+    return calls_of("parity", request.config)
+
+
+@pytest.fixture
+def error_calls(request: pytest.FixtureRequest) -> dict[str, set[str]]:
+    """The public names that the error catalogue has called in this run, if all of it ran."""
+    return calls_of("errors", request.config)
 
 
 @pytest.fixture(autouse=True)

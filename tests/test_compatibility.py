@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 import gpunet as gn
-from gpunet.testing.compatibility import NOT_COMPARED, Recorder, compatibility_page, counterpart, public_names
+from gpunet.testing.compatibility import (
+    NO_BAD_INPUT,
+    NOT_COMPARED,
+    Recorder,
+    compatibility_page,
+    counterpart,
+    public_names,
+)
 
 PAGE = Path(__file__).parents[1] / "docs" / "compatibility.md"
 
@@ -27,8 +34,14 @@ def test_every_public_name_has_a_row() -> None:
     assert sorted(public_names().keys() - rows) == []
 
 
-def test_names_that_are_not_compared_exist() -> None:
-    assert sorted(NOT_COMPARED.keys() - public_names().keys()) == []
+def test_exceptions_name_what_exists() -> None:
+    assert sorted((NOT_COMPARED.keys() | NO_BAD_INPUT.keys()) - public_names().keys()) == []
+
+
+def test_every_function_and_layer_is_in_the_error_catalogue(error_calls: dict[str, set[str]]) -> None:
+    spaces = ("gpunet.nn", "gpunet.nn.functional", "gpunet.optim", "gpunet.optim.lr_scheduler", "gpunet.utils.data")
+    names = [name for name in public_names() if name.rpartition(".")[0] in spaces]
+    assert [name for name in names if name not in error_calls and name not in NO_BAD_INPUT] == []
 
 
 def test_the_recorder_notes_what_a_test_calls_and_nothing_else() -> None:

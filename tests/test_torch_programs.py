@@ -40,9 +40,8 @@ def with_other_imports(script: str) -> str:
     lines = script.splitlines()
     for number, line in enumerate(lines):
         if re.match(r"(import|from) torch\b", line):
-            lines[number] = (
-                "import gpunet as torch" if re.fullmatch(r"import torch(\.\S+)?", line) else line.replace("torch", "gpunet")
-            )
+            whole = re.fullmatch(r"import torch(\.\S+)?", line)
+            lines[number] = "import gpunet as torch" if whole else line.replace("torch", "gpunet")
     return "\n".join(lines)
 
 
@@ -69,9 +68,11 @@ def execute(script: str, folder: Path, from_numpy: Any) -> dict[str, Any]:
         state = {}
         for name, value in model.state_dict().items():
             shape = tuple(value.shape)
+            drawn = rng.standard_normal(shape).astype(np.float32)
             if len(shape) > 1:  # weights: variance 2 / fan_in
-                drawn = rng.standard_normal(shape) * (2 / np.prod(shape[1:])) ** 0.5
-                state[name] = from_numpy(drawn.astype(np.float32))
+                state[name] = from_numpy(drawn * np.float32((2 / np.prod(shape[1:])) ** 0.5))
+            elif name.endswith(("weight", "bias")):
+                state[name] = from_numpy(np.float32(name.endswith("weight")) + np.float32(0.1) * drawn)
             else:
                 state[name] = value
         model.load_state_dict(state)

@@ -51,10 +51,11 @@ class BadInput:
         def zeros(*size: int, dtype: Any = gpunet.float32) -> gpunet.Tensor:
             return gpunet.zeros(size, dtype=dtype, device=device)
 
+        caught: Exception | None = None
         try:
             self.act(zeros, lambda module: module.to(device))
         except Exception as error:
-            assert type(error) is self.error, f"{type(error).__name__}: {error}"
-            assert str(error) == self.text, str(error)
-            return
-        raise AssertionError(f"{self.label}: no error on {device}")
+            caught = error
+        assert caught is not None, f"{self.label}: no error on {device}"
+        assert type(caught) is self.error, f"{type(caught).__name__}: {caught}"
+        assert str(caught) == self.text, str(caught)

@@ -18,7 +18,16 @@ from typing import Any, Final
 import gpunet
 from gpunet.testing.differences import DIFFERENCES
 
-__all__ = ["NOT_COMPARED", "Recorder", "compatibility_page", "counterpart", "own_names", "public_names", "rows_of"]
+__all__ = [
+    "NOT_COMPARED",
+    "NO_BAD_INPUT",
+    "Recorder",
+    "compatibility_page",
+    "counterpart",
+    "own_names",
+    "public_names",
+    "rows_of",
+]
 
 PACKAGE: Final = str(Path(gpunet.__file__).parent)
 
@@ -36,6 +45,11 @@ NOT_COMPARED: Final[dict[str, str]] = {
     "gpunet.load": "a safetensors file, never pickle: tests/interop/test_safetensors_io.py",
     "gpunet.set_num_threads": "tests/backend/test_threads.py",
     "gpunet.get_num_threads": "tests/backend/test_threads.py",
+}
+
+# Names that no input is bad for.
+NO_BAD_INPUT: Final[dict[str, str]] = {
+    "gpunet.nn.Identity": "takes everything",
 }
 
 
@@ -232,10 +246,10 @@ def compatibility_page(calls: dict[str, set[str]], write_own: Callable[[], list[
     lines = [
         "# What gpunet has of PyTorch",
         "",
-        "Every name below is called by the parity tests, which compare values, gradients, dtypes, shapes and errors with",
-        "PyTorch 2.13. This page is written by `pytest -m parity --write-compatibility`. No function takes",
-        f"{', '.join(f'`{name}`' for name in sorted(NOWHERE))}, unless its row says so. What differs on purpose, and why,",
-        "is in [differences.md](differences.md).",
+        "Every name below is called by the parity tests, which compare values, gradients, dtypes, shapes and errors",
+        "with PyTorch 2.13. This page is written by `pytest -m parity --write-compatibility`. No function takes",
+        f"{', '.join(f'`{name}`' for name in sorted(NOWHERE))}, unless its row says so.",
+        "What differs on purpose, and why, is in [differences.md](differences.md).",
         "",
     ]
     rows = rows_of(calls)

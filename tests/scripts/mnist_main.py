@@ -49,7 +49,7 @@ def train(args, model, device, train_loader, optimizer, epoch):
             print("Train Epoch: {} [{}/{} ({:.0f}%)]\tLoss: {:.6f}".format(
                 epoch, batch_idx * len(data), len(train_loader.dataset),
                 100. * batch_idx / len(train_loader), loss.item()))
-        history.append(float(loss))
+        history.append(loss.item())
 
 
 def test(model, device, test_loader):
