@@ -24,7 +24,7 @@ import numpy as np
 from gpunet.backend.error_word import check_values
 from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.backend.memory import empty
-from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_floating
+from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
 from gpunet.ops.dtypes import INT64
 from gpunet.ops.windows import (
     Extents,
@@ -35,6 +35,7 @@ from gpunet.ops.windows import (
     channels_first,
     channels_last,
     check_adaptive,
+    check_images,
     check_pool,
     distinct,
     is_partition,
@@ -314,22 +315,15 @@ class MaxUnpool(Op):
 
     def infer(self, *inputs: Any, output_size: Extents) -> Inferred:
         x, indices = inputs
-        if x.ndim != self.dims + 2:
-            raise ShapeError(
-                f"{self.name}: input must have {self.dims + 2} dimensions, or {self.dims + 1} without a batch, "
-                f"got shape {tuple(x.shape)}"
-            )
-        require_floating(self.name, "input", x)
+        check_images(self.name, x, self.dims)
         if indices.dtype != INT64:
             raise DTypeError(f"{self.name}: indices must be int64, got {indices.dtype.name}")
         if tuple(indices.shape) != tuple(x.shape):
             raise ShapeError(
                 f"{self.name}: indices must have the input's shape {tuple(x.shape)}, got {tuple(indices.shape)}"
             )
-        if min(output_size) < 1 or min(x.shape[1:]) < 1:
-            raise ShapeError(
-                f"{self.name}: input and output_size must not be empty, got shape {tuple(x.shape)} and {output_size}"
-            )
+        if min(output_size) < 1:
+            raise ShapeError(f"{self.name}: output_size must be at least 1, got {output_size}")
         return Inferred((Spec((*x.shape[:2], *output_size), x.dtype),))
 
     def forward(self, ctx: Context, *inputs: Any, output_size: Extents) -> Any:

@@ -29,6 +29,7 @@ __all__ = [
     "channels_first",
     "channels_last",
     "check_adaptive",
+    "check_images",
     "check_pool",
     "distinct",
     "is_partition",
@@ -137,7 +138,13 @@ def channels_first(y: Any) -> Any:
     return y.transpose(0, y.ndim - 1, *range(1, y.ndim - 1))
 
 
-def _check_images(op: str, x: Any, dims: int) -> None:
+def check_images(op: str, x: Any, dims: int) -> None:
+    """Validate a batch of images, or of sequences or volumes.
+
+    Raises:
+        ShapeError: another rank, or nothing in an image.
+        DTypeError: integers.
+    """
     if x.ndim != dims + 2:
         layout = LAYOUTS[dims]
         raise ShapeError(f"{op}: input must be {layout} or {layout.replace('N, ', '')}, got shape {tuple(x.shape)}")
@@ -178,7 +185,7 @@ def check_pool(
         raise ShapeError(f"{op}: padding must not be negative, got {_shown(padding)}")
     if any(2 * pad > k for pad, k in zip(padding, kernel, strict=True)):
         raise ShapeError(f"{op}: padding must be at most half of kernel_size {_shown(kernel)}, got {_shown(padding)}")
-    _check_images(op, x, dims)
+    check_images(op, x, dims)
     size = []
     for extent, k, s, pad, d in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True):
         count = _output_size(extent, k, s, pad, d, ceil_mode)
@@ -201,7 +208,7 @@ def check_adaptive(op: str, x: Any, dims: int, output_size: Extents) -> None:
     """
     if min(output_size) < 0:
         raise ShapeError(f"{op}: output_size must not be negative, got {_shown(output_size)}")
-    _check_images(op, x, dims)
+    check_images(op, x, dims)
 
 
 def _shown(values: Extents) -> str:

@@ -78,8 +78,6 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
-    "fold",
-    "unfold",
     "cross_entropy",
     "dropout",
     "dropout1d",
@@ -88,6 +86,7 @@ __all__ = [
     "embedding",
     "embedding_bag",
     "feature_alpha_dropout",
+    "fold",
     "group_norm",
     "instance_norm",
     "layer_norm",
@@ -113,4 +112,5 @@ __all__ = [
     "sigmoid",
     "softmax",
     "tanh",
+    "unfold",
 ]

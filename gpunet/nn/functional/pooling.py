@@ -8,7 +8,8 @@ from typing import Any
 
 from gpunet.autograd import Tensor, apply
 from gpunet.nn.functional.activation import relu
-from gpunet.ops import REGISTRY
+from gpunet.ops import REGISTRY, Spec
+from gpunet.ops.windows import check_pool
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -231,13 +232,12 @@ def _avg_pool(
     ceil_mode: bool,
     count_include_pad: bool,
     divisor_override: int | None,
-    op: str = "",
 ) -> Tensor:
-    op = op or f"avg_pool{dims}d"
+    op = f"avg_pool{dims}d"
     if divisor_override is not None and not _is_integer(divisor_override):
         raise TypeError(f"{op}: divisor_override must be an integer or None, got {divisor_override!r}")
     result: Tensor = _pool(
-        f"avg_pool{dims}d",
+        op,
         dims,
         input,
         **_window(op, dims, kernel_size, stride, padding),
@@ -306,9 +306,11 @@ def _lp_pool(dims: int, input: Tensor, norm_type: float, kernel_size: Any, strid
         raise TypeError(f"{op}: norm_type must be a number, got {norm_type!r}")
     if norm_type == 0:
         raise ZeroDivisionError(f"{op}: norm_type must not be zero")
-    cells = math.prod(_extents(op, "kernel_size", kernel_size, dims))
-    mean = _avg_pool(dims, input**norm_type, kernel_size, stride, 0, ceil_mode, True, None, op)
-    return (mean.sign() * relu(mean.abs()) * cells) ** (1.0 / norm_type)
+    window = _window(op, dims, kernel_size, stride, 0)
+    shape = tuple(input.shape) if input.ndim != dims + 1 else (1, *input.shape)
+    check_pool(op, Spec(shape, input.dtype), dims, *window.values(), (1,) * dims, bool(ceil_mode))
+    mean = _avg_pool(dims, input**norm_type, kernel_size, stride, 0, ceil_mode, True, None)
+    return (mean.sign() * relu(mean.abs()) * math.prod(window["kernel_size"])) ** (1.0 / norm_type)
 
 
 def lp_pool1d(
