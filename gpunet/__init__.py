@@ -229,6 +229,8 @@ utils = _types.ModuleType("gpunet.utils", "PyTorch's place for data loading: ``g
 utils.data = data  # type: ignore[attr-defined]
 _sys.modules["gpunet.utils"] = utils
 _sys.modules["gpunet.utils.data"] = data
+for _module in (data.dataloader, data.dataset, data.sampler):  # also imported by these names
+    _sys.modules[_module.__name__.replace("gpunet.data", "gpunet.utils.data")] = _module
 
 
 def __getattr__(name: str) -> Any:

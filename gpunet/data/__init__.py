@@ -5,12 +5,28 @@ The same objects are in ``gpunet.utils.data``.
 
 from . import transforms
 from .collate import default_collate, default_convert
-from .dataloader import DataLoader, WorkerInfo, get_worker_info
-from .dataset import ConcatDataset, Dataset, Subset, TensorDataset, random_split
+from .dataloader import DataLoader
+from .dataset import (
+    ChainDataset,
+    ConcatDataset,
+    Dataset,
+    IterableDataset,
+    StackDataset,
+    Subset,
+    TensorDataset,
+    random_split,
+)
 from .digits import DIGITS_INFO, Digits, load_digits, load_digits_split
 from .images import load_images, prepare_image, read_image
 from .info import DatasetInfo
-from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
+from .sampler import (
+    BatchSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 from .vision import (
     ImageDataset,
     ImageSplits,
@@ -20,6 +36,7 @@ from .vision import (
     register_dataset,
     stratified_split,
 )
+from .workers import WorkerInfo, get_worker_info
 
 __all__ = [
     # Datasets
@@ -27,12 +44,17 @@ __all__ = [
     "TensorDataset",
     "Subset",
     "ConcatDataset",
+    "StackDataset",
+    "IterableDataset",
+    "ChainDataset",
     "random_split",
     # Loading
     "DataLoader",
     "Sampler",
     "SequentialSampler",
     "RandomSampler",
+    "SubsetRandomSampler",
+    "WeightedRandomSampler",
     "BatchSampler",
     "default_collate",
     "default_convert",

@@ -21,7 +21,7 @@ import bisect
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -32,7 +32,16 @@ from gpunet.backend.random import Generator, default_generator
 
 from ._checks import length_of
 
-__all__ = ["ConcatDataset", "Dataset", "Subset", "TensorDataset", "random_split"]
+__all__ = [
+    "ChainDataset",
+    "ConcatDataset",
+    "Dataset",
+    "IterableDataset",
+    "StackDataset",
+    "Subset",
+    "TensorDataset",
+    "random_split",
+]
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -48,6 +57,44 @@ class Dataset(Generic[T_co]):
 
     def __add__(self, other: Dataset[Any]) -> ConcatDataset[Any]:
         return ConcatDataset([self, other])
+
+
+class IterableDataset(Dataset[T_co]):
+    """Samples that come one after the other, as from a stream. Subclasses define ``__iter__``, and may ``__len__``.
+
+    With ``num_workers`` in the ``DataLoader`` every worker iterates over a (shallow) copy of the dataset, and all of
+    them give everything unless ``__iter__`` asks ``get_worker_info()`` which part is its own.
+    """
+
+    def __iter__(self) -> Iterator[T_co]:
+        raise NotImplementedError(f"{type(self).__name__} must define __iter__")
+
+    def __add__(self, other: Dataset[Any]) -> ChainDataset[Any]:  # type: ignore[override]
+        return ChainDataset([self, other])  # type: ignore[list-item]
+
+
+class ChainDataset(IterableDataset[T_co]):
+    """Several streams, one after the other.
+
+    Args:
+        datasets: each an ``IterableDataset``.
+    """
+
+    def __init__(self, datasets: Iterable[IterableDataset[T_co]]) -> None:
+        self.datasets = datasets
+
+    def _checked(self) -> Iterator[IterableDataset[T_co]]:
+        for dataset in self.datasets:
+            if not isinstance(dataset, IterableDataset):
+                raise TypeError(f"ChainDataset: takes IterableDatasets, got {type(dataset).__name__}")
+            yield dataset
+
+    def __iter__(self) -> Iterator[T_co]:
+        for dataset in self._checked():
+            yield from dataset
+
+    def __len__(self) -> int:
+        return sum(length_of("datasets", dataset) for dataset in self._checked())
 
 
 class TensorDataset(Dataset[tuple[Tensor, ...]]):
@@ -103,6 +150,8 @@ class ConcatDataset(Dataset[T_co]):
         self.datasets = list(datasets)
         if not self.datasets:
             raise ValueError("datasets: expected at least one, got none")
+        if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
+            raise TypeError("datasets: an IterableDataset has no indices; ChainDataset joins those")
         self.cumulative_sizes = list(itertools.accumulate(length_of("datasets", dataset) for dataset in self.datasets))
 
     def __getitem__(self, index: int) -> T_co:
@@ -115,6 +164,53 @@ class ConcatDataset(Dataset[T_co]):
 
     def __len__(self) -> int:
         return self.cumulative_sizes[-1]
+
+
+class StackDataset(Dataset[Any]):
+    """Several datasets of one length, side by side: sample i is a tuple, or a dict, of their samples i.
+
+    Args:
+        args: the datasets for a tuple, or
+        kwargs: those for a dict.
+
+    Raises:
+        ValueError: none, both kinds, or lengths that differ.
+    """
+
+    datasets: tuple[Any, ...] | dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if bool(args) == bool(kwargs):
+            raise ValueError("StackDataset: takes datasets by position or by name, got " + ("both" if args else "none"))
+        self.datasets = args or kwargs
+        lengths = [length_of("datasets", dataset) for dataset in self._all()]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"StackDataset: all datasets must have the same length, got {lengths}")
+        self._length = lengths[0]
+
+    def _all(self) -> tuple[Any, ...]:
+        return tuple(self.datasets.values()) if isinstance(self.datasets, dict) else self.datasets
+
+    def _together(self, parts: Iterable[Any]) -> Any:
+        return dict(zip(self.datasets, parts, strict=True)) if isinstance(self.datasets, dict) else tuple(parts)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._together(dataset[index] for dataset in self._all())
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        columns = [_items_of(dataset, indices) for dataset in self._all()]
+        for column in columns:
+            if len(column) != len(indices):
+                raise ValueError(f"StackDataset: a dataset gave {len(column)} samples for {len(indices)} indices")
+        return [self._together(parts) for parts in zip(*columns, strict=True)]
+
+    def __len__(self) -> int:
+        return self._length
+
+
+def _items_of(dataset: Any, indices: Sequence[int]) -> list[Any]:
+    getitems = getattr(dataset, "__getitems__", None)
+    return getitems(indices) if callable(getitems) else [dataset[index] for index in indices]
 
 
 class Subset(Dataset[T_co]):
@@ -133,12 +229,12 @@ class Subset(Dataset[T_co]):
         self.indices = indices
 
     def __getitem__(self, index: int) -> T_co:
+        if isinstance(index, list):  # what a dataset that takes lists is asked for
+            return self.dataset[[self.indices[position] for position in index]]
         return self.dataset[self.indices[index]]
 
     def __getitems__(self, indices: Sequence[int]) -> list[T_co]:
-        chosen = [self.indices[index] for index in indices]
-        getitems = getattr(self.dataset, "__getitems__", None)
-        return getitems(chosen) if callable(getitems) else [self.dataset[index] for index in chosen]
+        return _items_of(self.dataset, [self.indices[index] for index in indices])
 
     def __getbatch__(self, indices: Sequence[int]) -> Any:
         return self.dataset.__getbatch__([self.indices[index] for index in indices])  # type: ignore[attr-defined]

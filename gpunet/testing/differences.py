@@ -146,6 +146,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "as of any dict; PyTorch's is the AttributeError of its implementation",
         ("ParameterDict no key",),
     ),
+    Difference(
+        "sizes of a random split must not be negative, and no more can be drawn without replacement than have weights",
+        "PyTorch splits into 11 and -1, and draws indices whose weight is zero",
+        ("random_split negative", "WeightedRandomSampler too many"),
+    ),
     Difference("full takes an integer for its size", "as zeros, ones and empty do", ("full integer size",)),
 )
 

@@ -282,7 +282,7 @@ def test_a_worker_that_dies():
     batches = iter(DataLoader(Numbers(3, lambda index: hold.wait(10)), num_workers=1))
     (worker,) = threads()
     # It works off the two batches it has, and is gone when the third is asked for.
-    batches._workers.tasks.put(None)
+    batches._workers.queues[0].put(None)
     hold.set()
     worker.join(5)
     assert [next(batches).tolist(), next(batches).tolist()] == [[0], [1]]
