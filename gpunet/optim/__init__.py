@@ -1,8 +1,27 @@
 """Optimizers and learning rate schedules, under PyTorch's names."""
 
-from gpunet.optim import lr_scheduler
+from gpunet.optim import lr_scheduler, swa_utils
 from gpunet.optim.adam import Adam, AdamW
+from gpunet.optim.adam_variants import Adamax, NAdam, RAdam
+from gpunet.optim.adaptive_rates import ASGD, Adadelta, Adagrad, RMSprop, Rprop
+from gpunet.optim.lbfgs import LBFGS
 from gpunet.optim.optimizer import Optimizer
 from gpunet.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
+__all__ = [
+    "ASGD",
+    "LBFGS",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "lr_scheduler",
+    "swa_utils",
+]
