@@ -21,10 +21,14 @@ from gpunet.ops.dtypes import is_floating
 __all__ = [
     "calculate_gain",
     "constant_",
+    "dirac_",
+    "eye_",
     "kaiming_normal_",
     "kaiming_uniform_",
     "normal_",
     "ones_",
+    "orthogonal_",
+    "sparse_",
     "trunc_normal_",
     "uniform_",
     "xavier_normal_",
@@ -139,6 +143,115 @@ def zeros_(tensor: Tensor) -> Tensor:
 def ones_(tensor: Tensor) -> Tensor:
     """Fill with ones."""
     return _constant(tensor, 1.0)
+
+
+def _write(tensor: Tensor, values: np.ndarray) -> Tensor:
+    """Copy values, of the tensor's shape, into it."""
+    with on_device(tensor.device):
+        tensor._array[...] = transfer(values.astype(tensor.dtype), tensor.device)
+    tensor._bump_version()
+    return tensor
+
+
+def _check_matrix(name: str, tensor: Tensor) -> None:
+    if len(tensor.shape) != 2:
+        raise ShapeError(f"{name}: tensor must have 2 dimensions, got shape {tuple(tensor.shape)}")
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """Fill a matrix with ones on its diagonal and zeros elsewhere: as many inputs as possible pass through unchanged.
+
+    Raises:
+        ShapeError: not two dimensions.
+    """
+    _check_matrix("eye_", tensor)
+    return tensor if tensor.device.type == "meta" else _write(tensor, np.eye(*tensor.shape))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """Fill a convolution's weight so that as many channels as possible pass through unchanged.
+
+    Args:
+        tensor: weight of shape (out, in / groups, *kernel) with one to three kernel dimensions.
+        groups: of the convolution; each passes on its own channels.
+
+    Raises:
+        ShapeError: another rank, or groups that do not divide the outputs.
+        ValueError: fewer than one group.
+    """
+    shape = tuple(tensor.shape)
+    if len(shape) not in (3, 4, 5):
+        raise ShapeError(f"dirac_: tensor must have 3, 4 or 5 dimensions (out, in, *kernel), got shape {shape}")
+    if groups < 1:
+        raise ValueError(f"dirac_: groups must be at least 1, got {groups}")
+    if shape[0] % groups:
+        raise ShapeError(f"dirac_: groups must divide dimension 0, got {groups} groups and shape {shape}")
+    if tensor.device.type == "meta":
+        return tensor
+    values = np.zeros(shape)
+    middle = tuple(size // 2 for size in shape[2:])
+    outputs = shape[0] // groups
+    for group in range(groups):
+        for channel in range(min(outputs, shape[1])):
+            values[(group * outputs + channel, channel, *middle)] = 1
+    return _write(tensor, values)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Fill with a random orthogonal matrix, uniform among all of them: Saxe, McClelland and Ganguli 2014.
+
+    Args:
+        tensor: at least two dimensions; those from the second on count as one. Of rows and columns, the fewer are
+            orthonormal.
+        gain: factor.
+        generator: stream to draw from.
+
+    Raises:
+        ShapeError: fewer than two dimensions.
+    """
+    if len(tensor.shape) < 2:
+        raise ShapeError(f"orthogonal_: tensor must have at least 2 dimensions, got shape {tuple(tensor.shape)}")
+
+    def draw(random: np.random.Generator, out: np.ndarray) -> None:
+        if not out.size:
+            return
+        rows = len(out)
+        columns = out.size // rows
+        normal = random.standard_normal((max(rows, columns), min(rows, columns)), dtype=out.dtype.type)
+        q, r = np.linalg.qr(normal)
+        q *= np.sign(np.diagonal(r))  # Mezzadri 2007: without it the distribution depends on the algorithm
+        out[...] = gain * (q if rows >= columns else q.T).reshape(out.shape)
+
+    return _fill("orthogonal_", tensor, generator, draw)
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """Fill a matrix from N(0, std^2) and set a share of each column to zero: Martens 2010.
+
+    Args:
+        tensor: a matrix.
+        sparsity: the share of each column, from 0 to 1; its number of elements is rounded up.
+        std: deviation of the others.
+        generator: stream to draw from.
+
+    Raises:
+        ShapeError: not two dimensions.
+        ValueError: a share or a deviation out of range.
+    """
+    _check_matrix("sparse_", tensor)
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparse_: sparsity must lie in 0..1, got {sparsity}")
+    if std < 0:
+        raise ValueError(f"sparse_: std must not be negative, got {std}")
+
+    def draw(random: np.random.Generator, out: np.ndarray) -> None:
+        random.standard_normal(dtype=out.dtype.type, out=out)
+        out *= std
+        zeros = math.ceil(sparsity * len(out))
+        for column in range(out.shape[1]):
+            out[random.permutation(len(out))[:zeros], column] = 0
+
+    return _fill("sparse_", tensor, generator, draw)
 
 
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:

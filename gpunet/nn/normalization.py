@@ -107,7 +107,8 @@ class RMSNorm(Module):
 
     Args:
         normalized_shape: the sizes of the dimensions to normalise over; one integer means the last alone.
-        eps: added to the mean square; None means the distance from 1 to the next number of the input's dtype.
+        eps: added to the mean square; None means the distance from 1 to the next number of
+            the type sums are carried in.
         elementwise_affine: whether there is a weight.
         device: where the weight lives.
         dtype: its floating type.

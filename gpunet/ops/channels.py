@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gpunet.backend.errors import DTypeError
 from gpunet.backend.threads import parallel_for
 from gpunet.ops.dtypes import compute_dtype
 
@@ -22,6 +23,7 @@ __all__ = [
     "fold_wide",
     "from_samples",
     "planes_first",
+    "require_parameter_dtype",
     "run_blocks",
     "widen",
 ]
@@ -71,6 +73,18 @@ def channel_sums(x: Any) -> Any:
     wide = rows.reshape(count // factor, factor * channels)
     blocks = [wide[start : start + 64].sum(axis=0, dtype=carry) for start in range(0, len(wide), 64)]
     return fold_wide(np.stack(blocks).sum(axis=0, dtype=np.float64), channels).astype(carry)
+
+
+def require_parameter_dtype(op: str, name: str, value: Any, x: Any) -> None:
+    """Raise unless a parameter is missing, or of x's dtype or the one its sums are carried in.
+
+    Raises:
+        DTypeError: naming the parameter.
+    """
+    carry = compute_dtype(x.dtype)
+    if value is not None and value.dtype not in (x.dtype, carry):
+        either = "" if carry == x.dtype else f" or {carry.name}"
+        raise DTypeError(f"{op}: {name} must be {x.dtype.name}{either}, as the input, got {value.dtype.name}")
 
 
 def planes_first(x: Any) -> bool:

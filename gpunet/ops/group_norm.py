@@ -30,7 +30,15 @@ import numpy as np
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.memory import empty, scratch
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_floating
-from gpunet.ops.channels import as_samples, fold_wide, from_samples, planes_first, run_blocks, widen
+from gpunet.ops.channels import (
+    as_samples,
+    fold_wide,
+    from_samples,
+    planes_first,
+    require_parameter_dtype,
+    run_blocks,
+    widen,
+)
 from gpunet.ops.dtypes import compute_dtype
 
 __all__ = ["GroupNorm", "InstanceNorm"]
@@ -180,8 +188,7 @@ class _SampleNorm(Op):
                     f"{self.name}: {name} must have shape ({x.shape[1]},) for an input of shape {tuple(x.shape)}, "
                     f"got {tuple(value.shape)}"
                 )
-            if value is not None:
-                require_floating(self.name, name, value)
+            require_parameter_dtype(self.name, name, value, x)
         return Inferred((Spec(tuple(x.shape), x.dtype),))
 
     def supports(self, *inputs: Any, **attributes: Any) -> tuple[str, str]:

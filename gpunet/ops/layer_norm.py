@@ -27,7 +27,7 @@ import numpy as np
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.memory import empty, scratch
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_floating
-from gpunet.ops.channels import run_blocks
+from gpunet.ops.channels import require_parameter_dtype, run_blocks
 from gpunet.ops.dtypes import compute_dtype
 
 __all__ = ["LayerNorm", "RMSNorm"]
@@ -202,8 +202,7 @@ class _RowNorm(Op):
                     f"{self.name}: {name} must have shape {normalized_shape}, as normalized_shape says, "
                     f"got {tuple(value.shape)}"
                 )
-            if value is not None:
-                require_floating(self.name, name, value)
+            require_parameter_dtype(self.name, name, value, x)
         return Inferred((Spec(shape, x.dtype),))
 
     def supports(self, *inputs: Any, **attributes: Any) -> tuple[str, str]:
@@ -212,6 +211,8 @@ class _RowNorm(Op):
         return "array", "no hand-written kernel yet: array-module operations"
 
     def _reference(self, x: Any, weight: Any, bias: Any, normalized_shape: Shape, eps: float) -> Any:
+        if x.size == 0:
+            return x.copy()
         axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
         centred = x - x.mean(axis=axes, keepdims=True) if self._centred else x
         y = centred / np.sqrt((centred**2).mean(axis=axes, keepdims=True) + eps)
@@ -223,7 +224,7 @@ class _RowNorm(Op):
         if path == "reference" or x.size == 0:
             ctx.save(x, weight)
             ctx.state = (None, None, None, None if bias is None else bias.dtype)
-            return self._reference(x, weight, bias, normalized_shape, eps).astype(x.dtype, copy=False)
+            return self._reference(x, weight, bias, normalized_shape, eps)
         module = module_of(x)
         count = len(normalized_shape)
         order = _physical_order(x, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from statistics import NormalDist
 
@@ -115,5 +116,139 @@ def test_gains_and_fans_are_pytorchs():
     ],
 )
 def test_refusals(call, kind, text):
+    with pytest.raises(kind, match=text):
+        call()
+
+
+@pytest.mark.parity
+def test_patterns_are_pytorchs():
+    torch = pytest.importorskip("torch")
+    for shape in ((3, 4), (4, 3), (5, 5), (1, 1)):
+        ours, theirs = init.eye_(gn.empty(*shape)), torch.nn.init.eye_(torch.empty(*shape))
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    for shape, groups in (((4, 3, 3), 1), ((3, 5, 3, 3), 1), ((4, 2, 2, 5), 2), ((6, 2, 3, 3, 3), 3), ((2, 2, 1), 1)):
+        ours, theirs = (m.nn.init.dirac_(m.empty(*shape), groups) for m in (gn, torch))
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+    half = init.eye_(gn.ones(2, 3, dtype=gn.float16))
+    assert (half.dtype, half.tolist()) == (np.float16, [[1, 0, 0], [0, 1, 0]])
+
+
+def test_dirac_passes_channels_through():
+    """With padding kept, the convolution is the identity on the channels that fit."""
+    x = gn.from_numpy(np.random.default_rng(0).standard_normal((2, 3, 5, 6)).astype(np.float32))
+    layer = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+    init.dirac_(layer.weight)
+    np.testing.assert_array_equal(layer(x).detach().numpy(), x.numpy())
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20), (25, 25), (8, 3, 3, 3), (40, 3, 2, 2), (1, 5)])
+def test_orthogonal(shape):
+    """The fewer of rows and columns are orthonormal times the gain, and uniformly distributed signs and all."""
+    matrix = values(init.orthogonal_(gn.empty(*shape, dtype=gn.float64), gain=2.0)).reshape(shape[0], -1)
+    fewer = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    np.testing.assert_allclose(fewer @ fewer.T, 4 * np.eye(len(fewer)), atol=1e-12)
+    generators = [gn.Generator(7), gn.Generator(7)]
+    a, b = (values(init.orthogonal_(gn.empty(*shape), generator=generator)) for generator in generators)
+    np.testing.assert_array_equal(a, b)
+
+
+def test_orthogonal_matrices_are_uniform():
+    """Every element of a Haar-distributed n x n matrix has mean 0 and variance 1 / n."""
+    gn.manual_seed(1)
+    drawn = np.stack([init.orthogonal_(gn.empty(4, 4, dtype=gn.float64)).numpy() for _ in range(3000)])
+    assert np.abs(drawn.mean(axis=0)).max() < 5 * (0.25 / 3000) ** 0.5
+    np.testing.assert_allclose((drawn**2).mean(axis=0), 0.25, atol=0.025)
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.55, 1.0])
+def test_sparse(sparsity):
+    matrix = init.sparse_(gn.empty(50, 400), sparsity, std=0.3).numpy()
+    zeros = math.ceil(sparsity * 50)
+    assert ((matrix == 0).sum(axis=0) == zeros).all()
+    if zeros < 50:
+        assert matrix[matrix != 0].std() == pytest.approx(0.3, rel=0.02)
+        assert zeros == 0 or (matrix == 0).any(axis=1).all(), "which rows differs from column to column"
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda m, t: m.nn.init.uniform_(t, -0.5, 2.0),
+        lambda m, t: m.nn.init.normal_(t, 1.0, 2.0),
+        lambda m, t: m.nn.init.constant_(t, 0.5),
+        lambda m, t: m.nn.init.ones_(t),
+        lambda m, t: m.nn.init.zeros_(t),
+        lambda m, t: m.nn.init.eye_(t),
+        lambda m, t: m.nn.init.xavier_uniform_(t, 2.0),
+        lambda m, t: m.nn.init.xavier_normal_(t, 2.0),
+        lambda m, t: m.nn.init.kaiming_uniform_(t, 0.3, "fan_out", "leaky_relu"),
+        lambda m, t: m.nn.init.kaiming_normal_(t, 0.3, "fan_in", "leaky_relu"),
+        lambda m, t: m.nn.init.kaiming_normal_(t, mode="fan_out", nonlinearity="selu"),
+        lambda m, t: m.nn.init.trunc_normal_(t, 0.5, 1.0, -1.0, 1.5),
+        lambda m, t: m.nn.init.orthogonal_(t, 2.0),
+        lambda m, t: m.nn.init.sparse_(t, 0.25, 0.5),
+    ],
+)
+def test_distributions_are_pytorchs(fill):
+    """Two samples of one distribution: moments, extremes and quantiles."""
+    torch = pytest.importorskip("torch")
+    shape = (300, 200)
+    ours, theirs = fill(gn, gn.empty(*shape)).numpy().ravel(), fill(torch, torch.empty(*shape)).numpy().ravel()
+    spread = max(theirs.std(), 1e-6)
+    assert abs(ours.mean() - theirs.mean()) < 6 * spread / math.sqrt(ours.size)
+    assert ours.std() == pytest.approx(theirs.std(), rel=0.02)
+    for level in (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+        assert abs(np.quantile(ours, level) - np.quantile(theirs, level)) < 0.06 * spread
+    assert (ours == 0).mean() == pytest.approx((theirs == 0).mean(), abs=1e-4)
+
+
+@pytest.mark.parity
+def test_signatures_are_pytorchs():
+    torch = pytest.importorskip("torch")
+    for name in init.__all__:
+        ours, theirs = (inspect.signature(getattr(module, name)).parameters for module in (init, torch.nn.init))
+        assert list(ours) == list(theirs), name
+        assert [p.default for p in ours.values()] == [p.default for p in theirs.values()], name
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda t: init.eye_(t),
+        lambda t: init.orthogonal_(t),
+        lambda t: init.sparse_(t, 0.5),
+        lambda t: init.xavier_uniform_(t),
+        lambda t: init.trunc_normal_(t),
+    ],
+)
+def test_writing_to_parameters_in_any_layout(fill):
+    weight = nn.Parameter(gn.ones(4, 6))
+    gn.manual_seed(3)
+    assert fill(weight) is weight
+    assert weight._version == 1
+    assert weight.requires_grad
+    turned = gn.ones(6, 4).T
+    gn.manual_seed(3)
+    fill(turned)
+    np.testing.assert_array_equal(turned.numpy(), values(weight).reshape(4, 6).astype(np.float32))
+    assert fill(gn.empty(4, 6, device="meta")).shape == (4, 6)
+
+
+@pytest.mark.parametrize(
+    "call, kind, text",
+    [
+        (lambda: init.eye_(gn.empty(3)), gn.ShapeError, r"eye_: tensor must have 2 dimensions, got shape \(3,\)"),
+        (lambda: init.sparse_(gn.empty(3), 0.5), gn.ShapeError, "sparse_: tensor must have 2 dimensions"),
+        (lambda: init.sparse_(gn.empty(3, 3), 1.5), ValueError, r"sparse_: sparsity must lie in 0\.\.1, got 1\.5"),
+        (lambda: init.sparse_(gn.empty(3, 3), 0.5, -1), ValueError, "sparse_: std must not be negative, got -1"),
+        (lambda: init.orthogonal_(gn.empty(3)), gn.ShapeError, "orthogonal_: tensor must have at least 2 dimensions"),
+        (lambda: init.orthogonal_(gn.empty(3, 3, dtype=gn.int64)), gn.DTypeError, "must be floating point, got int64"),
+        (lambda: init.dirac_(gn.empty(3, 3)), gn.ShapeError, "dirac_: tensor must have 3, 4 or 5 dimensions"),
+        (lambda: init.dirac_(gn.empty(3, 3, 3), 2), gn.ShapeError, "dirac_: groups must divide dimension 0"),
+        (lambda: init.dirac_(gn.empty(3, 3, 3), 0), ValueError, "dirac_: groups must be at least 1, got 0"),
+    ],
+)
+def test_refusals_of_patterns(call, kind, text):
     with pytest.raises(kind, match=text):
         call()

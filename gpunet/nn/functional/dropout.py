@@ -30,6 +30,8 @@ def _drop(
     if not training or p == 0.0:
         return input
     require_floating(name, "input", input)  # before a number is drawn
+    if channels and p < 1.0 and input.ndim < 2:
+        raise ShapeError(f"{name}: input must have at least 2 dimensions (N, C, ...), got shape {input.shape}")
     source = default_generator("dropout") if generator is None else generator
     key = (source.seed_value, source.stream, source.next_counter())
     result: Tensor = apply(REGISTRY[operation], input, p=float(p), key=key, channels=channels)
@@ -47,8 +49,6 @@ def _drop_channels(
     operation: str = "dropout",
 ) -> Tensor:
     """Drop channels; an input of ``unbatched`` dimensions has them first."""
-    if input.ndim < 2:
-        raise ShapeError(f"{name}: input must have at least 2 dimensions (N, C, ...), got shape {input.shape}")
     if input.ndim != unbatched:
         return _drop(name, input, p, training, inplace, generator, True, operation)
     result = _drop(name, input.unsqueeze(0), p, training, False, generator, True, operation).squeeze(0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from gpunet.autograd import Tensor, apply
 from gpunet.ops import REGISTRY
+from gpunet.ops.dtypes import DEFAULT_FLOAT, compute_dtype, is_floating
 
 __all__ = [
     "batch_norm",
@@ -160,13 +161,14 @@ def rms_norm(
         input: (..., *normalized_shape).
         normalized_shape: the sizes of the dimensions to normalise over; one integer means the last alone.
         weight: of shape ``normalized_shape``, the scale.
-        eps: added to the mean square; None means the distance from 1 to the next number of the input's dtype.
+        eps: added to the mean square; None means the distance from 1 to the next number of
+            the type sums are carried in.
 
     Raises:
         ShapeError: the input does not end in ``normalized_shape``.
     """
     shape = _shape("rms_norm", normalized_shape)
-    small = _machine_epsilon(input.dtype) if eps is None else float(eps)
+    small = float(np.finfo(_carried(input.dtype)).eps) if eps is None else float(eps)
     return apply(REGISTRY["rms_norm"], input, weight, normalized_shape=shape, eps=small)
 
 
@@ -224,5 +226,5 @@ def _shape(op: str, value: Any) -> tuple[int, ...]:
     return tuple(_whole(op, "normalized_shape", size) for size in value)
 
 
-def _machine_epsilon(dtype: np.dtype[Any]) -> float:
-    return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype if dtype.kind == "f" else np.float32).eps)
+def _carried(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return compute_dtype(dtype) if is_floating(dtype) else DEFAULT_FLOAT
