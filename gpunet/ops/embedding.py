@@ -136,7 +136,7 @@ class Embedding(Op):
         flat = index.reshape(-1)
         if module is not np:
             flat = module.clip(flat, 0, shape[0] - 1)
-        rows = grad.reshape(-1, shape[1])
+        rows = grad.reshape(len(flat), shape[1])
         return _table_gradient(rows, flat, shape, ctx.attributes["scale_grad_by_freq"], padding), None
 
     def samples(self) -> Iterator[Sample]:

@@ -123,6 +123,15 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("conv2d no input channels", "adaptive_avg_pool2d empty image"),
     ),
     Difference(
+        "padding with the input's own values refuses to crop all of the input first",
+        "there is nothing left to show; PyTorch's circular mode gives uninitialised memory",
+        tuple(
+            f"pad {mode} {shape} by (-9, 3)"
+            for mode in ("reflect", "replicate", "circular")
+            for shape in ("(3, 9)", "(2, 3, 9)")
+        ),
+    ),
+    Difference(
         "adaptive pooling to nothing has a gradient, and a matrix is refused",
         "zeros are the gradient; an image has channels",
         ("adaptive_avg_pool2d zero", "adaptive_avg_pool2d wrong rank"),
@@ -150,6 +159,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "sizes of a random split must not be negative, and no more can be drawn without replacement than have weights",
         "PyTorch splits into 11 and -1, and draws indices whose weight is zero",
         ("random_split negative", "WeightedRandomSampler too many"),
+    ),
+    Difference(
+        "scale_grad_by_freq of embedding_bag divides each row's gradient by how often that row was looked up",
+        "it is what the documentation says; PyTorch's CPU divides by the counts of other rows",
+        ("embedding_bag by frequency",),
     ),
     Difference("full takes an integer for its size", "as zeros, ones and empty do", ("full integer size",)),
 )
