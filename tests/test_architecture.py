@@ -21,11 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Each layer may import the ones above it in this list, and none in its own row.
 LAYERS = (
-    {"_version", "_startup"},
+    {"_version", "_startup", "_missing"},
     {"backend"},
     {"ops"},
     {"autograd"},
-    {"cuda"},  # what a user sees of the GPU
+    {"cuda", "accelerator"},  # what a user sees of the GPU
     {"nn"},
     {"functions"},  # the tensors' methods as functions, for the facade
     {"optim", "data", "interop", "distributions"},

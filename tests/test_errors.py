@@ -300,7 +300,7 @@ VALUES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("inverted range", lambda: gn.randint(5, 5, (2,)),
      ValueError, "randint: high must be greater than low, got 5 and 5"),
     ("negative size", lambda: gn.zeros(-1, 2),
-     ShapeError, "size: sizes must not be negative, got (-1, 2)"),
+     ShapeError, "zeros: sizes must not be negative, got (-1, 2)"),
     ("arange", lambda: gn.arange(3, 1),
      ValueError, "arange: step 1 does not lead from 3 to 1"),
     ("arange step", lambda: gn.arange(0, 3, 0),

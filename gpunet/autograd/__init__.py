@@ -14,7 +14,6 @@ from gpunet.autograd import observer as observer
 from gpunet.autograd.creation import (
     arange,
     as_tensor,
-    cat,
     empty,
     empty_like,
     eye,
@@ -24,19 +23,9 @@ from gpunet.autograd.creation import (
     full_like,
     is_tensor,
     linspace,
-    maximum,
-    minimum,
     ones,
     ones_like,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
-    stack,
     tensor,
-    where,
     zeros,
     zeros_like,
 )
@@ -44,7 +33,9 @@ from gpunet.autograd.engine import backward as _walk
 from gpunet.autograd.function import apply
 from gpunet.autograd.grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from gpunet.autograd.gradcheck import GradcheckError, gradcheck
+from gpunet.autograd.joining import cat, maximum, minimum, stack, where
 from gpunet.autograd.observer import observe
+from gpunet.autograd.sampling import rand, rand_like, randint, randn, randn_like, randperm
 from gpunet.autograd.tensor import HookHandle, Tensor
 from gpunet.backend.errors import GradientError
 

@@ -1,48 +1,51 @@
-"""Making tensors. Random numbers are drawn on the CPU: the same on every device."""
+"""Making tensors of given values. ``sampling`` makes those of random numbers, ``joining`` those from other tensors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from gpunet.autograd.function import apply, full_array, operand
-from gpunet.autograd.shapes import sizes
+from gpunet.autograd.filling import check_sizes
+from gpunet.autograd.function import full_array
+from gpunet.autograd.rearranging import integer
+from gpunet.autograd.shapes import Size
 from gpunet.autograd.tensor import Tensor, is_cupy_array
 from gpunet.backend.devices import CPU, Device, current_device, device_of, transfer
-from gpunet.backend.errors import DTypeError, ShapeError
-from gpunet.backend.random import Generator, default_generator
-from gpunet.ops import REGISTRY
-from gpunet.ops.dtypes import BOOL, DEFAULT_FLOAT, INT64, canonical_dtype, is_floating
+from gpunet.backend.errors import DTypeError
+from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, get_default_dtype, is_floating
 
 __all__ = [
-    "arange",
+    "BoolTensor",
+    "ByteTensor",
+    "CharTensor",
+    "DoubleTensor",
+    "FloatTensor",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
+    "ShortTensor",
     "as_tensor",
-    "cat",
+    "asarray",
     "empty",
     "empty_like",
     "eye",
     "from_dlpack",
+    "frombuffer",
     "from_numpy",
     "full",
     "full_like",
     "is_tensor",
     "linspace",
-    "maximum",
-    "minimum",
+    "logspace",
     "ones",
     "ones_like",
-    "rand",
-    "rand_like",
-    "randint",
-    "randn",
-    "randn_like",
-    "randperm",
-    "stack",
+    "scalar_tensor",
     "tensor",
-    "where",
+    "tril_indices",
+    "triu_indices",
     "zeros",
     "zeros_like",
 ]
@@ -54,7 +57,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def _numbers(data: Any) -> np.ndarray:
-    """Numbers, sequences (of Tensors too) or arrays as a NumPy array; Python floats as float32, integers as int64."""
+    """Numbers, sequences (of Tensors too) or arrays as a NumPy array; Python floats take the default dtype."""
     if isinstance(data, (np.ndarray, np.generic)):
         return np.asarray(data)
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Tensor):
@@ -67,9 +70,9 @@ def _numbers(data: Any) -> np.ndarray:
         raise ValueError("data: sequences must be nested evenly and hold numbers")
     has_arrays = isinstance(data, (list, tuple)) and data and isinstance(data[0], (np.ndarray, np.generic))
     if array.dtype == np.float64 and not has_arrays:
-        return array.astype(DEFAULT_FLOAT)
+        return array.astype(get_default_dtype())
     if array.size == 0 and isinstance(data, (list, tuple)):
-        return array.astype(DEFAULT_FLOAT)
+        return array.astype(get_default_dtype())
     return array
 
 
@@ -78,7 +81,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
     Args:
         data: numbers, nested sequences, a NumPy or CuPy array, or a Tensor.
-        dtype: float32 for Python floats, int64 for integers, an array's own otherwise.
+        dtype: the default for Python floats, int64 for integers, an array's own otherwise.
         device: the default device unless given.
         requires_grad: ask for gradients.
     """
@@ -99,7 +102,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     return Tensor._wrap(transfer(copied, target), target).requires_grad_(requires_grad)
 
 
-def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor that shares the data where it can: itself, or an array of the right dtype and device."""
     if isinstance(data, Tensor):
         result = data if device is None else data.to(current_device(device))
@@ -164,192 +167,271 @@ def from_dlpack(source: Any) -> Tensor:
     return Tensor._wrap(array, device_of(array))
 
 
-def _filled(shape: tuple[Any, ...], value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    extents = sizes(shape)
-    if any(extent < 0 for extent in extents):
-        raise ShapeError(f"size: sizes must not be negative, got {extents}")
+def _filled(name: str, shape: tuple[Any, ...], value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    extents = check_sizes(name, shape)
     target = current_device(device)
-    kind = DEFAULT_FLOAT if dtype is None else canonical_dtype(dtype)
+    kind = get_default_dtype() if dtype is None else canonical_dtype(dtype)
+    if isinstance(value, int) and kind.kind in "iu" and not np.iinfo(kind).min <= value <= np.iinfo(kind).max:
+        raise ValueError(f"{name}: {kind.name} does not hold {value}")
     return Tensor._wrap(full_array(extents, value, kind, target), target).requires_grad_(requires_grad)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def shape_of(name: str, size: tuple[Any, ...], named: Any) -> tuple[Any, ...]:
+    """The sizes of ``zeros(2, 3)``, ``zeros((2, 3))`` and ``zeros(size=(2, 3))``."""
+    if named is None:
+        if not size:
+            raise TypeError(f"{name}: size must be given")
+        return size
+    if size:
+        raise TypeError(f"{name}: size is given twice")
+    return (named,)
+
+
+def zeros(*shape: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of a shape."""
-    return _filled(size, 0, dtype, device, requires_grad)
+    return _filled("zeros", shape_of("zeros", shape, size), 0, dtype, device, requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(*shape: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of a shape."""
-    return _filled(size, 1, dtype, device, requires_grad)
+    return _filled("ones", shape_of("ones", shape, size), 1, dtype, device, requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(*shape: Any, size: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Uninitialised elements of a shape."""
-    return _filled(size, None, dtype, device, requires_grad)
+    return _filled("empty", shape_of("empty", shape, size), None, dtype, device, requires_grad)
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """One value in a shape; the dtype follows the value unless given."""
+    """One value, a number or a 0-d tensor, in a shape; the dtype follows the value unless given."""
+    if isinstance(fill_value, Tensor):
+        dtype = fill_value.dtype if dtype is None else dtype
+        fill_value = _number("full: fill_value", fill_value)
+    if not isinstance(fill_value, (bool, int, float, np.generic)):
+        raise TypeError(f"full: fill_value must be a number, got {type(fill_value).__name__}")
     if dtype is None:
-        dtype = BOOL if isinstance(fill_value, bool) else INT64 if isinstance(fill_value, int) else DEFAULT_FLOAT
-    return _filled((size,), fill_value, dtype, device, requires_grad)
+        dtype = BOOL if isinstance(fill_value, bool) else INT64 if isinstance(fill_value, int) else None
+    return _filled("full", (size,), fill_value, dtype, device, requires_grad)
 
 
-def _like(input: Tensor, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-    return input.detach()._new((input.shape,), value, dtype, device, requires_grad)
+# PyTorch's memory_format and layout ask for an order in memory; gpunet chooses it, and takes memory_format for nothing.
 
 
-def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+) -> Tensor:
     """Zeros with another tensor's shape, dtype and device."""
-    return _like(input, 0, dtype, device, requires_grad)
+    return _like("zeros_like", input, 0, dtype, device, requires_grad)
 
 
-def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+) -> Tensor:
     """Ones with another tensor's shape, dtype and device."""
-    return _like(input, 1, dtype, device, requires_grad)
+    return _like("ones_like", input, 1, dtype, device, requires_grad)
 
 
-def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+) -> Tensor:
     """Uninitialised elements with another tensor's shape, dtype and device."""
-    return _like(input, None, dtype, device, requires_grad)
+    return _like("empty_like", input, None, dtype, device, requires_grad)
 
 
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """One value with another tensor's shape, dtype and device."""
-    return _like(input, fill_value, dtype, device, requires_grad)
+    return _like("full_like", input, _number("full_like: fill_value", fill_value), dtype, device, requires_grad)
 
 
-def _from_host(array: np.ndarray, dtype: Any, device: Any, requires_grad: bool = False) -> Tensor:
+def _like(name: str, input: Any, value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}: input must be a Tensor, got {type(input).__name__}")
+    return input._new(name, (input.shape,), value, dtype, device, requires_grad)
+
+
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A number as a 0-d tensor of the default dtype."""
+    return _filled("scalar_tensor", ((),), s, dtype, device, requires_grad)
+
+
+def from_host(array: np.ndarray, dtype: Any, device: Any, requires_grad: bool = False) -> Tensor:
     target: Device = current_device(device)
     kind = canonical_dtype(dtype)
     return Tensor._wrap(transfer(array.astype(kind, copy=False), target), target).requires_grad_(requires_grad)
 
 
-def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """start, start + step, ... below end; int64 if all three are integers, else float32."""
-    if end is None:
-        start, end = 0, start
-    if step == 0:
-        raise ValueError("arange: step must not be zero")
-    if (end - start) * step < 0:
-        raise ValueError(f"arange: step {step} does not lead from {start} to {end}")
-    if dtype is None:
-        dtype = INT64 if all(isinstance(value, (int, np.integer)) for value in (start, end, step)) else DEFAULT_FLOAT
-    count = math.ceil((end - start) / step)
-    return _from_host(start + np.arange(count) * step, dtype, device, requires_grad)
+def _number(name: str, value: Any) -> Any:
+    """A Python number, from one, from a NumPy scalar or from a tensor of one element.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.item()
+    if isinstance(value, np.generic):
+        return value.item()
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    return value
 
 
-def linspace(start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """``steps`` evenly spaced numbers from start to end, both included."""
-    return _from_host(np.linspace(start, end, steps), DEFAULT_FLOAT if dtype is None else dtype, device)
-
-
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """Ones on the diagonal of an (n, m) matrix of zeros."""
-    return _from_host(np.eye(n, m), DEFAULT_FLOAT if dtype is None else dtype, device)
-
-
-def _rng(generator: Generator | None) -> np.random.Generator:
-    return (default_generator() if generator is None else generator).numpy()
-
-
-def _floating(name: str, dtype: Any) -> Any:
-    kind = DEFAULT_FLOAT if dtype is None else canonical_dtype(dtype)
-    if not is_floating(kind):
-        raise DTypeError(f"{name}: dtype must be floating point, got {kind.name}")
+def _not_bool(name: str, dtype: Any) -> Any:
+    kind = canonical_dtype(dtype)
+    if kind == BOOL:
+        raise DTypeError(f"{name}: dtype must be a number type, got bool")
     return kind
 
 
-def randn(
-    *size: Any,
-    generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """Normal random numbers, mean 0 and variance 1."""
-    kind = _floating("randn", dtype)
-    draw = np.float64 if kind.itemsize == 8 else np.float32
-    return _from_host(np.asarray(_rng(generator).standard_normal(sizes(size), draw)), kind, device, requires_grad)
+    """start, start + step, ... below end; int64 if all three are integers, else the default dtype.
+
+    With an integer ``dtype`` all three are cut to integers first.
+    """
+    if end is None:
+        start, end = 0, start
+    given = [_number(f"arange: {name}", value) for name, value in (("start", start), ("end", end), ("step", step))]
+    whole = all(isinstance(value, int) for value in given)
+    kind = _not_bool("arange", (INT64 if whole else get_default_dtype()) if dtype is None else dtype)
+    if not all(math.isfinite(value) for value in given):
+        raise ValueError(f"arange: start, end and step must be finite, got {given[0]}, {given[1]} and {given[2]}")
+    if not is_floating(kind):
+        given = [int(value) for value in given]
+    first, last, stride = given
+    if stride == 0:
+        raise ValueError("arange: step must not be zero")
+    if (last - first) * stride < 0:
+        raise ValueError(f"arange: step {stride} does not lead from {first} to {last}")
+    exact = all(isinstance(value, int) for value in given)
+    count = -((first - last) // stride) if exact else math.ceil((last - first) / stride)
+    return from_host(first + np.arange(count) * stride, kind, device, requires_grad)
 
 
-def rand(
-    *size: Any,
-    generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = None,
-    requires_grad: bool = False,
+def _evenly(name: str, start: Any, end: Any, steps: Any) -> np.ndarray:
+    count = integer(f"{name}: steps", steps)
+    if count < 0:
+        raise ValueError(f"{name}: steps must not be negative, got {count}")
+    return np.linspace(_number(f"{name}: start", start), _number(f"{name}: end", end), count)
+
+
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """Uniform random numbers, 0 included and 1 not."""
-    kind = _floating("rand", dtype)
-    draw = np.float64 if kind.itemsize == 8 else np.float32
-    return _from_host(np.asarray(_rng(generator).random(sizes(size), draw)), kind, device, requires_grad)
+    """``steps`` evenly spaced numbers from start to end, both included."""
+    kind = _not_bool("linspace", get_default_dtype() if dtype is None else dtype)
+    return from_host(_evenly("linspace", start, end, steps), kind, device, requires_grad)
 
 
-def randn_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
-    """Normal random numbers with another tensor's shape, dtype and device."""
-    return randn(input.shape, generator=generator, dtype=dtype or input.dtype, device=input.device)
-
-
-def rand_like(input: Tensor, *, generator: Generator | None = None, dtype: Any = None) -> Tensor:
-    """Uniform random numbers with another tensor's shape, dtype and device."""
-    return rand(input.shape, generator=generator, dtype=dtype or input.dtype, device=input.device)
-
-
-def randint(
-    low: int,
-    high: Any = None,
-    size: Any = None,
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
     *,
-    generator: Generator | None = None,
     dtype: Any = None,
     device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
-    """Random integers from low (0 if left out) to high - 1."""
-    if size is None:  # randint(high, size)
-        low, high, size = 0, low, high
-    if high <= low:
-        raise ValueError(f"randint: high must be greater than low, got {low} and {high}")
-    values = _rng(generator).integers(low, high, sizes((size,)), np.int64)
-    return _from_host(np.asarray(values), INT64 if dtype is None else dtype, device)
+    """``steps`` numbers from base ** start to base ** end, both included, whose exponents are evenly spaced."""
+    kind = _not_bool("logspace", get_default_dtype() if dtype is None else dtype)
+    exponents = _evenly("logspace", start, end, steps)
+    return from_host(np.power(float(base), exponents), kind, device, requires_grad)
 
 
-def randperm(n: int, *, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
-    """The integers 0 to n - 1 in random order."""
-    if n < 0:
-        raise ValueError(f"randperm: n must not be negative, got {n}")
-    return _from_host(_rng(generator).permutation(n), INT64 if dtype is None else dtype, device)
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones on the diagonal of an (n, m) matrix of zeros."""
+    check_sizes("eye", (n, n if m is None else m))
+    return from_host(np.eye(n, m), get_default_dtype() if dtype is None else dtype, device, requires_grad)
 
 
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors joined along an existing dimension."""
-    if not tensors:
-        raise ValueError("cat: tensors must hold at least one tensor")
-    return apply(REGISTRY["cat"], *tensors, dim=dim)
+def _triangle(name: str, rows: np.ndarray, columns: np.ndarray, dtype: Any, device: Any) -> Tensor:
+    return from_host(np.stack([rows, columns]), _not_bool(name, INT64 if dtype is None else dtype), device)
 
 
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new dimension."""
-    if not tensors:
-        raise ValueError("stack: tensors must hold at least one tensor")
-    return apply(REGISTRY["stack"], *tensors, dim=dim)
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """The row and column numbers, (2, N), of the lower triangle of a (row, col) matrix."""
+    check_sizes("tril_indices", (row, col))
+    return _triangle("tril_indices", *np.tril_indices(row, offset, col), dtype, device)
 
 
-def where(condition: Tensor, input: Any, other: Any) -> Tensor:
-    """``input`` where the condition holds, else ``other``; tensors or numbers, broadcast."""
-    first, second = (operand(condition, value) for value in (input, other))
-    return apply(REGISTRY["where"], condition, first, second)
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """The row and column numbers, (2, N), of the upper triangle of a (row, col) matrix."""
+    check_sizes("triu_indices", (row, col))
+    return _triangle("triu_indices", *np.triu_indices(row, offset, col), dtype, device)
 
 
-def maximum(input: Tensor, other: Tensor) -> Tensor:
-    """Elementwise larger of two; NaN wins."""
-    return input.maximum(other)
+def asarray(
+    obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of any data: sharing its memory where it can, unless ``copy=True``.
+
+    Raises:
+        ValueError: ``copy=False`` where a copy is needed.
+    """
+    if copy:
+        return tensor(obj, dtype=dtype, device=device, requires_grad=requires_grad)
+    made = as_tensor(obj, dtype, device)
+    if copy is False:
+        source = obj._array if isinstance(obj, Tensor) else obj
+        if not isinstance(source, np.ndarray) or not np.shares_memory(source, made._array):
+            raise ValueError("asarray: a copy is needed, but copy is False")
+    made = made.detach() if isinstance(obj, Tensor) and requires_grad else made
+    return made.requires_grad_() if requires_grad else made
 
 
-def minimum(input: Tensor, other: Tensor) -> Tensor:
-    """Elementwise smaller of two; NaN wins."""
-    return input.minimum(other)
+def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, requires_grad: bool = False) -> Tensor:
+    """A 1-d tensor that shares the memory of a bytes-like object, read as elements of a dtype.
+
+    Args:
+        buffer: bytes (which cannot be written to), bytearray, array.array, memoryview, mmap.
+        dtype: of the elements.
+        count: how many; -1 means all.
+        offset: bytes to skip.
+        requires_grad: ask for gradients.
+
+    Raises:
+        ValueError: the buffer does not hold that many.
+    """
+    kind = canonical_dtype(dtype)
+    length = memoryview(buffer).nbytes
+    if not 0 <= offset < length:
+        raise ValueError(f"frombuffer: offset must lie in 0..{length - 1}, got {offset}")
+    if count < -1 or count == 0:
+        raise ValueError(f"frombuffer: count must be positive, or -1 for all, got {count}")
+    available, rest = divmod(length - offset, kind.itemsize)
+    if (count == -1 and rest) or count > available:
+        raise ValueError(f"frombuffer: {length - offset} bytes do not hold {count} elements of {kind.itemsize} bytes")
+    return Tensor._wrap(np.frombuffer(buffer, kind, count, offset), CPU).requires_grad_(requires_grad)
+
+
+def _constructor(name: str, dtype: str) -> Callable[..., Tensor]:
+    """PyTorch's old constructor of a dtype: data, or sizes of an uninitialised tensor."""
+
+    def make(*data: Any) -> Tensor:
+        if len(data) == 1 and not isinstance(data[0], (int, Size)):
+            return tensor(data[0], dtype=dtype)
+        return empty(*(data or (0,)), dtype=dtype)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = f"A {dtype} tensor of data, or uninitialised of given sizes, as PyTorch's ``{name}``."
+    return make
+
+
+FloatTensor = _constructor("FloatTensor", "float32")
+DoubleTensor = _constructor("DoubleTensor", "float64")
+HalfTensor = _constructor("HalfTensor", "float16")
+LongTensor = _constructor("LongTensor", "int64")
+IntTensor = _constructor("IntTensor", "int32")
+ShortTensor = _constructor("ShortTensor", "int16")
+CharTensor = _constructor("CharTensor", "int8")
+ByteTensor = _constructor("ByteTensor", "uint8")
+BoolTensor = _constructor("BoolTensor", "bool")

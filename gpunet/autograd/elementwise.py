@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from gpunet.autograd import function
 from gpunet.autograd.arithmetic import Arithmetic
-from gpunet.backend.errors import DTypeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, is_floating
 

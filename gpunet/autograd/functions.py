@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet.autograd.creation import cat
+from gpunet.autograd.joining import cat
 from gpunet.autograd.tensor import Tensor
 
 __all__ = [

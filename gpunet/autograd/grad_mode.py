@@ -80,8 +80,21 @@ class enable_grad(no_grad):
         _GradMode.__init__(self, True)
 
 
-# Tensors made in inference mode are ordinary ones here: nothing is gained by forbidding their later use.
-inference_mode = no_grad
+class inference_mode(no_grad):
+    """As ``no_grad``, or nothing with ``mode=False``. A context manager and a decorator.
+
+    Tensors made in it are ordinary ones here: nothing is gained by forbidding their later use.
+    """
+
+    def __new__(cls, mode: Any = True) -> Any:
+        made = object.__new__(cls)
+        if callable(mode):
+            _GradMode.__init__(made, False)
+            return made(mode)
+        return made
+
+    def __init__(self, mode: Any = True) -> None:
+        _GradMode.__init__(self, False if mode else state.enabled)
 
 
 class set_grad_enabled(_GradMode):

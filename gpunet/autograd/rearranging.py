@@ -12,7 +12,6 @@ from gpunet.autograd import function
 from gpunet.autograd.shapes import Shapes, sizes
 from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
 from gpunet.ops import REGISTRY
-from gpunet.ops.dtypes import INT64
 from gpunet.ops.reduce import normalize_axis
 
 if TYPE_CHECKING:

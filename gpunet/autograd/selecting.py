@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import numpy as np
 from gpunet.autograd import function
 from gpunet.autograd.indexing import GATHER, SET_INDEX
 from gpunet.autograd.rearranging import Rearranging, index_tensor
-from gpunet.backend.devices import CPU
 from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import BOOL, is_floating
@@ -177,14 +175,12 @@ class Selecting(Rearranging):
                 raise ShapeError(f"masked_fill: value must be a number or a 0-d tensor, got shape {value.shape}")
             if value._device is not self._device:
                 value = value.to(self._device)
-            if is_floating(value.dtype) and not is_floating(self.dtype):
-                raise DTypeError(f"masked_fill: a {value.dtype.name} value does not fit a {self.dtype.name} tensor")
             value = value._cast(self.dtype)
         elif not isinstance(value, (int, float, np.number)):
             raise TypeError(f"masked_fill: value must be a number or a 0-d tensor, got {type(value).__name__}")
         elif isinstance(value, (float, np.floating)) and not is_floating(self.dtype):
-            if value != int(value):
-                raise DTypeError(f"masked_fill: the value {value} does not fit a {self.dtype.name} tensor")
+            if not np.isfinite(value):
+                raise ValueError(f"masked_fill: a {self.dtype.name} tensor does not hold {value}")
             value = int(value)
         return function.apply(REGISTRY["where"], ~mask, self, value)._cast(self.dtype)
 

@@ -71,7 +71,7 @@ class Shapes(Indexing):
         Raises:
             TypeError: a dtype: its bytes cannot be read as another type's; ``to`` converts the values.
         """
-        if len(shape) == 1 and (isinstance(shape[0], np.dtype) or isinstance(shape[0], type)):
+        if len(shape) == 1 and isinstance(shape[0], (np.dtype, type)):
             raise TypeError("view: the elements' bytes cannot be seen as another dtype; use to(dtype) for their values")
         return self.reshape(*shape)
 

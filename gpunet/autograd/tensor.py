@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from gpunet.autograd import function
 from gpunet.autograd.engine import Node, backward
-from gpunet.autograd.inplace import InPlace
+from gpunet.autograd.filling import Filling
+from gpunet.autograd.printing import tensor_text
+from gpunet.autograd.shapes import Size
 from gpunet.backend.devices import (
     CPU,
     META,
@@ -28,7 +30,7 @@ from gpunet.backend.error_word import raise_deferred
 from gpunet.backend.errors import DeviceError, DTypeError, GradientError, ShapeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, register
-from gpunet.ops.dtypes import DEFAULT_FLOAT, canonical_dtype, is_floating
+from gpunet.ops.dtypes import canonical_dtype, get_default_dtype, is_floating
 
 __all__ = ["HookHandle", "Tensor"]
 
@@ -77,12 +79,12 @@ class Transfer(Op):
 TRANSFER = register(Transfer())
 
 
-class Tensor(InPlace):
+class Tensor(Filling):
     """An n-dimensional array of one dtype on one device, that operations can record gradients for.
 
     Args:
-        data: numbers, nested sequences, an array or a Tensor; kept as float32, as ``torch.Tensor(...)`` does. Bare
-            integers are sizes of an uninitialised tensor. Use ``gpunet.tensor`` to keep the dtype.
+        data: numbers, nested sequences, an array or a Tensor; kept in the default dtype, as ``torch.Tensor(...)`` does.
+            Bare integers are sizes of an uninitialised tensor. Use ``gpunet.tensor`` to keep the dtype.
 
     Attributes:
         grad: the gradient that ``backward`` has accumulated, or None. Its memory is the parameter's for life:
@@ -109,9 +111,9 @@ class Tensor(InPlace):
         if len(data) == 1 and not isinstance(data[0], int):
             source = data[0]
             array = source._array if isinstance(source, Tensor) else np.asarray(source)
-            self._set(array.astype(DEFAULT_FLOAT, copy=not isinstance(source, Tensor)), current_device(None))
+            self._set(array.astype(get_default_dtype(), copy=not isinstance(source, Tensor)), current_device(None))
         else:
-            self._set(np.empty(tuple(data) if data else (0,), DEFAULT_FLOAT), current_device(None))
+            self._set(np.empty(tuple(data) if data else (0,), get_default_dtype()), current_device(None))
         if self._device is not CPU:
             self._array = transfer(self._array, self._device)
 
@@ -150,9 +152,9 @@ class Tensor(InPlace):
     # What it is ----------------------------------------------------------------------------------------------------
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Size:
         """Sizes of the dimensions, in logical order."""
-        return tuple(self._array.shape)
+        return Size(self._array.shape)
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or the size of one dimension."""
@@ -167,6 +169,8 @@ class Tensor(InPlace):
         """Number of dimensions."""
         return int(self._array.ndim)
 
+    ndimension = dim
+
     def numel(self) -> int:
         """Number of elements."""
         return int(self._array.size)
@@ -174,6 +178,11 @@ class Tensor(InPlace):
     nelement = numel
 
     def element_size(self) -> int:
+        """Bytes of one element."""
+        return int(self._array.dtype.itemsize)
+
+    @property
+    def itemsize(self) -> int:
         """Bytes of one element."""
         return int(self._array.dtype.itemsize)
 
@@ -191,6 +200,21 @@ class Tensor(InPlace):
     def device(self) -> Device:
         """Where the elements live."""
         return self._device
+
+    def get_device(self) -> int:
+        """The number of the GPU it is on, -1 on the CPU."""
+        return self._device.index if self._device.type == "cuda" else -1
+
+    def data_ptr(self) -> int:
+        """The address of the first element; equal for tensors that share it.
+
+        Raises:
+            DeviceError: a tensor on ``meta`` has no memory.
+        """
+        if self._device is META:
+            raise DeviceError("data_ptr: a tensor on 'meta' has no data")
+        array = self._array
+        return int(array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr)
 
     @property
     def is_cuda(self) -> bool:
@@ -211,8 +235,8 @@ class Tensor(InPlace):
         """True if the physical order of the elements is the logical one."""
         return bool(self._array.flags.c_contiguous)
 
-    def contiguous(self) -> Tensor:
-        """Itself, or a copy whose physical order is the logical one."""
+    def contiguous(self, *, memory_format: Any = None) -> Tensor:
+        """Itself, or a copy whose physical order is the logical one; ``memory_format`` is taken for nothing."""
         return self if self._device is META or self.is_contiguous() else self._contiguous_copy()
 
     def _contiguous_copy(self) -> Tensor:
@@ -229,23 +253,14 @@ class Tensor(InPlace):
             raise TypeError("iteration over a 0-d tensor")
         return (self[index] for index in range(self.shape[0]))
 
+    def __reversed__(self) -> Tensor:
+        return self.flip(0) if self.ndim else self
+
     def __contains__(self, value: Any) -> bool:
         return bool((self == value).any())
 
     def __repr__(self) -> str:
-        if self._device is META:
-            return f"tensor(..., device='meta', shape={self.shape}, dtype={self.dtype.name})"
-        notes = []
-        if self._device is not CPU:
-            notes.append(f"device={str(self._device)!r}")
-        if self.dtype not in (DEFAULT_FLOAT, np.dtype(np.int64), np.dtype(np.bool_)):
-            notes.append(f"dtype={self.dtype.name}")
-        if self._node is not None:
-            notes.append(f"grad_fn=<{self._node.op.name}>")
-        elif self._requires_grad:
-            notes.append("requires_grad=True")
-        text = np.array2string(to_numpy(self._array), separator=", ", prefix="tensor(", precision=4, threshold=200)
-        return f"tensor({', '.join([text, *notes])})"
+        return tensor_text(self)
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if self.ndim == 0 and self._device is not META else format(repr(self), spec)
@@ -333,6 +348,7 @@ class Tensor(InPlace):
         """
         copy = kwargs.pop("copy", False)
         kwargs.pop("non_blocking", None)
+        kwargs.pop("memory_format", None)  # the order in memory is gpunet's own
         device, dtype = kwargs.pop("device", None), kwargs.pop("dtype", None)
         if kwargs:
             raise TypeError(f"to: unknown argument {next(iter(kwargs))!r}")
@@ -372,8 +388,8 @@ class Tensor(InPlace):
         """The dtype's name, or the tensor in another dtype."""
         return self.dtype.name if dtype is None else self._cast(canonical_dtype(dtype))
 
-    def clone(self) -> Tensor:
-        """A copy in the same physical order; differentiable."""
+    def clone(self, *, memory_format: Any = None) -> Tensor:
+        """A copy in the same physical order, whatever ``memory_format``; differentiable."""
         return function.apply(REGISTRY["clone"], self)
 
     # Gradients -----------------------------------------------------------------------------------------------------
@@ -552,27 +568,6 @@ class Tensor(InPlace):
         handle = HookHandle(self._after_hooks)
         self._after_hooks[handle.id] = hook
         return handle
-
-    # Making others like it -----------------------------------------------------------------------------------------
-
-    def _new(self, shape: Sequence[Any], fill: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
-        target = self._device if device is None else to_device(device)
-        kind = self.dtype if dtype is None else canonical_dtype(dtype)
-        flat = tuple(shape[0]) if len(shape) == 1 and not hasattr(shape[0], "__index__") else tuple(shape)
-        made = Tensor._wrap(function.full_array(flat, fill, kind, target), target)
-        return made.requires_grad_(requires_grad)
-
-    def new_zeros(self, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        """Zeros of a shape, with this tensor's dtype and device."""
-        return self._new(shape, 0, dtype, device, requires_grad)
-
-    def new_ones(self, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        """Ones of a shape, with this tensor's dtype and device."""
-        return self._new(shape, 1, dtype, device, requires_grad)
-
-    def new_empty(self, *shape: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        """Uninitialised elements of a shape, with this tensor's dtype and device."""
-        return self._new(shape, None, dtype, device, requires_grad)
 
     # Copies and other processes ------------------------------------------------------------------------------------
 

@@ -11,18 +11,26 @@ Each purpose has its own stream, so that drawing more of one kind (another layer
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from gpunet.backend.devices import CPU, Device
+from gpunet.backend.devices import device as to_device
+
 __all__ = [
     "Generator",
     "default_generator",
+    "fork_rng",
     "get_rng_state",
     "initial_seed",
     "keyed_generator",
     "manual_seed",
+    "seed",
     "set_rng_state",
 ]
 
@@ -42,11 +50,15 @@ class Generator:
     """A stream of random numbers: a key (seed, stream) and the number of draws made from it.
 
     Args:
-        seed: any 64-bit integer.
+        seed: any 64-bit integer; or a device, as in ``Generator("cpu")``, and the seed is 0.
         stream: streams of one seed are independent of each other.
+        device: for PyTorch's sake: all numbers are drawn on the CPU, the same for every device.
     """
 
-    def __init__(self, seed: int = 0, stream: int = 0) -> None:
+    def __init__(self, seed: int | str | Device = 0, stream: int = 0, *, device: Any = None) -> None:
+        if isinstance(seed, Device) or (isinstance(seed, str) and seed.partition(":")[0] in ("cpu", "cuda", "auto")):
+            seed, device = 0, seed
+        self.device = CPU if device is None else to_device(device)
         self.seed_value = _check_seed(seed)
         self.stream = _check_seed(stream)
         self.calls = 0
@@ -69,9 +81,18 @@ class Generator:
         self.calls = 0
         return self
 
+    def seed(self) -> int:
+        """Start again from a seed that the operating system draws, and return it."""
+        self.manual_seed(_random_seed())
+        return self.seed_value
+
     def initial_seed(self) -> int:
         """The seed the stream started from."""
         return self.seed_value
+
+    def clone_state(self) -> Generator:
+        """Another generator that will draw the same numbers."""
+        return Generator(device=self.device).set_state(self.get_state())
 
     def get_state(self) -> dict[str, int]:
         """Seed, stream and number of calls: all there is."""
@@ -91,8 +112,13 @@ class Generator:
         return self.get_state()
 
     def __setstate__(self, state: dict[str, int]) -> None:
+        self.device = CPU
         self._lock = threading.Lock()
         self.set_state(state)
+
+
+def _random_seed() -> int:
+    return int.from_bytes(os.urandom(8), "little")
 
 
 def _philox(seed: int, stream: int, call: int, high: int, top: int) -> np.random.Generator:
@@ -136,6 +162,29 @@ def manual_seed(seed: int) -> Generator:
     for generator in _generators.values():
         generator.manual_seed(seed)
     return _generators["default"]
+
+
+def seed() -> int:
+    """Seed every default stream with a number that the operating system draws, and return it."""
+    chosen = _random_seed()
+    manual_seed(chosen)
+    return chosen
+
+
+@contextmanager
+def fork_rng(devices: Any = None, enabled: bool = True) -> Iterator[None]:
+    """Leave the default streams as they were before the ``with`` block.
+
+    Args:
+        devices: for PyTorch's sake: one set of streams serves all devices.
+        enabled: False makes the block an ordinary one.
+    """
+    state = get_rng_state()
+    try:
+        yield
+    finally:
+        if enabled:
+            set_rng_state(state)
 
 
 def initial_seed() -> int:

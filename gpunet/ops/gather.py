@@ -80,9 +80,7 @@ def _check_along(op: str, x: Any, index: Any, dim: int, source: Any = None) -> i
         if len(values) != len(places):
             raise ShapeError(f"{op}: src must have as many dimensions as index ({index.ndim}), got {source.ndim}")
         if any(own > given for own, given in zip(places, values, strict=True)):
-            raise ShapeError(
-                f"{op}: index must not exceed src's shape {tuple(source.shape)}, got {tuple(index.shape)}"
-            )
+            raise ShapeError(f"{op}: index must not exceed src's shape {tuple(source.shape)}, got {tuple(index.shape)}")
     return axis
 
 

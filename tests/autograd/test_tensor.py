@@ -87,7 +87,7 @@ def test_dtypes_there_are_not(dtype: str) -> None:
 
 
 def test_dtypes_by_every_name() -> None:
-    for name in (gn.float32, "float32", np.float32, float, np.dtype("float32")):
+    for name in (gn.float32, "float32", np.float32, np.dtype("float32")):
         assert gn.zeros(1, dtype=name).dtype == np.float32
     assert gn.zeros(1, dtype=int).dtype == np.int64
     assert gn.zeros(1, dtype=bool).dtype == np.bool_
@@ -301,14 +301,14 @@ def test_tolist() -> None:
     ("made", "text"),
     [
         (lambda: gn.tensor([1, 2]), "tensor([1, 2])"),
-        (lambda: gn.tensor([1.0, 2.5]), "tensor([1. , 2.5])"),
+        (lambda: gn.tensor([1.0, 2.5]), "tensor([1.0000, 2.5000])"),
         (lambda: gn.tensor(True), "tensor(True)"),
         (lambda: gn.tensor([1.0], dtype=gn.float64), "tensor([1.], dtype=float64)"),
         (lambda: gn.tensor([1], dtype=gn.uint8), "tensor([1], dtype=uint8)"),
         (lambda: gn.ones(1, requires_grad=True), "tensor([1.], requires_grad=True)"),
         (lambda: gn.ones(1, requires_grad=True) * 2, "tensor([2.], grad_fn=<mul>)"),
         (lambda: gn.ones(1, device="cpu:1"), "tensor([1.], device='cpu:1')"),
-        (lambda: gn.ones(2, 3, device="meta"), "tensor(..., device='meta', shape=(2, 3), dtype=float32)"),
+        (lambda: gn.ones(2, 3, device="meta"), "tensor(..., device='meta', size=(2, 3))"),
         (lambda: gn.ones(0), "tensor([])"),
     ],
 )
@@ -442,5 +442,5 @@ def test_a_gradient_of_another_dtype_is_refused() -> None:
 
 
 def test_a_view_with_a_dtype_says_what_it_takes() -> None:
-    with pytest.raises(TypeError, match="size: expected integers"):
+    with pytest.raises(TypeError, match="use to\\(dtype\\) for their values"):
         gn.ones(2).view(gn.float64)
