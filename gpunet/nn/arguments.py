@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_flag", "check_int", "check_pair"]
+__all__ = ["check_flag", "check_int", "check_pair", "check_sizes"]
 
 
 def check_int(layer: str, name: str, value: Any, minimum: int) -> int:
@@ -36,6 +36,22 @@ def check_pair(layer: str, name: str, value: Any, minimum: int) -> tuple[int, in
         return (check_int(layer, name, value[0], minimum), check_int(layer, name, value[1], minimum))
     both = check_int(layer, name, value, minimum)
     return both, both
+
+
+def check_sizes(layer: str, name: str, value: Any, dims: int, minimum: int) -> tuple[int, ...]:
+    """An integer for every spatial dimension, or one for each, as a tuple of ``dims``.
+
+    Raises:
+        TypeError: neither.
+        ValueError: an integer too small, or another number of them.
+    """
+    if dims == 2:
+        return check_pair(layer, name, value, minimum)
+    if isinstance(value, (tuple, list)):
+        if len(value) != dims:
+            raise ValueError(f"{layer}: {name} must be an integer or a sequence of {dims}, got {value!r}")
+        return tuple(check_int(layer, name, one, minimum) for one in value)
+    return (check_int(layer, name, value, minimum),) * dims
 
 
 def check_flag(layer: str, name: str, value: Any) -> bool:

@@ -13,6 +13,7 @@ from gpunet.autograd import Tensor, as_tensor, no_grad
 from gpunet.backend.errors import CheckpointError, DTypeError
 from gpunet.nn.module_hooks import Hook, ModuleHooks, RemovableHandle, add_hook
 from gpunet.nn.parameter import Parameter
+from gpunet.nn.uninitialized import is_lazy
 
 if TYPE_CHECKING:
     from gpunet.nn.module import Module
@@ -142,7 +143,10 @@ class ModuleState(ModuleHooks):
                 if assign:
                     _assign(owners[key], key.rpartition(".")[2], value)
                 else:
-                    expected[key].copy_(value)
+                    held = expected[key]
+                    if is_lazy(held):
+                        held.materialize(tuple(value.shape))
+                    held.copy_(value)
         for key, module in extra.items():
             if key in state:
                 module.set_extra_state(state[key])
@@ -217,8 +221,12 @@ def _fitting_values(
         if not isinstance(value, (Tensor, np.ndarray, np.generic)):
             wrong.append((key, f"expected a Tensor or an array, got {type(value).__name__}"))
             continue
+        if is_lazy(value):
+            if not is_lazy(tensor):
+                wrong.append((key, f"the model has {tuple(tensor.shape)}, the state dict a tensor without a shape yet"))
+            continue
         shape = tuple(value.shape)
-        if shape != tuple(tensor.shape):
+        if not is_lazy(tensor) and shape != tuple(tensor.shape):
             wrong.append((key, f"the model has {tuple(tensor.shape)}, the state dict {shape}"))
             continue
         try:
@@ -253,7 +261,8 @@ def _state_report(
     lines = [f"{name}: the state dict does not fit ({', '.join(counts)}); {outcome}"]
     for key in missing:
         tensor = expected.get(key)
-        what = "extra state" if tensor is None else f"{tuple(tensor.shape)} {tensor.dtype.name}"
+        shape = "any shape" if is_lazy(tensor) else tensor is not None and tuple(tensor.shape)
+        what = "extra state" if tensor is None else f"{shape} {tensor.dtype.name}"
         lines.append(f"  missing:    {key}, {what}")
     # Prefer keys that nothing else fills: those are what a renamed key was meant for.
     for key in unexpected:

@@ -238,11 +238,6 @@ REFUSALS = [
     (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "Conv2d: in_channels must be divisible by groups, got 3 and 2"),
     (lambda: nn.Conv2d(4, 3, 3, groups=2), ValueError, "Conv2d: out_channels must be divisible by groups, got 3 and 2"),
     (lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"), ValueError, "Conv2d: padding_mode must be one of"),
-    (
-        lambda: nn.Conv2d(3, 4, 3, padding_mode="circular"),
-        NotImplementedError,
-        "padding_mode 'circular' is not supported",
-    ),
     (lambda: nn.MaxPool2d(2, 0), ValueError, "MaxPool2d: stride must be at least 1, got 0"),
     (lambda: nn.AvgPool2d(2, divisor_override=0), ValueError, "AvgPool2d: divisor_override must be at least 1"),
     (lambda: nn.AvgPool2d(2, ceil_mode=2), TypeError, "AvgPool2d: ceil_mode must be True or False, got 2"),

@@ -51,7 +51,9 @@ def conv_output_size(
         if min(values) < least:
             shown = given.get(name, size)
             raise ValueError(f"conv_output_size: {name} must be at least {least}, got {shown!r}")
-    result = tuple(_output_size(*values, ceil_mode=ceil_mode) for values in zip(sizes, *window.values(), strict=True))
+    result = tuple(
+        _output_size(extent, k, s, p, d, ceil_mode) for extent, k, s, p, d in zip(sizes, *window.values(), strict=True)
+    )
     if min(result) < 1:
         raise ValueError(f"conv_output_size: kernel {kernel} is larger than the padded input of size {size}")
     return result[0] if is_integer(size) else result
