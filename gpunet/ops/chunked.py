@@ -19,7 +19,7 @@ from gpunet.backend.threads import parallel_for
 from gpunet.ops.base import module_of
 from gpunet.ops.dtypes import compute_dtype
 
-__all__ = ["Layout", "Work", "chunk_slices", "map_chunks", "select", "sum_chunks"]
+__all__ = ["Layout", "Work", "chunk_slices", "map_chunks", "run_slices", "select", "sum_chunks"]
 
 _CHUNK_BYTES = 1 << 17
 _PARALLEL_FROM = 1 << 15
@@ -33,7 +33,7 @@ def chunk_slices(module: Any, count: int, width: int = 1, itemsize: int = 4) -> 
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
-def run_slices(slices: Sequence[slice], body: Callable[[int], None], size: int) -> None:
+def run_slices(slices: Sequence[Any], body: Callable[[int], None], size: int) -> None:
     """Run ``body`` for the number of each slice, on threads where the work is worth it."""
     if len(slices) == 1 or size < _PARALLEL_FROM:
         for index in range(len(slices)):
@@ -99,15 +99,13 @@ class Layout:
     Args:
         shape: the logical shape, to which arrays broadcast.
         arrays: the first contiguous one of this shape decides; row-major where there is none.
+        order: the dimensions from the outermost in, if it is known.
     """
 
-    def __init__(self, shape: tuple[int, ...], *arrays: Any) -> None:
-        order = None
+    def __init__(self, shape: tuple[int, ...], *arrays: Any, order: tuple[int, ...] | None = None) -> None:
         for array in arrays:
-            if array is not None and tuple(array.shape) == shape:
+            if order is None and array is not None and tuple(array.shape) == shape:
                 order = _physical_order(array)
-                if order is not None:
-                    break
         self.shape = shape
         self.size = math.prod(shape)
         self.order = tuple(range(len(shape))) if order is None else order

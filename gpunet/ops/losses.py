@@ -1,32 +1,37 @@
-"""Losses, forward and backward in one pass over the data.
+"""Losses of each element by distances and margins, averaged or summed in the same pass over the data.
 
-cross_entropy (labels): with log-probabilities l = log_softmax(x) over the class dimension, label t, class weights w,
-smoothing e and C classes,
+    l1_loss              |x - t|                            mse_loss        w (x - t)^2
+    smooth_l1_loss       (x - t)^2 / (2 beta) up to |x - t| = beta, then |x - t| - beta / 2
+    huber_loss           (x - t)^2 / 2 up to |x - t| = delta, then delta (|x - t| - delta / 2)
+    soft_margin_loss     log(1 + exp(-t x))
+    hinge_embedding_loss x where t = 1, max(0, margin - x) where t = -1
+    margin_ranking_loss  max(0, margin - t (x - y))
 
-    loss_n = (1 - e) * (-w_t l_t) + (e / C) * sum_c (-w_c l_c)
-
-elements whose label is ``ignore_index`` count nothing; "mean" divides by the sum of w_t over the others.
-cross_entropy (probabilities): loss_n = -sum_c w_c q_c l_c with q = (1 - e) p + e / C; "mean" divides by the number of
-elements. Both are PyTorch's definitions.
-mse_loss: (x - t)^2.
+PyTorch's definitions. Inputs broadcast. Backward computes from the inputs anew; nothing else is kept.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from gpunet.backend.error_word import check_values
 from gpunet.backend.errors import DTypeError, ShapeError
-from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_floating
-from gpunet.ops.dtypes import compute_dtype, is_floating, result_type
+from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
+from gpunet.ops.chunked import Layout, Work, map_chunks, select, sum_chunks
+from gpunet.ops.dtypes import BOOL, compute_dtype, is_floating, result_type
 from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
-from gpunet.ops.softmax import log_softmax
+from gpunet.ops.smooth_activations import log1p_exp_negative, sigmoid_of
+
+__all__ = ["PAIR", "REDUCTIONS", "ElementwiseLoss", "check_reduction", "negated", "weighted", "weighted_draw"]
 
 REDUCTIONS = ("none", "mean", "sum")
+
+PAIR = ("input", "target")
+
+# value(work, *inputs, out, **attributes); one slope(work, *inputs, out, **attributes) for each input that has one.
+Function = Callable[..., None]
 
 
 def check_reduction(op: str, reduction: Any) -> None:
@@ -35,305 +40,373 @@ def check_reduction(op: str, reduction: Any) -> None:
         raise ValueError(f"{op}: reduction must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
 
 
-def _infer_labels(op: str, x: Any, target: Any, weight: Any, reduction: str) -> Inferred:
-    """Validate what a loss on class labels takes."""
-    check_reduction(op, reduction)
-    require_floating(op, "input", x)
-    if x.ndim == 0:
-        raise ShapeError(f"{op}: input must have a class dimension, got a 0-d tensor")
-    axis = 0 if x.ndim == 1 else 1
-    shape = tuple(x.shape)
-    without = shape[:axis] + shape[axis + 1 :]
-    if is_floating(target.dtype):
-        if tuple(target.shape) != shape:
-            raise ShapeError(
-                f"{op}: target of probabilities must have the input's shape {shape}, got {tuple(target.shape)}"
-            )
-    elif target.dtype.name not in ("int64", "uint8"):
-        raise DTypeError(
-            f"{op}: target must hold int64 class indices or floating-point probabilities, got {target.dtype.name}"
-        )
-    elif tuple(target.shape) != without:
-        raise ShapeError(
-            f"{op}: target must have shape {without} for an input of shape {shape}, got {tuple(target.shape)}"
-        )
-    if weight is not None and tuple(weight.shape) != (shape[axis],):
-        raise ShapeError(f"{op}: weight must have shape ({shape[axis]},), got {tuple(weight.shape)}")
-    return Inferred((Spec(without if reduction == "none" else (), x.dtype),))
+class ElementwiseLoss(Op):
+    """A loss of each element of several arrays that broadcast.
 
+    Args:
+        name: the operation's name.
+        names: of the inputs; those after the second may be left out.
+        value: writes the loss.
+        slopes: for each input what writes the derivative, None where there is none.
+        same_shape: of the second input, that it must have the first one's shape.
+        samples: attributes of its samples.
+        draw: makes the inputs of a sample from (rng, shape).
+        check: raises for attributes that make no sense.
+        guard: raises for values that do, before anything else runs.
+    """
 
-def _labels(target: Any, ignore_index: int, classes: int) -> tuple[Any, Any]:
-    """Labels with the ignored ones made 0, and which count. Bad ones are reported, and on a GPU do not count."""
-    module = module_of(target)
-    valid = target != ignore_index
-    labels = module.where(valid, target, 0).astype(np.int64, copy=False)
-    bad = (labels < 0) | (labels >= classes)
-    if module is not np or bad.any():
-        check_values("target", bad, f"got {int(labels[bad][0])} with C = {classes}" if module is np else "")
-        labels, valid = module.where(bad, 0, labels), valid & ~bad
-    return labels, valid
-
-
-class CrossEntropy(Op):
-    """Softmax cross-entropy. Input (C,), (N, C) or (N, C, d1, ...); the class dimension is 1, or 0 for a 1-d input."""
-
-    name = "cross_entropy"
     autocast = "float32"
 
-    def infer(self, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float) -> Inferred:
-        x, target, weight = inputs
-        if not 0.0 <= label_smoothing <= 1.0:
-            raise ValueError(f"cross_entropy: label_smoothing must lie in 0..1, got {label_smoothing}")
-        return _infer_labels(self.name, x, target, weight, reduction)
+    def __init__(
+        self,
+        name: str,
+        names: tuple[str, ...],
+        value: Function,
+        slopes: tuple[Function | None, ...],
+        *,
+        same_shape: bool = False,
+        samples: tuple[dict[str, Any], ...] = ({},),
+        draw: Callable[[Any, tuple[int, ...]], tuple[Any, ...]] | None = None,
+        check: Callable[..., None] | None = None,
+        guard: Callable[..., None] | None = None,
+    ) -> None:
+        self.name = name
+        self.names = names
+        self.value = value
+        self.slopes = slopes
+        self.same_shape = same_shape
+        self.cases = samples
+        self.draw = draw
+        self.check = check
+        self.guard = guard
 
-    def reference(self, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float) -> Any:
-        x, target, weight = inputs
-        axis = 0 if x.ndim == 1 else 1
-        rows = np.moveaxis(x, axis, -1)
-        shape = rows.shape[:-1]
-        classes = rows.shape[-1]
-        w = np.ones(classes) if weight is None else weight
-        rows = rows.reshape(-1, classes)
-        losses, total = np.zeros(len(rows)), 0.0
-        flat_target = (
-            np.moveaxis(target, axis, -1).reshape(-1, classes) if is_floating(target.dtype) else target.reshape(-1)
-        )
-        for n, row in enumerate(rows):
-            logarithm = row - row.max()
-            logarithm = logarithm - math.log(sum(math.exp(value) for value in logarithm))
-            if is_floating(target.dtype):
-                probabilities = (1 - label_smoothing) * flat_target[n] + label_smoothing / classes
-                losses[n] = -(w * probabilities * logarithm).sum()
-                total += 1
-            elif flat_target[n] != ignore_index:
-                label = flat_target[n]
-                losses[n] = -(1 - label_smoothing) * w[label] * logarithm[label]
-                losses[n] -= label_smoothing / classes * (w * logarithm).sum()
-                total += w[label]
-        if reduction == "none":
-            return losses.reshape(shape)
-        return np.asarray(losses.sum() / (total if reduction == "mean" else 1.0))
-
-    def forward(self, ctx: Context, *inputs: Any, ignore_index: int, reduction: str, label_smoothing: float) -> Any:
-        x, target, weight = inputs
-        if self.path(*inputs) == "reference":
-            return self.reference(
-                *inputs, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
-            )
-        module = module_of(x)
-        axis = 0 if x.ndim == 1 else 1
-        classes = x.shape[axis]
-        logarithm = log_softmax(x, axis)
-        carry = logarithm.dtype
-        w = None if weight is None else weight.astype(carry, copy=False)
-        kept = None
-        over_classes = (-1,) + (1,) * (x.ndim - 1 - axis)
-        if is_floating(target.dtype):
-            q = target.astype(carry, copy=False)
-            if label_smoothing:
-                q = q * carry.type(1 - label_smoothing) + carry.type(label_smoothing / classes)
-            if w is not None:
-                q = q * w.reshape(over_classes)
-            losses = -(q * logarithm).sum(axis=axis)
-            divisor = carry.type(losses.size)
-            ctx.state = ("probabilities", q, w, divisor, carry, target.dtype)
-            if ctx.needs_grad[1]:
-                kept = logarithm.copy()  # before the softmax takes its place
-        else:
-            labels, valid = _labels(target, ignore_index, classes)
-            picked = module.take_along_axis(logarithm, module.expand_dims(labels, axis), axis).squeeze(axis)
-            chosen = valid.astype(carry) if w is None else w[labels] * valid
-            losses = -picked * chosen
-            if label_smoothing:
-                every = logarithm if w is None else logarithm * w.reshape(over_classes)
-                smooth = -every.sum(axis=axis) * valid
-                losses = losses * carry.type(1 - label_smoothing) + smooth * carry.type(label_smoothing / classes)
-            divisor = chosen.sum()
-            ctx.state = ("labels", (labels, valid, chosen), w, divisor, carry, None)
-        # What backward needs is the softmax; it takes the logarithm's place.
-        ctx.save(module.exp(logarithm, out=logarithm) if ctx.needs_grad[0] else None, kept)
-        if reduction == "none":
-            y = losses
-        else:
-            y = losses.sum()
-            if reduction == "mean":
-                y = y / divisor
-        return y.astype(x.dtype)
-
-    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
-        (grad,) = grad_outputs
-        softmax, logarithm = ctx.saved
-        kind, kept, w, divisor, carry, target_dtype = ctx.state
-        module = module_of(grad)
-        like = logarithm if softmax is None else softmax
-        axis = 0 if like.ndim == 1 else 1
-        classes = like.shape[axis]
-        reduction = ctx.attributes["reduction"]
-        smoothing = ctx.attributes["label_smoothing"]
-        scale = grad.astype(carry, copy=False)
-        if reduction == "mean":
-            scale = scale / divisor
-        over_classes = (-1,) + (1,) * (like.ndim - 1 - axis)
-        if kind == "probabilities":
-            # d/dx of -sum_c q_c log p_c = p sum_c q_c - q
-            if reduction == "none":
-                scale = module.expand_dims(scale, axis)
-            dx = dq = None
-            if softmax is not None:
-                dx = softmax * kept.sum(axis=axis, keepdims=True) - kept
-                dx *= scale
-                dx = dx.astype(grad.dtype, copy=False)
-            if logarithm is not None:
-                dq = logarithm * (-scale * carry.type(1 - smoothing))
-                dq = (dq if w is None else dq * w.reshape(over_classes)).astype(target_dtype, copy=False)
-            return dx, dq, None
-        labels, valid, chosen = kept
-        # An ignored element counts nothing, even where all are ignored and the mean divides by zero.
-        chosen, counted = (module.where(valid, weights * scale, 0) for weights in (chosen, carry.type(1)))
-        # d/dx of -w_t log p_t = w_t (p - onehot(t))
-        places = module.arange(classes).reshape(over_classes)
-        onehot = places == module.expand_dims(labels, axis)
-        dx = (softmax - onehot) * module.expand_dims(chosen, axis)
-        if smoothing:
-            total = carry.type(classes) if w is None else w.sum()
-            per_class = carry.type(1) if w is None else w.reshape(over_classes)
-            dx *= carry.type(1 - smoothing)
-            dx += (softmax * total - per_class) * module.expand_dims(counted, axis) * carry.type(smoothing / classes)
-        return dx.astype(grad.dtype, copy=False), None, None
-
-    def samples(self) -> Iterator[Sample]:
-        rng = np.random.default_rng(47)
-        x = rng.standard_normal((6, 4))
-        labels = np.array([0, 3, 1, -100, 2, 2])
-        weight = rng.random(4) + 0.5
-        plain = {"ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0}
-        yield Sample("mean", (x, labels, None), plain)
-        yield Sample("sum, weights", (x, labels, weight), {**plain, "reduction": "sum"})
-        yield Sample("none", (x, labels, None), {**plain, "reduction": "none"})
-        yield Sample("smoothing, weights", (x, labels, weight), {**plain, "label_smoothing": 0.2})
-        yield Sample("ignore another", (x, np.abs(labels) % 4, None), {**plain, "ignore_index": 2})
-        yield Sample("1-d", (x[0], np.array(2), None), plain)
-        image = rng.standard_normal((2, 3, 3, 4)).transpose(0, 3, 1, 2)
-        yield Sample("spatial, channels last", (image, rng.integers(0, 4, (2, 3, 3)), weight), plain)
-        probabilities = rng.dirichlet(np.ones(4), 6)
-        yield Sample("probabilities", (x, probabilities, None), plain, differentiable=False)
-        smooth = {**plain, "label_smoothing": 0.1, "reduction": "none"}
-        yield Sample("probabilities, all", (x, probabilities, weight), smooth, differentiable=False)
-        yield Sample("large", (x * 300, labels, None), plain)
-        yield Sample("empty batch", (x[:0], labels[:0], None), {**plain, "reduction": "sum"})
-
-
-register(CrossEntropy())
-
-
-class NLLLoss(Op):
-    """Negative log-likelihood: loss_n = -w_t x[n, t] from log-probabilities x; "mean" divides by the sum of w_t."""
-
-    name = "nll_loss"
-    autocast = "float32"
-
-    def infer(self, *inputs: Any, ignore_index: int, reduction: str) -> Inferred:
-        x, target, weight = inputs
-        if is_floating(target.dtype):
-            raise DTypeError(f"nll_loss: target must hold int64 class indices, got {target.dtype.name}")
-        return _infer_labels(self.name, x, target, weight, reduction)
-
-    def forward(self, ctx: Context, *inputs: Any, ignore_index: int, reduction: str) -> Any:
-        x, target, weight = inputs
-        module = module_of(x)
-        axis = 0 if x.ndim == 1 else 1
-        labels, valid = _labels(target, ignore_index, x.shape[axis])
-        carry = compute_dtype(x.dtype)
-        chosen = valid.astype(carry) if weight is None else weight.astype(carry, copy=False)[labels] * valid
-        picked = module.take_along_axis(x, module.expand_dims(labels, axis), axis).squeeze(axis)
-        # An ignored element counts nothing even where its log-probability is infinite.
-        losses = module.where(valid, -picked.astype(carry, copy=False) * chosen, 0)
-        divisor = chosen.sum() if reduction == "mean" else None
-        ctx.state = (labels, valid, chosen, divisor, tuple(x.shape), axis)
-        if reduction == "none":
-            return losses.astype(x.dtype, copy=False)
-        total = losses.sum()
-        return (total if divisor is None else total / divisor).astype(x.dtype)
-
-    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
-        (grad,) = grad_outputs
-        labels, valid, chosen, divisor, shape, axis = ctx.state
-        module = module_of(grad)
-        scale = grad if divisor is None else grad / divisor
-        places = module.arange(shape[axis]).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
-        onehot = places == module.expand_dims(labels, axis)
-        dx = onehot * module.expand_dims(module.where(valid, -chosen * scale, 0), axis)
-        return dx.astype(grad.dtype, copy=False), None, None
-
-    def samples(self) -> Iterator[Sample]:
-        rng = np.random.default_rng(79)
-        x = rng.standard_normal((5, 4))
-        labels = np.array([0, 3, -100, 2, 2])
-        weight = rng.random(4) + 0.5
-        for reduction in REDUCTIONS:
-            yield Sample(reduction, (x, labels, weight), {"ignore_index": -100, "reduction": reduction})
-        yield Sample("1-d", (x[0], np.array(2), None), {"ignore_index": -100, "reduction": "mean"})
-        image = rng.standard_normal((2, 3, 3, 4)).transpose(0, 3, 1, 2)
-        yield Sample("spatial", (image, rng.integers(0, 4, (2, 3, 3)), None), {"ignore_index": 1, "reduction": "mean"})
-        yield Sample("empty batch", (x[:0], labels[:0], None), {"ignore_index": -100, "reduction": "sum"})
-
-
-register(NLLLoss())
-
-
-class MSELoss(Op):
-    """(x - t)^2, broadcasting."""
-
-    name = "mse_loss"
-    autocast = "float32"
-
-    def infer(self, *inputs: Any, reduction: str) -> Inferred:
-        x, target = inputs
+    def infer(self, *inputs: Any, reduction: str, **attributes: Any) -> Inferred:
         check_reduction(self.name, reduction)
-        shape = broadcast_shapes(self.name, tuple(x.shape), tuple(target.shape))
-        dtype = result_type(x, target)
+        if self.check is not None:
+            self.check(**attributes)
+        given = [array for array in inputs if array is not None]
+        if self.same_shape and tuple(inputs[0].shape) != tuple(inputs[1].shape):
+            raise ShapeError(
+                f"{self.name}: {self.names[1]} must have the input's shape {tuple(inputs[0].shape)}, "
+                f"got {tuple(inputs[1].shape)}"
+            )
+        shape = broadcast_shapes(self.name, *(tuple(array.shape) for array in given))
+        dtype = result_type(*given)
         if not is_floating(dtype):
-            raise DTypeError(f"mse_loss: input and target must be floating point, got {dtype.name}")
+            raise DTypeError(
+                f"{self.name}: {self.names[0]} and {self.names[1]} must be floating point, got {dtype.name}"
+            )
         return Inferred((Spec(shape if reduction == "none" else (), dtype),))
 
-    def reference(self, *inputs: Any, reduction: str) -> Any:
-        x, target = inputs
-        squares = (x - target) ** 2
-        return squares if reduction == "none" else np.asarray(squares.sum() if reduction == "sum" else squares.mean())
+    def _prepare(self, inputs: tuple[Any, ...]) -> tuple[Layout, list[Any], Any]:
+        """The layout, the inputs that are given, and the dtype of the result."""
+        given = [array for array in inputs if array is not None]
+        shape = broadcast_shapes(self.name, *(tuple(array.shape) for array in given))
+        return Layout(shape, *given), given, result_type(*given)
 
-    def forward(self, ctx: Context, *inputs: Any, reduction: str) -> Any:
-        x, target = inputs
-        if self.path(*inputs) == "reference":
-            return self.reference(*inputs, reduction=reduction)
-        dtype = result_type(x, target)
+    def forward(self, ctx: Context, *inputs: Any, reduction: str, **attributes: Any) -> Any:
+        layout, given, dtype = self._prepare(inputs)
         carry = compute_dtype(dtype)
-        ctx.save(x, target)
-        difference = x.astype(carry, copy=False) - target.astype(carry, copy=False)
+        if self.guard is not None:
+            self.guard(module_of(*given), *inputs)
+        ctx.save(*inputs)
+
+        def body(work: Work, *arrays: Any) -> None:
+            self.value(work, *_spread(inputs, arrays[:-1]), arrays[-1], **attributes)
+
         if reduction == "none":
-            return (difference * difference).astype(dtype, copy=False)
-        y = (difference * difference).sum()
+            (losses,) = map_chunks(layout, given, (dtype,), body)
+            return losses
+        total = sum_chunks(layout, given, carry, body)
         if reduction == "mean":
-            y = y / carry.type(difference.size)
-        return y.astype(dtype)
+            total = total / carry.type(layout.size)
+        return total.astype(dtype)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
-        x, target = ctx.saved
-        dx = (x - target) * (grad * grad.dtype.type(2))
+        inputs = ctx.saved
+        attributes = {name: value for name, value in ctx.attributes.items() if name != "reduction"}
+        layout, given, dtype = self._prepare(inputs)
+        carry = compute_dtype(dtype)
+        scale = grad.astype(carry, copy=False)
         if ctx.attributes["reduction"] == "mean":
-            dx = dx / dx.dtype.type(max(dx.size, 1))
-        grad_x = unbroadcast(dx, x) if ctx.needs_grad[0] else None
-        grad_target = unbroadcast(-dx, target) if ctx.needs_grad[1] else None
-        return grad_x, grad_target
+            scale = scale / carry.type(max(layout.size, 1))
+        wanted = [
+            position for position, slope in enumerate(self.slopes) if slope is not None and ctx.needs_grad[position]
+        ]
+
+        def body(work: Work, *arrays: Any) -> None:
+            values = _spread(inputs, arrays[: len(given)])
+            for position, out in zip(wanted, arrays[len(given) + 1 :], strict=True):
+                slope = self.slopes[position]
+                assert slope is not None
+                slope(work, *values, out, **attributes)
+                work.module.multiply(out, arrays[len(given)], out=out)
+
+        made = map_chunks(
+            layout, (*given, module_of(grad).asarray(scale)), [inputs[p].dtype for p in wanted], body, carry
+        )
+        gradients: list[Any] = [None] * len(inputs)
+        for position, gradient in zip(wanted, made, strict=True):
+            gradients[position] = unbroadcast(gradient, inputs[position])
+        return tuple(gradients)
+
+    def _drawn(self, rng: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+        if self.draw is not None:
+            return self.draw(rng, shape)
+        return tuple(rng.standard_normal(shape) for _ in self.names)
 
     def samples(self) -> Iterator[Sample]:
         rng = np.random.default_rng(53)
+        first = self.cases[0]
         for reduction in REDUCTIONS:
-            yield Sample(
-                reduction, (rng.standard_normal((3, 4)), rng.standard_normal((3, 4))), {"reduction": reduction}
-            )
-        yield Sample("broadcast", (rng.standard_normal((3, 4)), rng.standard_normal(4)), {"reduction": "mean"})
-        yield Sample("empty batch", (np.zeros((0, 4)), np.zeros((0, 4))), {"reduction": "sum"})
+            for attributes in self.cases:
+                label = " ".join(f"{name} {value}" for name, value in attributes.items())
+                yield Sample(
+                    f"{reduction} {label}".strip(), self._drawn(rng, (3, 4)), {"reduction": reduction, **attributes}
+                )
+        plain = {"reduction": "mean", **first}
+        if len(self.names) > 2:
+            inputs = self._drawn(rng, (3, 4))
+            bare = (*inputs[:2], *([None] * (len(inputs) - 2)))
+            if self.name not in ("gaussian_nll_loss", "margin_ranking_loss"):
+                yield Sample("two inputs", bare, plain)
+        image = self._drawn(rng, (2, 3, 4, 5))
+        yield Sample("channels last", tuple(array.transpose(0, 3, 1, 2) for array in image), plain)
+        yield Sample("mixed order", (image[0], *(np.asfortranarray(array) for array in image[1:])), plain)
+        yield Sample("several chunks", self._drawn(rng, (3, 200, 100)), plain)
+        if not self.same_shape:
+            inputs = self._drawn(rng, (3, 4))
+            yield Sample("broadcast", (inputs[0], inputs[1][0], *(array[:, :1] for array in inputs[2:])), plain)
+        yield Sample("empty batch", self._drawn(rng, (0, 4)), {**plain, "reduction": "sum"})
 
 
-register(MSELoss())
+def _spread(inputs: tuple[Any, ...], arrays: tuple[Any, ...]) -> list[Any]:
+    """The chunks in the inputs' places, None where an input was left out."""
+    rest = iter(arrays)
+    return [None if value is None else next(rest) for value in inputs]
+
+
+def negated(slope: Function) -> Function:
+    """The slope of the other of two inputs that count only by their difference."""
+
+    def negated(work: Work, *arrays: Any, **attributes: Any) -> None:
+        slope(work, *arrays, **attributes)
+        work.module.negative(arrays[-1], out=arrays[-1])
+
+    return negated
+
+
+def weighted(work: Work, out: Any, weight: Any) -> None:
+    """Multiply by the weight, if there is one."""
+    if weight is not None:
+        work.module.multiply(out, weight, out=out)
+
+
+def _l1(work: Work, x: Any, t: Any, out: Any) -> None:
+    m = work.module
+    m.subtract(x, t, out=out)
+    m.abs(out, out=out)
+
+
+def _l1_slope(work: Work, x: Any, t: Any, out: Any) -> None:
+    m = work.module
+    m.subtract(x, t, out=out)
+    m.sign(out, out=out)
+
+
+def _mse(work: Work, x: Any, t: Any, w: Any, out: Any) -> None:
+    m = work.module
+    m.subtract(x, t, out=out)
+    m.multiply(out, out, out=out)
+    weighted(work, out, w)
+
+
+def _mse_slope(work: Work, x: Any, t: Any, w: Any, out: Any) -> None:
+    m = work.module
+    m.subtract(x, t, out=out)
+    m.multiply(out, 2.0, out=out)
+    weighted(work, out, w)
+
+
+def _mse_weight_slope(work: Work, x: Any, t: Any, w: Any, out: Any) -> None:
+    _mse(work, x, t, None, out)
+
+
+def _huber(work: Work, x: Any, t: Any, out: Any, *, delta: float) -> None:
+    m = work.module
+    near = work("a")
+    _l1(work, x, t, out)
+    m.minimum(out, delta, out=near)  # near (d - near / 2) is both branches
+    m.multiply(near, 0.5, out=work("b"))
+    m.subtract(out, work("b"), out=out)
+    m.multiply(out, near, out=out)
+
+
+def _huber_slope(work: Work, x: Any, t: Any, out: Any, *, delta: float) -> None:
+    m = work.module
+    m.subtract(x, t, out=out)
+    m.maximum(out, -delta, out=out)
+    m.minimum(out, delta, out=out)
+
+
+def _smooth_l1(work: Work, x: Any, t: Any, out: Any, *, beta: float) -> None:
+    if beta == 0:
+        _l1(work, x, t, out)
+    else:
+        _huber(work, x, t, out, delta=beta)
+        work.module.multiply(out, 1.0 / beta, out=out)
+
+
+def _smooth_l1_slope(work: Work, x: Any, t: Any, out: Any, *, beta: float) -> None:
+    if beta == 0:
+        _l1_slope(work, x, t, out)
+    else:
+        _huber_slope(work, x, t, out, delta=beta)
+        work.module.multiply(out, 1.0 / beta, out=out)
+
+
+def _check_beta(beta: float) -> None:
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+
+
+def _check_delta(delta: float) -> None:
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta must be positive, got {delta}")
+
+
+def _soft_margin(work: Work, x: Any, t: Any, out: Any) -> None:
+    m = work.module
+    product = m.multiply(t, x, out=work("a"))
+    log1p_exp_negative(work, product, out)
+    m.minimum(product, 0.0, out=product)
+    m.subtract(out, product, out=out)
+
+
+def _soft_margin_slope(work: Work, x: Any, t: Any, out: Any) -> None:
+    m = work.module
+    product = m.multiply(t, x, out=work("a"))
+    m.negative(product, out=product)
+    sigmoid_of(work, product, out)
+    m.multiply(out, t, out=out)
+    m.negative(out, out=out)
+
+
+def _soft_margin_target_slope(work: Work, x: Any, t: Any, out: Any) -> None:
+    _soft_margin_slope(work, t, x, out)
+
+
+def _hinge(work: Work, x: Any, t: Any, out: Any, *, margin: float) -> None:
+    m = work.module
+    part = work("a")
+    mask = m.not_equal(t, -1, out=work("mask", BOOL))
+    select(x, mask, out, work)
+    m.not_equal(t, 1, out=mask)
+    m.subtract(margin, x, out=part)
+    m.maximum(part, 0, out=part)
+    m.add(out, select(part, mask, part, work), out=out)
+
+
+def _hinge_slope(work: Work, x: Any, t: Any, out: Any, *, margin: float) -> None:
+    m = work.module
+    mask, near = m.not_equal(t, 1, out=work("mask", BOOL)), work("near", BOOL)
+    m.less_equal(x, margin, out=near)
+    m.logical_and(mask, near, out=mask)
+    part = work("a")
+    part[...] = mask
+    m.not_equal(t, -1, out=mask)
+    out[...] = mask
+    m.subtract(out, part, out=out)
+
+
+def _ranking(work: Work, x: Any, y: Any, t: Any, out: Any, *, margin: float) -> None:
+    m = work.module
+    m.subtract(y, x, out=out)
+    m.multiply(out, t, out=out)
+    m.add(out, margin, out=out)
+    m.maximum(out, 0, out=out)
+
+
+def _ranking_active(work: Work, x: Any, y: Any, t: Any, values: Any, out: Any, margin: float) -> None:
+    """``values`` where the hinge is not below 0."""
+    m = work.module
+    hinge = m.subtract(y, x, out=work("a"))
+    m.multiply(hinge, t, out=hinge)
+    m.add(hinge, margin, out=hinge)
+    select(values, m.greater_equal(hinge, 0, out=work("mask", BOOL)), out, work)
+
+
+def _ranking_slope(work: Work, x: Any, y: Any, t: Any, out: Any, *, margin: float) -> None:
+    work.module.negative(t, out=out)
+    _ranking_active(work, x, y, t, out, out, margin)
+
+
+def _ranking_target_slope(work: Work, x: Any, y: Any, t: Any, out: Any, *, margin: float) -> None:
+    work.module.subtract(y, x, out=out)
+    _ranking_active(work, x, y, t, out, out, margin)
+
+
+def _apart(rng: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Inputs and targets whose difference is no kink: not 0, 0.5, 1, or 1.5."""
+    gaps = rng.choice(np.array([-2.2, -1.2, -0.7, -0.3, 0.2, 0.8, 1.3, 1.9]), shape)
+    target = rng.standard_normal(shape)
+    return target + gaps + rng.random(shape) * 0.1, target
+
+
+def weighted_draw(rng: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Two arrays of a sample, and a positive one."""
+    return rng.standard_normal(shape), rng.standard_normal(shape), rng.random(shape) + 0.2
+
+
+def _signs(rng: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    x, _ = _apart(rng, shape)
+    return np.where(np.abs(x - 1) < 0.05, 2.0, x), np.where(rng.random(shape) < 0.5, -1, 1)
+
+
+def _ranked(rng: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    return (*_apart(rng, shape), np.where(rng.random(shape) < 0.5, -1.0, 1.0))
+
+
+register(ElementwiseLoss("l1_loss", PAIR, _l1, (_l1_slope, negated(_l1_slope)), draw=_apart))
+register(
+    ElementwiseLoss(
+        "mse_loss", (*PAIR, "weight"), _mse, (_mse_slope, negated(_mse_slope), _mse_weight_slope), draw=weighted_draw
+    )
+)
+register(
+    ElementwiseLoss(
+        "smooth_l1_loss",
+        PAIR,
+        _smooth_l1,
+        (_smooth_l1_slope, negated(_smooth_l1_slope)),
+        samples=({"beta": 1.0}, {"beta": 0.5}, {"beta": 0.0}),
+        draw=_apart,
+        check=_check_beta,
+    )
+)
+register(
+    ElementwiseLoss(
+        "huber_loss",
+        PAIR,
+        _huber,
+        (_huber_slope, negated(_huber_slope)),
+        samples=({"delta": 1.0}, {"delta": 0.5}),
+        draw=_apart,
+        check=_check_delta,
+    )
+)
+register(ElementwiseLoss("soft_margin_loss", PAIR, _soft_margin, (_soft_margin_slope, _soft_margin_target_slope)))
+register(
+    ElementwiseLoss("hinge_embedding_loss", PAIR, _hinge, (_hinge_slope, None), samples=({"margin": 1.0},), draw=_signs)
+)
+register(
+    ElementwiseLoss(
+        "margin_ranking_loss",
+        ("input1", "input2", "target"),
+        _ranking,
+        (_ranking_slope, negated(_ranking_slope), _ranking_target_slope),
+        samples=({"margin": 0.0}, {"margin": 0.5}),
+        draw=_ranked,
+    )
+)
