@@ -74,7 +74,8 @@ class BorderPad(Op):
         (x,) = inputs
         if x.dtype == BOOL and self.mode != "circular":
             raise DTypeError(f"pad: input must be numbers for mode {self.mode!r}, got bool")
-        if min(x.shape[1:], default=1) == 0 or (x.ndim == len(padding) // 2 + 1 and x.shape[0] == 0):
+        images = x.shape if x.ndim == len(padding) // 2 + 1 else x.shape[1:]
+        if self.mode != "circular" and min(images) == 0:
             raise ShapeError(f"pad: input must not be empty except in its batch, got shape {tuple(x.shape)}")
         shape = list(x.shape)
         for pair in range(len(padding) // 2):

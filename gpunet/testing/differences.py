@@ -123,6 +123,16 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("conv2d no input channels", "adaptive_avg_pool2d empty image"),
     ),
     Difference(
+        "interpolate has no antialias",
+        "mode='area' makes images smaller without aliasing",
+        ("interpolate antialias of bilinear",),
+    ),
+    Difference(
+        "pixel_shuffle of an empty batch has a gradient",
+        "it is empty; PyTorch's backward fails",
+        ("pixel_shuffle empty batch",),
+    ),
+    Difference(
         "padding with the input's own values refuses to crop all of the input first",
         "there is nothing left to show; PyTorch's circular mode gives uninitialised memory",
         tuple(

@@ -110,6 +110,87 @@ POOLING = [
              DTypeError, "max_unpool3d: input must be floating point, got int64"),
 ]
 
+PADDING = [
+    BadInput("pad odd", lambda z, on: F.pad(z(3, 4), (1, 2, 3)),
+             ShapeError, "pad: pad must hold a pair for each of at most 2 dimensions, got 3 values"),
+    BadInput("pad too many", lambda z, on: F.pad(z(3), (1, 1, 1, 1)),
+             ShapeError, "pad: pad must hold a pair for each of at most 1 dimensions, got 4 values"),
+    BadInput("pad crop", lambda z, on: F.pad(z(3), (-2, -2)),
+             ShapeError, "pad: cropping by -2 and -2 leaves less than nothing of size 3 in dimension 0"),
+    BadInput("pad floats", lambda z, on: F.pad(z(3), (1.5, 1)),
+             TypeError, "pad: pad must be a sequence of integers, got (1.5, 1)"),
+    BadInput("pad mode", lambda z, on: F.pad(z(3), (1, 1), mode="mirror"),
+             ValueError, "pad: mode must be one of 'constant', 'reflect', 'replicate', 'circular', got 'mirror'"),
+    BadInput("pad value", lambda z, on: F.pad(z(2, 3), (1, 1), "reflect", 2.0),
+             ValueError, "pad: value must be left out for mode 'reflect', got 2.0"),
+    BadInput("pad reflect rank", lambda z, on: F.pad(z(3), (1, 1), mode="reflect"),
+             ShapeError, "pad: pad must hold a pair for each dimension after the channels for mode 'reflect', "
+                         "got 2 values for shape (3,)"),
+    BadInput("pad reflect too much", lambda z, on: F.pad(z(2, 3, 4), (4, 1), mode="reflect"),
+             ShapeError, "pad: pad must be less than the size 4 of dimension 2 for mode 'reflect', got (4, 1)"),
+    BadInput("pad circular too much", lambda z, on: F.pad(z(2, 3, 4), (1, 5), mode="circular"),
+             ShapeError, "pad: pad must be at most the size 4 of dimension 2 for mode 'circular', got (1, 5)"),
+    BadInput("pad replicate empty", lambda z, on: F.pad(z(2, 0, 4), (1, 1), mode="replicate"),
+             ShapeError, "pad: input must not be empty except in its batch, got shape (2, 0, 4)"),
+    BadInput("pad replicate crop", lambda z, on: F.pad(z(2, 3, 4), (-2, -2), mode="replicate"),
+             ShapeError, "pad: cropping by -2 and -2 leaves nothing of size 4 in dimension 2"),
+    BadInput("pad reflect bools", lambda z, on: F.pad(z(2, 3, 4, dtype=gn.bool), (1, 1), mode="reflect"),
+             DTypeError, "pad: input must be numbers for mode 'reflect', got bool"),
+]
+
+VISION = [
+    BadInput("interpolate rank", lambda z, on: F.interpolate(z(8, 8), 4),
+             ShapeError, "interpolate: input must be 3-d to 5-d for mode 'nearest', got shape (8, 8)"),
+    BadInput("interpolate bilinear rank", lambda z, on: F.interpolate(z(2, 3, 8), 4, mode="bilinear"),
+             ShapeError, "interpolate: input must be 4-d for mode 'bilinear', got shape (2, 3, 8)"),
+    BadInput("interpolate mode", lambda z, on: F.interpolate(z(2, 3, 8), 4, mode="cubic"),
+             ValueError, "interpolate: mode must be one of 'nearest', 'nearest-exact', 'area', 'linear', 'bilinear', "
+                         "'bicubic', 'trilinear', got 'cubic'"),
+    BadInput("interpolate integers", lambda z, on: F.interpolate(z(2, 3, 8, dtype=gn.int64), 4),
+             DTypeError, "interpolate: input must be floating point, got int64"),
+    BadInput("interpolate size zero", lambda z, on: F.interpolate(z(2, 3, 8), 0),
+             ShapeError, "interpolate: size must be at least 1, got (0,)"),
+    BadInput("interpolate area size zero", lambda z, on: F.interpolate(z(2, 3, 8), 0, mode="area"),
+             ShapeError, "interpolate: size must be at least 1, got (0,)"),
+    BadInput("interpolate empty", lambda z, on: F.interpolate(z(2, 0, 8), 4),
+             ShapeError, "interpolate: input must not be empty except in its batch, got shape (2, 0, 8)"),
+    BadInput("interpolate both", lambda z, on: F.interpolate(z(2, 3, 8), 4, 2.0),
+             ValueError, "interpolate: one of size and scale_factor must be given, got 4 and 2.0"),
+    BadInput("interpolate neither", lambda z, on: F.interpolate(z(2, 3, 8)),
+             ValueError, "interpolate: one of size and scale_factor must be given, got None and None"),
+    BadInput("interpolate scale", lambda z, on: F.interpolate(z(2, 3, 8), scale_factor=-1.0),
+             ValueError, "interpolate: scale_factor must be positive, got -1.0"),
+    BadInput("interpolate scale name", lambda z, on: F.interpolate(z(2, 3, 8), scale_factor="2"),
+             TypeError, "interpolate: scale_factor must be numbers, got '2'"),
+    BadInput("interpolate sizes", lambda z, on: F.interpolate(z(2, 3, 8), (4, 4)),
+             ValueError, "interpolate: size must be a number, or 1 of them, got (4, 4)"),
+    BadInput("interpolate corners", lambda z, on: F.interpolate(z(2, 3, 8), 4, align_corners=True),
+             ValueError, "interpolate: align_corners must be left out for mode 'nearest', got True"),
+    BadInput("interpolate antialias", lambda z, on: F.interpolate(z(2, 3, 8, 8), 4, mode="bilinear", antialias=True),
+             ValueError, "interpolate: antialias must be False, got True; use mode='area' to make images smaller"),
+    BadInput("interpolate recompute", lambda z, on: F.interpolate(z(2, 3, 8), 4, recompute_scale_factor=True),
+             ValueError, "interpolate: recompute_scale_factor must be left out where size is given, got True"),
+    BadInput("pixel_shuffle rank", lambda z, on: F.pixel_shuffle(z(8, 8), 2),
+             ShapeError, "pixel_shuffle: input must be (..., C, H, W), got shape (8, 8)"),
+    BadInput("pixel_shuffle channels", lambda z, on: F.pixel_shuffle(z(2, 6, 3, 3), 2),
+             ShapeError, "pixel_shuffle: input must have a multiple of upscale_factor^2 = 4 channels, got 6"),
+    BadInput("pixel_shuffle zero", lambda z, on: F.pixel_shuffle(z(2, 6, 3, 3), 0),
+             ValueError, "pixel_shuffle: upscale_factor must be at least 1, got 0"),
+    BadInput("pixel_shuffle float", lambda z, on: F.pixel_shuffle(z(2, 6, 3, 3), 1.5),
+             TypeError, "pixel_shuffle: upscale_factor must be an integer, got 1.5"),
+    BadInput("pixel_unshuffle odd", lambda z, on: F.pixel_unshuffle(z(2, 6, 3, 4), 2),
+             ShapeError, "pixel_unshuffle: input must have rows and columns in multiples of downscale_factor 2, "
+                         "got (3, 4)"),
+    BadInput("pixel_unshuffle negative", lambda z, on: F.pixel_unshuffle(z(2, 6, 3, 4), -2),
+             ValueError, "pixel_unshuffle: downscale_factor must be at least 1, got -2"),
+    BadInput("channel_shuffle rank", lambda z, on: F.channel_shuffle(z(2, 6), 2),
+             ShapeError, "channel_shuffle: input must be (N, C, ...) with 3 dimensions or more, got (2, 6)"),
+    BadInput("channel_shuffle channels", lambda z, on: F.channel_shuffle(z(2, 6, 3), 4),
+             ShapeError, "channel_shuffle: input must have a multiple of groups 4 channels, got 6"),
+    BadInput("channel_shuffle zero", lambda z, on: F.channel_shuffle(z(2, 6, 3), 0),
+             ValueError, "channel_shuffle: groups must be at least 1, got 0"),
+]
+
 LAYERS = [
     BadInput("MaxPool1d pair", lambda z, on: nn.MaxPool1d((2, 2)),
              ValueError, "MaxPool1d: kernel_size must be an integer or a sequence of 1, got (2, 2)"),
@@ -152,12 +233,38 @@ LAYERS = [
     BadInput("AdaptiveAvgPool3d pair", lambda z, on: nn.AdaptiveAvgPool3d((1, 1)),
              ValueError,
              "AdaptiveAvgPool3d: output_size must be an integer or three (depth, height, width), got (1, 1)"),
+    *(BadInput(f"{kind}Pad{dims}d sides", lambda z, on, name=f"{kind}Pad{dims}d": getattr(nn, name)((1, 2, 3)),
+               ValueError, f"{kind}Pad{dims}d: padding must be an integer or {sides}, got (1, 2, 3)")
+      for kind in ("Zero", "Reflection", "Replication", "Circular")
+      for dims, sides in ((1, "(left, right)"), (2, "(left, right, top, bottom)"),
+                          (3, "(left, right, top, bottom, front, back)"))),
+    *(BadInput(f"ConstantPad{dims}d sides", lambda z, on, dims=dims: getattr(nn, f"ConstantPad{dims}d")(1.5, 0),
+               ValueError, f"ConstantPad{dims}d: padding must be an integer or {sides}, got 1.5")
+      for dims, sides in ((1, "(left, right)"), (2, "(left, right, top, bottom)"),
+                          (3, "(left, right, top, bottom, front, back)"))),
+    BadInput("ReflectionPad2d too much", lambda z, on: on(nn.ReflectionPad2d(4))(z(1, 1, 4, 8)),
+             ShapeError, "pad: pad must be less than the size 4 of dimension 2 for mode 'reflect', got (4, 4)"),
+    BadInput("Upsample mode", lambda z, on: nn.Upsample(scale_factor=2, mode="cubic"),
+             ValueError, "Upsample: mode must be one of 'nearest', 'nearest-exact', 'area', 'linear', 'bilinear', "
+                         "'bicubic', 'trilinear', got 'cubic'"),
+    BadInput("Upsample neither", lambda z, on: nn.Upsample(),
+             ValueError, "Upsample: one of size and scale_factor must be given, got None and None"),
+    BadInput("UpsamplingNearest2d rank", lambda z, on: on(nn.UpsamplingNearest2d(scale_factor=2))(z(8, 8)),
+             ShapeError, "interpolate: input must be 3-d to 5-d for mode 'nearest', got shape (8, 8)"),
+    BadInput("UpsamplingBilinear2d both", lambda z, on: nn.UpsamplingBilinear2d(4, 2),
+             ValueError, "UpsamplingBilinear2d: one of size and scale_factor must be given, got 4 and 2"),
+    BadInput("PixelShuffle zero", lambda z, on: nn.PixelShuffle(0),
+             ValueError, "PixelShuffle: upscale_factor must be at least 1, got 0"),
+    BadInput("PixelUnshuffle float", lambda z, on: nn.PixelUnshuffle(2.0),
+             TypeError, "PixelUnshuffle: downscale_factor must be an integer, got 2.0"),
+    BadInput("ChannelShuffle zero", lambda z, on: nn.ChannelShuffle(0),
+             ValueError, "ChannelShuffle: groups must be at least 1, got 0"),
 ]
 # fmt: on
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("entry", [*POOLING, *LAYERS], ids=repr)
+@pytest.mark.parametrize("entry", [*POOLING, *PADDING, *VISION, *LAYERS], ids=repr)
 def test_bad_input(entry: BadInput, device: str) -> None:
     entry.check(device)
 
