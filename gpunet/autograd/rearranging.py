@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpunet.autograd import function
-from gpunet.autograd.shapes import Shapes, sizes
+from gpunet.autograd.shapes import Shapes, named_sizes, sizes
 from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.reduce import normalize_axis
@@ -43,9 +43,9 @@ class Rearranging(Shapes):
 
     __slots__ = ()
 
-    def flip(self, *dims: Any) -> Tensor:
+    def flip(self, *axes: Any, dims: Any = None) -> Tensor:
         """The elements in reverse order along dimensions; a copy."""
-        return function.apply(REGISTRY["flip"], self, dims=sizes(dims))
+        return function.apply(REGISTRY["flip"], self, dims=named_sizes(axes, dims))
 
     def fliplr(self) -> Tensor:
         """Columns (dimension 1) in reverse order."""
@@ -87,13 +87,13 @@ class Rearranging(Shapes):
         """The upper triangle of matrices (the last two dimensions), from a diagonal on; 0 below it."""
         return function.apply(REGISTRY["triu"], self, diagonal=integer("triu: diagonal", diagonal))
 
-    def repeat(self, *repeats: Any) -> Tensor:
+    def repeat(self, *times: Any, repeats: Any = None) -> Tensor:
         """Copies put side by side, ``repeats[d]`` along each dimension; missing dimensions are added in front."""
-        return function.apply(REGISTRY["repeat"], self, repeats=sizes(repeats))
+        return function.apply(REGISTRY["repeat"], self, repeats=named_sizes(times, repeats))
 
-    def tile(self, *dims: Any) -> Tensor:
+    def tile(self, *repeats: Any, dims: Any = None) -> Tensor:
         """As ``repeat``, but fewer numbers than dimensions mean 1 for the first ones."""
-        times = sizes(dims)
+        times = named_sizes(repeats, dims)
         return self.repeat((1,) * (self.ndim - len(times)) + times)
 
     def repeat_interleave(self, repeats: Any, dim: int | None = None, *, output_size: int | None = None) -> Tensor:

@@ -18,7 +18,7 @@ from gpunet.ops.shape import infer_reshape
 if TYPE_CHECKING:
     from gpunet.autograd.tensor import Tensor
 
-__all__ = ["Shapes", "Size", "sizes"]
+__all__ = ["Shapes", "Size", "named_sizes", "sizes"]
 
 RESHAPE = REGISTRY["reshape"]
 PERMUTE = REGISTRY["permute"]
@@ -53,14 +53,19 @@ def sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(operator.index(extent) for extent in arguments)
 
 
+def named_sizes(arguments: tuple[Any, ...], named: Any) -> tuple[int, ...]:
+    """Sizes given as separate integers, as one sequence, or under PyTorch's name for them."""
+    return sizes(arguments if named is None else (*arguments, named))
+
+
 class Shapes(Indexing):
     """The shapes of Tensors: reshaping, permuting, splitting. Mixed into Tensor."""
 
     __slots__ = ()
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *sizes: Any, shape: Any = None) -> Tensor:
         """The elements, in logical order, under another shape; one size may be -1. Copies only when it must."""
-        return function.apply(RESHAPE, self, shape=sizes(shape))
+        return function.apply(RESHAPE, self, shape=named_sizes(sizes, shape))
 
     def view(self, *shape: Any) -> Tensor:
         """As ``reshape``: shares the elements where the layout allows it, else copies them.
@@ -107,9 +112,9 @@ class Shapes(Indexing):
         """One dimension."""
         return self.reshape(-1)
 
-    def permute(self, *dims: Any) -> Tensor:
+    def permute(self, *order: Any, dims: Any = None) -> Tensor:
         """Dimensions in another order."""
-        return function.apply(PERMUTE, self, dims=sizes(dims))
+        return function.apply(PERMUTE, self, dims=named_sizes(order, dims))
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two dimensions exchanged."""
@@ -149,9 +154,9 @@ class Shapes(Indexing):
         """A dimension of size one inserted."""
         return function.apply(REGISTRY["unsqueeze"], self, dim=dim)
 
-    def expand(self, *shape: Any) -> Tensor:
+    def expand(self, *shape: Any, size: Any = None) -> Tensor:
         """Sizes of one stretched without copying; -1 keeps a size."""
-        return function.apply(REGISTRY["expand"], self, shape=sizes(shape))
+        return function.apply(REGISTRY["expand"], self, shape=named_sizes(shape, size))
 
     def expand_as(self, other: Tensor) -> Tensor:
         """Expanded to another tensor's shape."""

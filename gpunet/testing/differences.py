@@ -32,9 +32,9 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("view after transpose",),
     ),
     Difference(
-        "sign, floor and floor division are constants: their results require no grad",
-        "PyTorch records gradients that are zero everywhere, or refuses in backward",
-        ("sign", "floor", "div floor", "floor divide"),
+        "floor division by // or floor_divide is a constant: its result requires no grad",
+        "PyTorch records a gradient that it refuses to compute in backward; div(rounding_mode=) has one, of zero",
+        ("floor divide",),
     ),
     Difference(
         "the remainder of a number by a tensor is differentiable in the divisor",
@@ -174,6 +174,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "scale_grad_by_freq of embedding_bag divides each row's gradient by how often that row was looked up",
         "it is what the documentation says; PyTorch's CPU divides by the counts of other rows",
         ("embedding_bag by frequency",),
+    ),
+    Difference(
+        "a src larger than the index of scatter and scatter_add has a gradient; so has adding a number",
+        "what was not read has gradient 0; PyTorch's backward stops",
+        ("scatter larger src", "scatter empty index", "scatter_add larger src", "scatter add number gradient"),
     ),
     Difference("full takes an integer for its size", "as zeros, ones and empty do", ("full integer size",)),
 )
