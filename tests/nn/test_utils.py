@@ -16,7 +16,7 @@ def parameters(scale: float = 1.0) -> list[nn.Parameter]:
     rng = np.random.default_rng(0)
     made = []
     for shape in ((3, 4), (5,), (2, 3, 2, 2), ()):
-        parameter = nn.Parameter(gn.zeros(*shape))
+        parameter = nn.Parameter(gn.zeros(shape))
         parameter.grad = gn.tensor((scale * rng.standard_normal(shape)).astype(np.float32))
         made.append(parameter)
     made.append(nn.Parameter(gn.zeros(3)))  # one without a gradient
