@@ -197,7 +197,7 @@ class ConvTranspose3d(_ConvTranspose):
 def _given(layer: str, name: str, value: Any, minimum: int) -> Any:
     """An argument as it was given, whose text PyTorch shows so, if it is an integer or a pair of them."""
     if isinstance(value, (tuple, list)):
-        if len(value) not in (1, 2):
+        if len(value) != 2:
             raise ValueError(f"{layer}: {name} must be an integer or a pair (height, width), got {value!r}")
         for one in value:
             check_int(layer, name, one, minimum)

@@ -45,6 +45,11 @@ class LazyModuleMixin(Module):
 
     _sizes_known = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        plain: Any = super().__init__  # of the next among the bases
+        plain(*args, **kwargs)
+        self._become_lazy()
+
     def _become_lazy(self) -> None:
         """From now on the next call initialises the parameters."""
         self.register_forward_pre_hook(_infer_parameters, with_kwargs=True)
@@ -102,7 +107,6 @@ class LazyLinear(LazyModuleMixin, Linear):
         self.in_features = 0
         self.weight = UninitializedParameter(device=device, dtype=dtype)
         self.bias = UninitializedParameter(device=device, dtype=dtype) if bias else None
-        self._become_lazy()
 
     def initialize_parameters(self, input: Tensor) -> None:
         """Take the input's size.
@@ -241,8 +245,7 @@ class _LazyBatchNorm(LazyModuleMixin):
         *,
         bias: bool = True,
     ) -> None:
-        plain: Any = super().__init__  # of BatchNorm, the next of a lazy layer's bases
-        plain(1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        super().__init__(1, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self.num_features = 0
         for name, parameter in list(self._parameters.items()):
             if parameter is not None:
@@ -250,7 +253,6 @@ class _LazyBatchNorm(LazyModuleMixin):
         if track_running_stats:
             for name in ("running_mean", "running_var"):
                 setattr(self, name, UninitializedBuffer(device=device, dtype=dtype))
-        self._become_lazy()
 
     def initialize_parameters(self, input: Tensor, *args: Any, **kwargs: Any) -> None:
         """Take the input's number of channels.

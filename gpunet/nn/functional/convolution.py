@@ -311,6 +311,9 @@ def conv_transpose3d(
 
 def _patch_window(op: str, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> dict[str, tuple[int, ...]]:
     given = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+    for name, value in given.items():
+        if isinstance(value, Sequence) and len(value) == 1:  # a convolution would take it
+            raise TypeError(f"{op}: {name} must be an integer or 2 of them, got {value!r}")
     return {name: extents(op, name, value, 2) for name, value in given.items()}
 
 
