@@ -33,6 +33,7 @@ from gpunet.autograd import (
     inference_mode,
     is_grad_enabled,
     is_tensor,
+    linalg,
     linspace,
     no_grad,
     ones,
@@ -50,6 +51,7 @@ from gpunet.autograd import (
     zeros,
     zeros_like,
 )
+from gpunet.autograd import functions as _functions
 from gpunet.autograd.creation import (
     BoolTensor,
     ByteTensor,
@@ -67,48 +69,7 @@ from gpunet.autograd.creation import (
     tril_indices,
     triu_indices,
 )
-from gpunet.autograd.functions import (
-    abs,
-    add,
-    allclose,
-    argmax,
-    argmin,
-    clamp,
-    clip,
-    concat,
-    div,
-    equal,
-    exp,
-    flatten,
-    log,
-    log_softmax,
-    matmul,
-    max,
-    maximum,
-    mean,
-    min,
-    minimum,
-    mm,
-    mul,
-    neg,
-    numel,
-    permute,
-    pow,
-    relu,
-    reshape,
-    sigmoid,
-    softmax,
-    split,
-    sqrt,
-    squeeze,
-    std,
-    sub,
-    sum,
-    tanh,
-    transpose,
-    unsqueeze,
-    var,
-)
+from gpunet.autograd.functions import *  # noqa: F403
 from gpunet.autograd.joining import (
     atleast_1d,
     atleast_2d,
@@ -199,6 +160,8 @@ from gpunet.backend.random import (
 )
 from gpunet.backend.random import default_generator as _default_generator
 from gpunet.backend.threads import get_num_threads, set_num_threads
+from gpunet.inspect.profile import profile
+from gpunet.inspect.profile import record_function as _record_function
 from gpunet.interop import load, save
 from gpunet.ops.dtypes import get_default_dtype, set_default_dtype
 
@@ -222,14 +185,9 @@ __all__ = [
     "Size",
     "Tensor",
     "__version__",
-    "abs",
     "accelerator",
-    "add",
     "adjoint",
-    "allclose",
     "arange",
-    "argmax",
-    "argmin",
     "argwhere",
     "as_tensor",
     "asarray",
@@ -249,28 +207,21 @@ __all__ = [
     "channels_last",
     "channels_last_3d",
     "chunk",
-    "clamp",
-    "clip",
     "column_stack",
-    "concat",
     "concatenate",
     "contiguous_format",
     "cuda",
     "data",
     "default_generator",
     "device",
-    "div",
     "double",
     "dstack",
     "e",
     "empty",
     "empty_like",
     "enable_grad",
-    "equal",
-    "exp",
     "eye",
     "finfo",
-    "flatten",
     "flip",
     "fliplr",
     "flipud",
@@ -311,45 +262,34 @@ __all__ = [
     "is_grad_enabled",
     "is_tensor",
     "linspace",
+    "linalg",
     "load",
-    "log",
-    "log_softmax",
     "logspace",
     "long",
     "manual_seed",
     "masked_fill",
     "masked_scatter",
     "masked_select",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
     "meshgrid",
-    "min",
-    "minimum",
-    "mm",
     "models",
     "moveaxis",
     "movedim",
-    "mul",
     "multinomial",
     "nan",
     "narrow",
-    "neg",
     "newaxis",
     "nn",
     "no_grad",
     "nonzero",
     "normal",
-    "numel",
     "ones",
     "ones_like",
     "ops",
     "optim",
-    "permute",
     "pi",
     "poisson",
-    "pow",
+    "profile",
+    "profiler",
     "preserve_format",
     "printoptions",
     "promote_types",
@@ -362,9 +302,7 @@ __all__ = [
     "random",
     "randperm",
     "ravel",
-    "relu",
     "repeat_interleave",
-    "reshape",
     "result_type",
     "roll",
     "rot90",
@@ -381,25 +319,15 @@ __all__ = [
     "set_printoptions",
     "set_rng_state",
     "short",
-    "sigmoid",
-    "softmax",
-    "split",
-    "sqrt",
-    "squeeze",
     "stack",
-    "std",
-    "sub",
-    "sum",
     "swapaxes",
     "swapdims",
     "t",
     "take",
     "take_along_dim",
-    "tanh",
     "tensor",
     "tensor_split",
     "tile",
-    "transpose",
     "tril",
     "tril_indices",
     "triu",
@@ -407,15 +335,14 @@ __all__ = [
     "uint8",
     "unbind",
     "unflatten",
-    "unsqueeze",
     "utils",
-    "var",
     "vsplit",
     "vstack",
     "where",
     "zeros",
     "zeros_like",
 ]
+__all__ += _functions.__all__
 
 float16 = half = _np.dtype(_np.float16)
 float32 = float = _np.dtype(_np.float32)
@@ -442,8 +369,16 @@ utils = _types.ModuleType("gpunet.utils", "PyTorch's place for data loading: ``g
 utils.data = data  # type: ignore[attr-defined]
 _sys.modules["gpunet.utils"] = utils
 _sys.modules["gpunet.utils.data"] = data
+_sys.modules["gpunet.linalg"] = linalg
 for _module in (data.dataloader, data.dataset, data.sampler):  # also imported by these names
     _sys.modules[_module.__name__.replace("gpunet.data", "gpunet.utils.data")] = _module
+
+
+# `gpunet.profiler`, as PyTorch scripts import it.
+profiler = _types.ModuleType("gpunet.profiler", "PyTorch's place for ``gpunet.profile`` and ``record_function``.")
+profiler.profile = profile  # type: ignore[attr-defined]
+profiler.record_function = _record_function  # type: ignore[attr-defined]
+_sys.modules["gpunet.profiler"] = profiler
 
 
 def __getattr__(name: str) -> Any:

@@ -7,20 +7,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpunet.autograd import function
-from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.backend.errors import DTypeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import BOOL, is_floating
 
 if TYPE_CHECKING:
     from gpunet.autograd.tensor import Tensor
 
-__all__ = ["Arithmetic"]
+__all__ = ["Arithmetic", "check_tensors"]
 
 ADD = REGISTRY["add"]
 SUB = REGISTRY["sub"]
 MUL = REGISTRY["mul"]
 DIV = REGISTRY["div"]
 POW = REGISTRY["pow"]
+
+
+def check_tensors(name: str, **arguments: Any) -> None:
+    """Raise unless all arguments are Tensors.
+
+    Raises:
+        TypeError: naming the first that is not.
+    """
+    for argument, value in arguments.items():
+        if not hasattr(value, "requires_grad"):
+            raise TypeError(f"{name}: {argument} must be a Tensor, got {type(value).__name__}")
+
+
+def _all(tensor: Tensor) -> bool:
+    return bool(function.apply(REGISTRY["all"], tensor, dim=None, keepdim=False))
 
 
 class Arithmetic:
@@ -48,6 +63,21 @@ class Arithmetic:
 
     def _unary(self, name: str) -> Tensor:
         return function.apply(REGISTRY[name], self)
+
+    def _number_or_tensor(self, name: str, other: Any) -> Any:
+        """The other operand of a method.
+
+        Raises:
+            TypeError: neither a Tensor nor a number.
+        """
+        found = function.operand(self, other)
+        if found is NotImplemented:
+            raise TypeError(f"{name}: other must be a Tensor or a number, got {type(other).__name__}")
+        return found
+
+    def _with(self, name: str, other: Any) -> Tensor:
+        """An operation with another operand, as a method."""
+        return function.apply(REGISTRY[name], self, self._number_or_tensor(name, other))
 
     def __add__(self, other: Any) -> Tensor:
         return self._binary(ADD, other)
@@ -117,6 +147,18 @@ class Arithmetic:
             raise DTypeError(f"~: defined for bool and integers, got {self.dtype.name}")
         return self ^ -1
 
+    def __lshift__(self, other: Any) -> Tensor:
+        return self._binary(REGISTRY["bitwise_left_shift"], other)
+
+    def __rlshift__(self, other: Any) -> Tensor:
+        return self._binary(REGISTRY["bitwise_left_shift"], other, True)
+
+    def __rshift__(self, other: Any) -> Tensor:
+        return self._binary(REGISTRY["bitwise_right_shift"], other)
+
+    def __rrshift__(self, other: Any) -> Tensor:
+        return self._binary(REGISTRY["bitwise_right_shift"], other, True)
+
     def __and__(self, other: Any) -> Tensor:
         return self._binary(REGISTRY["bitwise_and"], other)
 
@@ -157,23 +199,37 @@ class Arithmetic:
 
     def add(self, other: Any, *, alpha: float = 1) -> Tensor:
         """self + alpha * other."""
+        other = self._number_or_tensor("add", other)
         return self + (other if alpha == 1 else other * alpha)
 
     def sub(self, other: Any, *, alpha: float = 1) -> Tensor:
         """self - alpha * other."""
+        other = self._number_or_tensor("sub", other)
         return self - (other if alpha == 1 else other * alpha)
 
     def mul(self, other: Any) -> Tensor:
         """self * other."""
-        return self * other
+        return self._with("mul", other)
 
     def div(self, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-        """self / other; ``rounding_mode`` may be None or ``"floor"``."""
-        if rounding_mode is None:
-            return self / other
-        if rounding_mode == "floor":
-            return self // other
-        raise ValueError(f"div: rounding_mode must be None or 'floor', got {rounding_mode!r}")
+        """self / other, exact, or rounded to integers with ``rounding_mode`` ``"trunc"`` or ``"floor"``.
+
+        The gradient of a rounded quotient is zero.
+        """
+        if rounding_mode not in (None, "trunc", "floor"):
+            raise ValueError(f"div: rounding_mode must be None, 'trunc' or 'floor', got {rounding_mode!r}")
+        op = DIV if rounding_mode is None else REGISTRY[f"div_{rounding_mode}"]
+        return function.apply(op, self, self._number_or_tensor("div", other))
+
+    subtract, multiply, divide = sub, mul, div
+
+    def true_divide(self, other: Any) -> Tensor:
+        """self / other."""
+        return self._with("div", other)
+
+    def floor_divide(self, other: Any) -> Tensor:
+        """self // other: the largest integer not above the quotient. No gradient."""
+        return self._with("floor_divide", other)
 
     def pow(self, exponent: Any) -> Tensor:
         """self raised to ``exponent``."""
@@ -181,75 +237,86 @@ class Arithmetic:
 
     def matmul(self, other: Any) -> Tensor:
         """Matrix product self @ other."""
+        check_tensors("matmul", other=other)
         return self @ other
-
-    def _product(self, name: str, other: Any, ranks: tuple[int, int]) -> Tensor:
-        """A matrix product of fixed ranks."""
-        found = (self.ndim, other.ndim)
-        if found != ranks:
-            raise ShapeError(
-                f"{name}: operands must be {ranks[0]}-d and {ranks[1]}-d, got {found[0]}-d and {found[1]}-d"
-            )
-        return self @ other
-
-    def mm(self, other: Any) -> Tensor:
-        """Product of two matrices."""
-        return self._product("mm", other, (2, 2))
-
-    def mv(self, other: Any) -> Tensor:
-        """Product of a matrix and a vector."""
-        return self._product("mv", other, (2, 1))
-
-    def bmm(self, other: Any) -> Tensor:
-        """Products of two batches of matrices, (B, N, M) and (B, M, P)."""
-        if self.ndim == other.ndim == 3 and self.shape[0] != other.shape[0]:
-            raise ShapeError(f"bmm: batches must be of one size, got {self.shape[0]} and {other.shape[0]}")
-        return self._product("bmm", other, (3, 3))
-
-    def dot(self, other: Any) -> Tensor:
-        """Inner product of two vectors."""
-        return self._product("dot", other, (1, 1))
 
     def eq(self, other: Any) -> Tensor:
         """Elementwise self == other."""
-        return self._compare("eq", other)
+        return self._with("eq", other)
 
     def ne(self, other: Any) -> Tensor:
         """Elementwise self != other."""
-        return self._compare("ne", other)
+        return self._with("ne", other)
 
     def lt(self, other: Any) -> Tensor:
         """Elementwise self < other."""
-        return self < other
+        return self._with("lt", other)
 
     def le(self, other: Any) -> Tensor:
         """Elementwise self <= other."""
-        return self <= other
+        return self._with("le", other)
 
     def gt(self, other: Any) -> Tensor:
         """Elementwise self > other."""
-        return self > other
+        return self._with("gt", other)
 
     def ge(self, other: Any) -> Tensor:
         """Elementwise self >= other."""
-        return self >= other
+        return self._with("ge", other)
 
-    def maximum(self, other: Any) -> Tensor:
-        """Elementwise larger of two; NaN wins."""
-        return self._binary(REGISTRY["maximum"], other)
-
-    def minimum(self, other: Any) -> Tensor:
-        """Elementwise smaller of two; NaN wins."""
-        return self._binary(REGISTRY["minimum"], other)
+    not_equal, less, less_equal, greater, greater_equal = ne, lt, le, gt, ge
 
     def logical_and(self, other: Any) -> Tensor:
-        """Elementwise and."""
-        return self._binary(REGISTRY["logical_and"], other)
+        """Elementwise and of what is not zero."""
+        return self._with("logical_and", other)
 
     def logical_or(self, other: Any) -> Tensor:
-        """Elementwise or."""
-        return self._binary(REGISTRY["logical_or"], other)
+        """Elementwise or of what is not zero."""
+        return self._with("logical_or", other)
+
+    def logical_xor(self, other: Any) -> Tensor:
+        """Elementwise exclusive or of what is not zero."""
+        return self._with("logical_xor", other)
 
     def logical_not(self) -> Tensor:
-        """Elementwise not."""
+        """True where zero."""
         return self._unary("logical_not")
+
+    def bitwise_and(self, other: Any) -> Tensor:
+        """Elementwise ``&`` of integers or bools."""
+        return self._with("bitwise_and", other)
+
+    def bitwise_or(self, other: Any) -> Tensor:
+        """Elementwise ``|`` of integers or bools."""
+        return self._with("bitwise_or", other)
+
+    def bitwise_xor(self, other: Any) -> Tensor:
+        """Elementwise ``^`` of integers or bools."""
+        return self._with("bitwise_xor", other)
+
+    def bitwise_not(self) -> Tensor:
+        """Elementwise ``~`` of integers or bools."""
+        return ~self
+
+    def bitwise_left_shift(self, other: Any) -> Tensor:
+        """Elementwise ``<<`` of integers."""
+        return self._with("bitwise_left_shift", other)
+
+    def bitwise_right_shift(self, other: Any) -> Tensor:
+        """Elementwise ``>>`` of integers."""
+        return self._with("bitwise_right_shift", other)
+
+    def isclose(self, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+        """True where |self - other| <= atol + rtol |other|; infinities are close to themselves."""
+        check_tensors("isclose", other=other)
+        return function.apply(REGISTRY["isclose"], self, other, rtol=rtol, atol=atol, equal_nan=equal_nan)
+
+    def allclose(self, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+        """True if ``isclose`` everywhere."""
+        check_tensors("allclose", other=other)
+        return _all(self.isclose(other, rtol, atol, equal_nan))
+
+    def equal(self, other: Tensor) -> bool:
+        """True if the other tensor has the same shape and elements."""
+        check_tensors("equal", other=other)
+        return self.shape == other.shape and _all(self == other)

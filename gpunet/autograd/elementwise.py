@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpunet.autograd import function
-from gpunet.autograd.arithmetic import Arithmetic
+from gpunet.autograd.arithmetic import check_tensors
+from gpunet.autograd.mathematics import Mathematics
+from gpunet.backend.errors import DTypeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, is_floating
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Elementwise"]
 
 
-class Elementwise(Arithmetic):
+class Elementwise(Mathematics):
     """Functions of each element of a Tensor. Mixed into Tensor."""
 
     __slots__ = ()
@@ -23,6 +25,22 @@ class Elementwise(Arithmetic):
     def neg(self) -> Tensor:
         """-self."""
         return self._unary("neg")
+
+    def positive(self) -> Tensor:
+        """Itself.
+
+        Raises:
+            DTypeError: a bool tensor.
+        """
+        if self.dtype == BOOL:
+            raise DTypeError("positive: not defined for bool")
+        return self  # type: ignore[return-value]
+
+    def abs(self) -> Tensor:
+        """Absolute value; its derivative at 0 is 0."""
+        return self._unary("abs")
+
+    negative, absolute = neg, abs
 
     def exp(self) -> Tensor:
         """e to the power of each element."""
@@ -36,30 +54,6 @@ class Elementwise(Arithmetic):
         """Square root."""
         return self._unary("sqrt")
 
-    def rsqrt(self) -> Tensor:
-        """1 / square root."""
-        return 1.0 / self.sqrt()
-
-    def square(self) -> Tensor:
-        """self * self."""
-        return self**2
-
-    def reciprocal(self) -> Tensor:
-        """1 / self."""
-        return 1.0 / self
-
-    def abs(self) -> Tensor:
-        """Absolute value; its derivative at 0 is 0."""
-        return self._unary("abs")
-
-    def sign(self) -> Tensor:
-        """-1, 0 or 1."""
-        return self._unary("sign")
-
-    def floor(self) -> Tensor:
-        """Largest integer not above each element."""
-        return self._unary("floor")
-
     def tanh(self) -> Tensor:
         """Hyperbolic tangent."""
         return self._unary("tanh")
@@ -72,32 +66,28 @@ class Elementwise(Arithmetic):
         """max(x, 0); its derivative at 0 is 0."""
         return self._unary("relu")
 
-    def isnan(self) -> Tensor:
-        """True where NaN."""
-        return self._unary("isnan")
-
-    def isfinite(self) -> Tensor:
-        """True where neither NaN nor infinite."""
-        return self._unary("isfinite")
-
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
         """Elements limited to min..max, numbers or tensors; the gradient passes where the limits do not bind."""
-        from gpunet.autograd.tensor import Tensor
-
-        if isinstance(min, Tensor) or isinstance(max, Tensor):
-            result: Any = self
-            if min is not None:
-                result = result.maximum(min if isinstance(min, Tensor) else function.as_operand(min, self))
-            if max is not None:
-                result = result.minimum(max if isinstance(max, Tensor) else function.as_operand(max, self))
-            return result
-        return function.apply(REGISTRY["clip"], self, low=min, high=max)
+        bounds = [None if bound is None else function.operand(self, bound) for bound in (min, max)]
+        for name, given, bound in zip(("min", "max"), (min, max), bounds, strict=True):
+            if bound is NotImplemented:
+                raise TypeError(f"clamp: {name} must be a number or a Tensor, got {type(given).__name__}")
+        return function.apply(REGISTRY["clamp"], self, *bounds)
 
     clip = clamp
 
+    def clamp_min(self, min: Any) -> Tensor:
+        """Elements below ``min`` raised to it."""
+        return self.clamp(min=min)
+
+    def clamp_max(self, max: Any) -> Tensor:
+        """Elements above ``max`` lowered to it."""
+        return self.clamp(max=max)
+
     def where(self, condition: Tensor, other: Any) -> Tensor:
         """self where the condition holds, else other."""
-        return function.apply(REGISTRY["where"], condition, self, function.operand(self, other))
+        check_tensors("where", condition=condition)
+        return function.apply(REGISTRY["where"], condition, self, self._number_or_tensor("where", other))
 
     def softmax(self, dim: int) -> Tensor:
         """Softmax over a dimension."""

@@ -1,4 +1,4 @@
-"""Elementwise operations: arithmetic, comparison and functions of one variable.
+"""Elementwise operations: the two kinds, of one and of two operands, and arithmetic.
 
 Each is one line of array-module code and one of its derivative; shapes broadcast and dtypes promote as PyTorch's do.
 Non-differentiable points take PyTorch's value: |x|'(0) = 0, and a tie of maximum or minimum shares the
@@ -14,10 +14,10 @@ import numpy as np
 
 from gpunet.backend.error_word import check_values
 from gpunet.backend.errors import DTypeError, ShapeError
-from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
+from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_floating
 from gpunet.ops.dtypes import BOOL, cast_scalar, compute_dtype, is_floating, result_type, to_float
 
-__all__ = ["broadcast_shapes", "unbroadcast"]
+__all__ = ["Binary", "Unary", "broadcast_shapes", "check_divisor", "flat", "operand", "shape_of", "sign", "unbroadcast"]
 
 Shape = tuple[int, ...]
 
@@ -55,7 +55,7 @@ def unbroadcast(grad: Any, like: Any) -> Any:
     return grad if grad.dtype == like.dtype else grad.astype(like.dtype)
 
 
-def _operand(value: Any, dtype: Any) -> Any:
+def operand(value: Any, dtype: Any) -> Any:
     """The operand as an array or scalar of the promoted dtype."""
     found = getattr(value, "dtype", None)
     if found is None:
@@ -67,8 +67,32 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool) or getattr(value, "dtype", None) == BOOL
 
 
-def _shape(value: Any) -> Shape:
+def shape_of(value: Any) -> Shape:
+    """The shape of an array; a Python scalar has none."""
     return getattr(value, "shape", ())
+
+
+def flat(m: Any, g: Any, *_: Any) -> Any:
+    """The gradient of a step function: zero, as PyTorch has it."""
+    return m.zeros_like(g)
+
+
+_DOMAINS: dict[str, Callable[[Any], Any]] = {
+    "real": lambda x: x,
+    # Away from zero, where division and abs have no derivative.
+    "nonzero": lambda x: np.where(x < 0, x - 0.5, x + 0.5),
+    "positive": lambda x: np.abs(x) + 0.5,
+    "about 0.1": lambda x: np.copysign(0.07 + 0.04 * (np.abs(x) % 1), x),
+    "inside 1": lambda x: np.clip(x, -2, 2) * 0.45,
+    "inside 0..1": lambda x: np.clip(x, -2, 2) * 0.2 + 0.5,
+    "above 1": lambda x: np.abs(x) + 1.5,
+    "between integers": lambda x: np.floor(x * 5) + 0.25,
+}
+
+
+def _in_domain(values: Any, domain: str) -> Any:
+    """Normal numbers moved to where a function is defined and smooth."""
+    return _DOMAINS[domain](values)
 
 
 class Binary(Op):
@@ -84,7 +108,9 @@ class Binary(Op):
         inputs: dtype both operands are cast to from the promoted one.
         refuse_bool: it does not take two bools.
         refuse_any_bool: nor one, as PyTorch's subtraction does not.
+        refuse_integers: it takes floating operands alone.
         domain: where its samples lie.
+        public: what users call it, if not by its name.
     """
 
     def __init__(
@@ -98,9 +124,12 @@ class Binary(Op):
         inputs: Callable[[Any], Any] | None = None,
         refuse_bool: bool = False,
         refuse_any_bool: bool = False,
+        refuse_integers: bool = False,
         domain: str = "real",
+        public: str = "",
     ) -> None:
         self.name = name
+        self.public = public or name
         self.function = function
         self.gradient = gradient
         self.saves = save
@@ -108,28 +137,31 @@ class Binary(Op):
         self.inputs = inputs
         self.refuse_any_bool = refuse_any_bool
         self.refuse_bool = refuse_bool
+        self.refuse_integers = refuse_integers
         self.domain = domain
         self.differentiable = gradient is not None
 
     def _dtype(self, x: Any, y: Any) -> Any:
         dtype = result_type(x, y)
         if self.refuse_bool and (dtype == BOOL or (self.refuse_any_bool and (_is_bool(x) or _is_bool(y)))):
-            raise DTypeError(f"{self.name}: not defined for bool; cast one operand, or use a logical operation")
+            raise DTypeError(f"{self.public}: not defined for bool; cast one operand, or use a logical operation")
+        if self.refuse_integers and not is_floating(dtype):
+            raise DTypeError(f"{self.public}: operands must be floating point, got {dtype.name}")
         return self.inputs(dtype) if self.inputs else dtype
 
     def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
         x, y = inputs
         dtype = self._dtype(x, y)
-        shape = _shape(x)
-        if shape != _shape(y):
-            shape = broadcast_shapes(self.name, shape, _shape(y))
+        shape = shape_of(x)
+        if shape != shape_of(y):
+            shape = broadcast_shapes(self.public, shape, shape_of(y))
         return Inferred((Spec(shape, self.result(dtype) if self.result else dtype),))
 
     def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
         x, y = inputs
         dtype = self._dtype(x, y)
         module = module_of(x, y)
-        z = self.function(module, _operand(x, dtype), _operand(y, dtype))
+        z = self.function(module, operand(x, dtype), operand(y, dtype))
         self.keep(ctx, x, y)
         return z
 
@@ -151,7 +183,7 @@ class Binary(Op):
         module = module_of(grad)
         arguments = (module, grad, None, None)
         if self.saves:
-            arguments = (module, grad, *(v if v is None else _operand(v, grad.dtype) for v in ctx.saved))
+            arguments = (module, grad, *(v if v is None else operand(v, grad.dtype) for v in ctx.saved))
         return tuple(
             unbroadcast(derivative(*arguments), like) if needed else None
             for derivative, like, needed in zip(self.gradient, values, ctx.needs_grad, strict=True)
@@ -161,13 +193,12 @@ class Binary(Op):
         rng = np.random.default_rng(7)
 
         def draw(*shape: int) -> Any:
-            values = rng.standard_normal(shape)
-            if self.domain == "nonzero":
-                values = np.where(values < 0, values - 0.5, values + 0.5)
-            elif self.domain == "positive":
-                values = np.abs(values) + 0.5
-            return values
+            return _in_domain(rng.standard_normal(shape), self.domain)
 
+        if self.gradient is not None and self.gradient[0] is flat:
+            yield Sample("steps", (draw(3, 1, 4), draw(2, 1)), differentiable=False)
+            yield Sample("empty batch", (draw(0, 3), draw(3)), differentiable=False)
+            return
         yield Sample("same shape", (draw(3, 4), draw(3, 4)))
         yield Sample("broadcast both", (draw(3, 1, 4), draw(2, 1)))
         yield Sample("0-d with 3-d", (draw(), draw(2, 3, 2)))
@@ -201,18 +232,28 @@ def _power(m: Any, x: Any, y: Any) -> Any:
     return _raised(m, x, y)
 
 
-def _check_divisor(m: Any, y: Any) -> None:
+def check_divisor(m: Any, y: Any) -> None:
+    """Report integers that are divided by zero."""
     if y.dtype.kind in "iu":
         check_values("divisor", m.asarray(y == 0))
 
 
 def _floor_divide(m: Any, x: Any, y: Any) -> Any:
-    _check_divisor(m, y)
+    check_divisor(m, y)
     return m.floor_divide(x, y)
 
 
+def _truncated_quotient(m: Any, x: Any, y: Any) -> Any:
+    check_divisor(m, y)
+    if x.dtype.kind in "iu":
+        # Towards zero: the floor, one more where it is negative and not exact.
+        down = m.floor_divide(x, y)
+        return down + ((down * y != x) & ((x < 0) != (y < 0))).astype(down.dtype)
+    return m.trunc(m.true_divide(x, y))
+
+
 def _remainder(m: Any, x: Any, y: Any) -> Any:
-    _check_divisor(m, y)
+    check_divisor(m, y)
     return m.remainder(x, y)
 
 
@@ -272,37 +313,12 @@ register(
     )
 )
 register(Binary("floor_divide", _floor_divide, refuse_bool=True, domain="nonzero"))
-for _name, _function in (
-    ("eq", lambda m, x, y: m.equal(x, y)),
-    ("ne", lambda m, x, y: m.not_equal(x, y)),
-    ("lt", lambda m, x, y: m.less(x, y)),
-    ("le", lambda m, x, y: m.less_equal(x, y)),
-    ("gt", lambda m, x, y: m.greater(x, y)),
-    ("ge", lambda m, x, y: m.greater_equal(x, y)),
-    ("logical_and", lambda m, x, y: m.logical_and(x, y)),
-    ("logical_or", lambda m, x, y: m.logical_or(x, y)),
-    ("logical_xor", lambda m, x, y: m.logical_xor(x, y)),
-):
-    register(Binary(_name, _function, result=lambda dtype: BOOL))
-
-
-class Bitwise(Binary):
-    """``&``, ``|`` and ``^``: logical on bools, bitwise on integers, undefined on floats."""
-
-    def _dtype(self, x: Any, y: Any) -> Any:
-        dtype = result_type(x, y)
-        if is_floating(dtype):
-            raise DTypeError(f"{self.name}: defined for bool and integers, got {dtype.name}")
-        return dtype
-
-    def samples(self) -> Iterator[Sample]:
-        yield Sample("bools", (np.array([True, False, True]), np.array([[True], [False]])))
-        yield Sample("integers", (np.array([12, 10]), 6))
-
-
-register(Bitwise("bitwise_and", lambda m, x, y: m.bitwise_and(x, y)))
-register(Bitwise("bitwise_or", lambda m, x, y: m.bitwise_or(x, y)))
-register(Bitwise("bitwise_xor", lambda m, x, y: m.bitwise_xor(x, y)))
+register(
+    Binary("div_floor", _floor_divide, (flat, flat), refuse_bool=True, domain="nonzero", public="div"),
+)
+register(
+    Binary("div_trunc", _truncated_quotient, (flat, flat), refuse_bool=True, domain="nonzero", public="div"),
+)
 
 
 class Unary(Op):
@@ -314,6 +330,10 @@ class Unary(Op):
         gradient: dx from (module, dy, x or y); None where it has no derivative.
         save: ``"x"`` or ``"y"``: which of the two the derivative is written in.
         floats: integers are cast to float32 first.
+        result: the dtype of the result, if not the operand's.
+        refuse_bool: it does not take bools.
+        refuse_integers: nor integers.
+        domain: where its samples lie.
     """
 
     def __init__(
@@ -326,7 +346,8 @@ class Unary(Op):
         floats: bool = False,
         result: Any = None,
         refuse_bool: bool = False,
-        domain: str = "real",
+        refuse_integers: bool = False,
+        domain: str = "nonzero",
     ) -> None:
         self.name = name
         self.function = function
@@ -335,6 +356,7 @@ class Unary(Op):
         self.floats = floats
         self.result = result
         self.refuse_bool = refuse_bool
+        self.refuse_integers = refuse_integers
         self.domain = domain
         self.differentiable = gradient is not None
 
@@ -342,12 +364,14 @@ class Unary(Op):
         (x,) = inputs
         if self.refuse_bool and x.dtype == BOOL:
             raise DTypeError(f"{self.name}: not defined for bool")
+        if self.refuse_integers:
+            require_floating(self.name, "input", x)
         dtype = self.result or (to_float(x.dtype) if self.floats else x.dtype)
         return Inferred((Spec(tuple(x.shape), dtype),))
 
     def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
         (x,) = inputs
-        y = self.function(module_of(x), _operand(x, to_float(x.dtype)) if self.floats else x)
+        y = self.function(module_of(x), operand(x, to_float(x.dtype)) if self.floats else x)
         if self.saves == "x":
             ctx.save(x)
         elif self.saves == "y":
@@ -365,12 +389,12 @@ class Unary(Op):
         rng = np.random.default_rng(11)
 
         def draw(*shape: int) -> Any:
-            values = rng.standard_normal(shape)
-            if self.domain == "positive":
-                return np.abs(values) + 0.3
-            # Away from zero, where abs has no derivative.
-            return np.where(values < 0, values - 0.1, values + 0.1)
+            return _in_domain(rng.standard_normal(shape), self.domain)
 
+        if self.gradient is flat:
+            yield Sample("steps", (draw(3, 5),), differentiable=False)
+            yield Sample("empty batch", (draw(0, 4),), differentiable=False)
+            return
         yield Sample("matrix", (draw(3, 5),))
         yield Sample("0-d", (draw(),))
         yield Sample("channels last", (draw(2, 4, 3, 3).transpose(0, 3, 1, 2),))
@@ -378,7 +402,8 @@ class Unary(Op):
         yield Sample("empty batch", (draw(0, 4),))
 
 
-def _sign(m: Any, x: Any) -> Any:
+def sign(m: Any, x: Any) -> Any:
+    """-1, 0 or 1, of x's type."""
     if x.dtype == BOOL:
         return x.copy()
     # The sign of NaN is 0, as PyTorch has it.
@@ -409,95 +434,7 @@ register(
         domain="positive",
     )
 )
-register(Unary("abs", lambda m, x: m.abs(x), lambda m, g, x: g * _sign(m, x), save="x", refuse_bool=True))
-register(Unary("sign", _sign))
-register(Unary("floor", lambda m, x: m.floor(x), refuse_bool=True))
-register(Unary("logical_not", lambda m, x: m.logical_not(x), result=BOOL))
-register(Unary("isnan", lambda m, x: m.isnan(x), result=BOOL))
-register(Unary("isfinite", lambda m, x: m.isfinite(x), result=BOOL))
-
-
-class Clip(Op):
-    """y = min(max(x, low), high). The gradient passes where low <= x <= high, the bounds included."""
-
-    name = "clip"
-
-    def infer(self, *inputs: Any, low: Any = None, high: Any = None) -> Inferred:
-        (x,) = inputs
-        if low is None and high is None:
-            raise ValueError("clip: at least one of min and max must be given")
-        bounds = [bound for bound in (low, high) if bound is not None]
-        return Inferred((Spec(tuple(x.shape), result_type(x, *bounds)),))
-
-    def forward(self, ctx: Context, *inputs: Any, low: Any = None, high: Any = None) -> Any:
-        (x,) = inputs
-        dtype = self.infer(x, low=low, high=high).outputs[0].dtype
-        y = _operand(x, dtype)
-        module = module_of(x)
-        if low is not None:
-            y = module.maximum(y, cast_scalar(low, dtype))
-        if high is not None:
-            y = module.minimum(y, cast_scalar(high, dtype))
-        ctx.save(x)
-        return y
-
-    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
-        (grad,) = grad_outputs
-        (x,) = ctx.saved
-        low, high = ctx.attributes["low"], ctx.attributes["high"]
-        inside = None if low is None else x >= low
-        if high is not None:
-            inside = x <= high if inside is None else inside & (x <= high)
-        return (grad * inside,)
-
-    def samples(self) -> Iterator[Sample]:
-        x = np.random.default_rng(3).standard_normal((4, 5))
-        yield Sample("both", (x,), {"low": -0.5, "high": 0.75})
-        yield Sample("low", (x,), {"low": 0.1, "high": None})
-        yield Sample("high, strided", (x.T[::2],), {"low": None, "high": 0.1})
-        yield Sample("empty batch", (x[:0],), {"low": 0.0, "high": 1.0})
-
-
-register(Clip())
-
-
-class Where(Op):
-    """z = x where the condition holds, else y; all three broadcast."""
-
-    name = "where"
-
-    def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
-        condition, x, y = inputs
-        if condition.dtype != BOOL:
-            raise DTypeError(f"where: condition must be bool, got {condition.dtype.name}")
-        shape = broadcast_shapes("where", tuple(condition.shape), _shape(x), _shape(y))
-        return Inferred((Spec(shape, result_type(x, y)),))
-
-    def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
-        condition, x, y = inputs
-        dtype = result_type(x, y)
-        ctx.save(condition)
-        ctx.state = tuple(Spec(v.shape, v.dtype) if hasattr(v, "dtype") else None for v in (x, y))
-        return module_of(condition).where(condition, _operand(x, dtype), _operand(y, dtype))
-
-    def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
-        (grad,) = grad_outputs
-        (condition,) = ctx.saved
-        like_x, like_y = ctx.state
-        grad_x = unbroadcast(grad * condition, like_x) if ctx.needs_grad[1] else None
-        grad_y = unbroadcast(grad * ~condition, like_y) if ctx.needs_grad[2] else None
-        return None, grad_x, grad_y
-
-    def samples(self) -> Iterator[Sample]:
-        rng = np.random.default_rng(5)
-        condition = rng.random((3, 4)) > 0.5
-        yield Sample("arrays", (condition, rng.standard_normal((3, 4)), rng.standard_normal((3, 4))))
-        yield Sample("broadcast", (condition, rng.standard_normal(4), rng.standard_normal((2, 1, 1))))
-        yield Sample("scalar", (condition, rng.standard_normal((3, 4)), 0.0))
-        yield Sample("empty batch", (condition[:0], rng.standard_normal(4), 1.0))
-
-
-register(Where())
+register(Unary("abs", lambda m, x: m.abs(x), lambda m, g, x: g * sign(m, x), save="x", refuse_bool=True))
 
 
 class Cast(Op):

@@ -17,7 +17,7 @@ from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
 from gpunet.ops.dtypes import BOOL, INT64, compute_dtype, is_floating
 
-__all__ = ["normalize_axes", "normalize_axis", "reduced_shape"]
+__all__ = ["expand_reduced", "normalize_axes", "normalize_axis", "reduced_shape", "reduction_samples"]
 
 Axes = tuple[int, ...]
 
@@ -60,12 +60,13 @@ def reduced_shape(shape: tuple[int, ...], axes: Axes, keepdim: bool) -> tuple[in
     return tuple(extent for axis, extent in enumerate(shape) if axis not in axes)
 
 
-def _expand(grad: Any, shape: tuple[int, ...], axes: Axes) -> Any:
+def expand_reduced(grad: Any, shape: tuple[int, ...], axes: Axes) -> Any:
     """A reduced array with size-one dimensions where it was reduced, so that it broadcasts against the input."""
     return grad.reshape(reduced_shape(shape, axes, True))
 
 
-def _samples(**attributes: Any) -> Iterator[Sample]:
+def reduction_samples(**attributes: Any) -> Iterator[Sample]:
+    """What every reduction over ``dim`` is held to."""
     rng = np.random.default_rng(17)
     x = rng.standard_normal((3, 4, 5))
     yield Sample("all", (x,), {"dim": None, "keepdim": False, **attributes})
@@ -97,11 +98,11 @@ class Sum(Op):
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
         shape, axes, dtype = ctx.state
-        grad = _expand(grad, shape, axes)
+        grad = expand_reduced(grad, shape, axes)
         return (module_of(grad).broadcast_to(grad if grad.dtype == dtype else grad.astype(dtype), shape),)
 
     def samples(self) -> Iterator[Sample]:
-        yield from _samples(dtype=None)
+        yield from reduction_samples(dtype=None)
         yield Sample("empty batch", (np.zeros((0, 3)),), {"dim": (0,), "keepdim": False, "dtype": None})
         yield Sample("0-d", (np.array(2.5),), {"dim": None, "keepdim": False, "dtype": None})
 
@@ -135,11 +136,11 @@ class Mean(Op):
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
         shape, axes, dtype, count = ctx.state
-        grad = _expand((grad / grad.dtype.type(max(count, 1))).astype(dtype), shape, axes)
+        grad = expand_reduced((grad / grad.dtype.type(max(count, 1))).astype(dtype), shape, axes)
         return (module_of(grad).broadcast_to(grad, shape),)
 
     def samples(self) -> Iterator[Sample]:
-        yield from _samples(dtype=None)
+        yield from reduction_samples(dtype=None)
         yield Sample("0-d", (np.array(2.5),), {"dim": None, "keepdim": False, "dtype": None})
 
 
@@ -180,12 +181,12 @@ class Var(Op):
         (x,) = ctx.saved
         axes, degrees, count = ctx.state
         centred = x - _mean(x, axes, count, degrees.dtype)
-        grad = _expand(grad, tuple(x.shape), axes) * (2 / degrees)
+        grad = expand_reduced(grad, tuple(x.shape), axes) * (2 / degrees)
         return ((centred * grad).astype(x.dtype, copy=False),)
 
     def samples(self) -> Iterator[Sample]:
-        yield from _samples(correction=1.0)
-        yield from _samples(correction=0.0)
+        yield from reduction_samples(correction=1.0)
+        yield from reduction_samples(correction=0.0)
 
 
 register(Var())
@@ -219,17 +220,20 @@ class Extreme(Op):
         x, y = ctx.saved
         shape = tuple(x.shape)
         # Where the extreme is NaN, the NaNs are what it came from.
-        largest = _expand(y, shape, ctx.state)
+        largest = expand_reduced(y, shape, ctx.state)
         winners = (x == largest) | ((x != x) & (largest != largest))
         count = winners.sum(axis=ctx.state, keepdims=True).astype(grad.dtype)
-        return (winners * (_expand(grad, shape, ctx.state) / count),)
+        return (winners * (expand_reduced(grad, shape, ctx.state) / count),)
 
     def samples(self) -> Iterator[Sample]:
-        yield from _samples()
+        yield from reduction_samples()
 
 
 register(Extreme("amax", "max"))
 register(Extreme("amin", "min"))
+# The same, for users who called max() and min().
+register(Extreme("max", "max"))
+register(Extreme("min", "min"))
 
 
 class ExtremeAlong(Op):
@@ -241,9 +245,9 @@ class ExtremeAlong(Op):
 
     def infer(self, *inputs: Any, dim: int, keepdim: bool) -> Inferred:
         (x,) = inputs
-        axis = normalize_axis(self.name, dim, x.ndim)
+        name = self.name.removesuffix("_along")
+        axis = normalize_axis(name, dim, x.ndim)
         if x.ndim and x.shape[axis] == 0:
-            name = self.name.removesuffix("_along")
             raise ShapeError(f"{name}: input has no elements along dim {dim}, got shape {tuple(x.shape)}")
         shape = reduced_shape(tuple(x.shape), (axis,), keepdim) if x.ndim else ()
         return Inferred((Spec(shape, x.dtype), Spec(shape, INT64)))
@@ -268,7 +272,7 @@ class ExtremeAlong(Op):
             return (grad,)
         shape, axis, where = ctx.state
         places = module_of(grad).arange(shape[axis]).reshape((-1,) + (1,) * (len(shape) - 1 - axis))
-        return ((places == where) * _expand(grad, shape, (axis,)),)
+        return ((places == where) * expand_reduced(grad, shape, (axis,)),)
 
     def samples(self) -> Iterator[Sample]:
         x = np.random.default_rng(19).standard_normal((3, 4, 5))

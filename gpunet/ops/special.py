@@ -22,7 +22,7 @@ import numpy as np
 from gpunet.backend.threads import parallel_for
 from gpunet.ops.dtypes import FLOAT64, compute_dtype
 
-__all__ = ["erf", "erf_derivative", "erfc"]
+__all__ = ["erf", "erf_derivative", "erfc", "erfinv"]
 
 # Each tuple starts with the coefficient of the highest power.
 _SMALL_P = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2,
@@ -38,6 +38,12 @@ _LARGE_P = (1.63153871373020978e-2, 3.05326634961232344e-1, 3.60344899949804439e
 _LARGE_Q = (1.0, 2.56852019228982242e0, 1.87295284992346725e0, 5.27905102951428412e-1, 6.05183413124413191e-2,
             2.33520497626869185e-3)  # fmt: skip
 _SINGLE = (1.4185306e-7, -5.6684908e-6, 8.7637425e-5, -6.1978490e-4, -1.9183048e-4, 1.02769054e-1, 1.1283792e0)
+
+# M. Giles, "Approximating the erfinv function", GPU Computing Gems (2011), in single precision.
+_INVERSE_NEAR = (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 2.1858087e-04, -1.25372503e-03,
+                 -4.17768164e-03, 2.46640727e-01, 1.50140941)  # fmt: skip
+_INVERSE_FAR = (-2.00214257e-04, 1.00950558e-04, 1.34934322e-03, -3.67342844e-03, 5.73950773e-03, -7.6224613e-03,
+                9.43887047e-03, 1.00167406, 2.83297682)  # fmt: skip
 
 # Elements of a block: a few arrays of them fit the second-level cache, and a pass over one outweighs its call.
 _BLOCK = 1 << 16
@@ -167,3 +173,28 @@ def erfc(module: Any, x: Any, out: Any = None) -> Any:
 def erf_derivative(module: Any, x: Any) -> Any:
     """2 / sqrt(pi) * exp(-x^2)."""
     return module.exp(-x * x) * x.dtype.type(2 / math.sqrt(math.pi))
+
+
+def _inverse(module: Any, x: Any, out: Any) -> Any:
+    """Inverse of erf for float64 numbers: Giles' approximation, and two steps of Newton's iteration."""
+    size = module.abs(x)
+    inside = module.minimum(size, 1.0 - 1e-17)
+    w = -module.log1p(-inside) - module.log1p(inside)
+    near = _polynomial(module, module.minimum(w, 5.0) - 2.5, _INVERSE_NEAR)
+    far = _polynomial(module, module.sqrt(module.maximum(w, 5.0)) - 3.0, _INVERSE_FAR)
+    y = module.where(w < 5.0, near, far) * inside
+    for _ in range(2):
+        # The error of erf(y) where y is small, of 1 - erf(y) where erf is nearly 1: both keep their digits.
+        error = module.where(y < 0.5, _double(module, y, None) - size, (1.0 - size) - _complement(module, y, None))
+        y -= error * module.exp(y * y) * (math.sqrt(math.pi) / 2)
+    y = module.where(size == 1.0, math.inf, module.where(size < 1.0, y, math.nan))
+    return _stored(module, module.copysign(y, x), out)
+
+
+def _inverse_single(module: Any, x: Any, out: Any) -> Any:
+    return _stored(module, _inverse(module, x.astype(FLOAT64), None).astype(x.dtype), out)
+
+
+def erfinv(module: Any, x: Any, out: Any = None) -> Any:
+    """The number whose error function is x; infinite at -1 and 1, NaN beyond."""
+    return _evaluate(_inverse_single, _inverse, module, x, out)
