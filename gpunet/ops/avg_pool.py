@@ -63,7 +63,7 @@ def _sums(source: Any, shape: Extents, taps: Taps, axes: tuple[int, ...], scale:
         if scale is not None:
             total *= scale
 
-    over_images(module, shape[0], math.prod(shape), source.dtype.itemsize, run)
+    over_images(module, shape[0], max(result.size, source.size), source.dtype.itemsize, run)
     return result
 
 
@@ -124,7 +124,7 @@ class _Mean(Op):
             scale = scale.reshape(-1)[:1]  # one number, which makes the product run over whole rows
         scale = module.asarray(scale)
         values = channels_last(x)
-        steps = passes(taps, size, spatial)
+        steps = passes(taps, size, spatial, rows_first=True)
         shapes = []
         for axes in steps:
             shapes.append(tuple(values.shape))

@@ -45,6 +45,9 @@ from gpunet.ops.windows import (
     taps_of,
 )
 
+# Windows of more cells than this that are the whole image are searched, not compared tap by tap.
+_FEW = 16
+
 Taps = Sequence[list[Tap]]
 Axes = tuple[int, ...]
 
@@ -87,7 +90,7 @@ def _maxima(source: Any, shape: Extents, taps: Taps, axes: Axes, remember: bool)
         if chosen is not None and top.size and (module is not np or np.isnan(top.max())):
             _last_nan(image, top, chosen, listed, module)
 
-    over_images(module, shape[0], math.prod(shape), source.dtype.itemsize, run)
+    over_images(module, shape[0], max(best.size, source.size), source.dtype.itemsize, run)
     return best, winner
 
 
@@ -138,6 +141,39 @@ def _spread(dy: Any, winner: Any, shape: Extents, taps: Taps, axes: Axes) -> Any
     return dx
 
 
+def _whole(source: Any, remember: bool) -> tuple[Any, Any]:
+    """Maxima of whole images (N, ..., C), and their flat places: (N, C) each."""
+    module = module_of(source)
+    n, c = source.shape[0], source.shape[-1]
+    cells = source.reshape(n, math.prod(source.shape[1:-1]), c)
+    best = empty((n, c), source.dtype, module)
+    places = empty((n, c), INT64, module) if remember else None
+
+    def run(images: slice) -> None:
+        image = cells[images]
+        best[images] = image.max(axis=1)
+        if places is None:
+            return
+        top = best[images][:, None]
+        # The search runs along memory once the flags, a byte each, are turned.
+        places[images] = module.ascontiguousarray((image == top).transpose(0, 2, 1)).argmax(axis=2)
+        if module is not np or np.isnan(top).any():
+            backwards = module.ascontiguousarray(module.isnan(image[:, ::-1]).transpose(0, 2, 1)).argmax(axis=2)
+            places[images] = module.where(module.isnan(top[:, 0]), image.shape[1] - 1 - backwards, places[images])
+
+    over_images(module, n, source.size, source.dtype.itemsize, run)
+    return best, places
+
+
+def _spread_whole(grad: Any, shape: Extents, places: Any) -> Any:
+    """The reverse: dy in the place of each maximum."""
+    module = module_of(grad)
+    n, c = shape[0], shape[-1]
+    dx = module.zeros((n, math.prod(shape[1:-1]), c), grad.dtype)
+    dx[module.arange(n)[:, None], places, module.arange(c)] = grad.reshape(n, c)
+    return channels_first(dx.reshape(shape))
+
+
 class _Maximum(Op):
     """What sliding and adaptive maxima share."""
 
@@ -164,6 +200,11 @@ class _Maximum(Op):
         spatial = tuple(x.shape[2:])
         taps = self._taps(spatial, size, **attributes)
         values = channels_last(x)
+        if set(size) == {1} and math.prod(spatial) > _FEW and is_partition(taps, tuple(range(self.dims)), values.shape):
+            y, place = _whole(values, return_indices or ctx.needs_grad[0])
+            ctx.state = (None, (tuple(values.shape), place))
+            y = y.reshape(*x.shape[:2], *size)
+            return (y, place.reshape(y.shape)) if return_indices else y
         steps = []
         for axes in passes(taps, size, spatial):
             before = tuple(values.shape)
@@ -176,6 +217,8 @@ class _Maximum(Op):
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         steps, taps = ctx.state
+        if steps is None:
+            return (_spread_whole(grad_outputs[0], *taps),)
         gradient = channels_last(grad_outputs[0])
         for axes, before, winner in reversed(steps):
             gradient = _spread(gradient, winner, before, taps, axes)

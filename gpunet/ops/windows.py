@@ -45,6 +45,8 @@ _BLOCK_BYTES = 1 << 18
 _PARALLEL_FROM = 1 << 16
 # More taps than this are taken one dimension after the other.
 _MANY_TAPS = 64
+# What reading a cell costs where whole rows are read, relative to single pixels.
+_ROWS = 0.7
 
 LAYOUTS = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 
@@ -85,17 +87,28 @@ def adaptive_taps(extent: int, count: int) -> list[Tap]:
     ]
 
 
-def passes(taps: Sequence[list[Tap]], counts: Extents, extents: Extents) -> list[tuple[int, ...]]:
-    """Which dimensions to reduce together, in order: all at once, or one after the other, whichever reads less."""
+def passes(
+    taps: Sequence[list[Tap]], counts: Extents, extents: Extents, rows_first: bool = False
+) -> list[tuple[int, ...]]:
+    """Which dimensions to reduce together, in order: all at once, or one after the other, whichever is less work.
+
+    Args:
+        taps: of each dimension.
+        counts: windows in each.
+        extents: cells in each.
+        rows_first: start with the first dimension, whose cells are whole rows of memory and cheaper to read; the last
+            dimension otherwise, so that the first of equal cells is found in row-major order.
+    """
     dims = len(taps)
+    order = list(range(dims)) if rows_first else list(reversed(range(dims)))
     together = math.prod(counts) * math.prod(map(len, taps))
-    single, shape = 0, list(extents)
-    for axis in reversed(range(dims)):
+    single, shape = 0.0, list(extents)
+    for axis in order:
         shape[axis] = counts[axis]
-        single += math.prod(shape) * len(taps[axis])
+        single += math.prod(shape) * len(taps[axis]) * (_ROWS if rows_first else 1)
     if dims == 1 or (together <= single and math.prod(map(len, taps)) <= _MANY_TAPS):
         return [tuple(range(dims))]
-    return [(axis,) for axis in reversed(range(dims))]
+    return [(axis,) for axis in order]
 
 
 def taps_of(taps: Sequence[list[Tap]], axes: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Any, Any]]:

@@ -123,6 +123,16 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("conv2d no input channels", "adaptive_avg_pool2d empty image"),
     ),
     Difference(
+        "avg_pool3d takes a window that fits into the padded volume",
+        "as every other pooling does; PyTorch's wants it to fit into the volume alone",
+        ("avg_pool3d window in the padding",),
+    ),
+    Difference(
+        "the gradient of nearest interpolation with a scale belongs to what forward read",
+        "PyTorch's backward assumes another scale where the sizes are equal or one is twice the other",
+        ("interpolate nearest keeps the size",),
+    ),
+    Difference(
         "interpolate has no antialias",
         "mode='area' makes images smaller without aliasing",
         ("interpolate antialias of bilinear",),
@@ -179,6 +189,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "a src larger than the index of scatter and scatter_add has a gradient; so has adding a number",
         "what was not read has gradient 0; PyTorch's backward stops",
         ("scatter larger src", "scatter empty index", "scatter_add larger src", "scatter add number gradient"),
+    ),
+    Difference(
+        "multinomial without replacement refuses more draws than there are categories of weight above 0",
+        "PyTorch goes on with categories of probability 0",
+        ("multinomial impossible",),
     ),
     Difference("full takes an integer for its size", "as zeros, ones and empty do", ("full integer size",)),
 )

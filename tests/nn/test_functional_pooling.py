@@ -92,6 +92,7 @@ MORE = [
     case("avg_pool3d not counted ceil", lambda m, x: m.nn.functional.avg_pool3d(x, (3, 2, 2), 2, 1, True, False),
          (2, 3, 6, 7, 5)),
     case("avg_pool3d divisor zero", lambda m, x: m.nn.functional.avg_pool3d(x, 2, divisor_override=0), (1, 1, 4, 4, 4)),
+    case("avg_pool3d window in the padding", lambda m, x: m.nn.functional.avg_pool3d(x, 2, None, 1), (2, 3, 1, 1, 1)),
     case("lp_pool1d", lambda m, x: m.nn.functional.lp_pool1d(x, 2, 3), POSITIVE[0], terms=3),
     case("lp_pool1d of 1", lambda m, x: m.nn.functional.lp_pool1d(x, 1, 2, 1), POSITIVE[0], terms=3),
     case("lp_pool2d", lambda m, x: m.nn.functional.lp_pool2d(x, 2, 3, stride=2), POSITIVE, terms=9),

@@ -71,6 +71,7 @@ OPTIONS: list[Case] = [
     _to("6-d", (1, 1, 2, 2, 2, 2), size=4),
     _to("corners of nearest", IMAGE, size=4, align_corners=False),
     _to("corners of area", IMAGE, size=4, mode="area", align_corners=True),
+    _to("nearest keeps the size", (2, 3, 2), scale_factor=1.3),
     _to("antialias of bilinear", IMAGE, size=4, mode="bilinear", antialias=True),
     _to("antialias of nearest", IMAGE, size=4, antialias=True),
     _to("size and recompute", IMAGE, size=4, recompute_scale_factor=True),

@@ -308,7 +308,8 @@ def _lp_pool(dims: int, input: Tensor, norm_type: float, kernel_size: Any, strid
         raise ZeroDivisionError(f"{op}: norm_type must not be zero")
     window = _window(op, dims, kernel_size, stride, 0)
     shape = tuple(input.shape) if input.ndim != dims + 1 else (1, *input.shape)
-    check_pool(op, Spec(shape, input.dtype), dims, *window.values(), (1,) * dims, bool(ceil_mode))
+    spec = Spec(shape, input.dtype)
+    check_pool(op, spec, dims, window["kernel_size"], window["stride"], window["padding"], (1,) * dims, bool(ceil_mode))
     mean = _avg_pool(dims, input**norm_type, kernel_size, stride, 0, ceil_mode, True, None)
     return (mean.sign() * relu(mean.abs()) * math.prod(window["kernel_size"])) ** (1.0 / norm_type)
 

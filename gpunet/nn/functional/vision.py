@@ -103,14 +103,15 @@ def _each(name: str, value: Any, dims: int, method: str, kind: str) -> tuple[Any
     return values
 
 
-def _on_images(op: str, input: Tensor, **attributes: int) -> Tensor:
+def _on_images(op: str, input: Tensor, **attributes: Any) -> Tensor:
     """Run an operation on images with any number of batch dimensions."""
     if input.ndim < 3:
         raise ShapeError(f"{op}: input must be (..., C, H, W), got shape {tuple(input.shape)}")
     if input.ndim == 4:
-        return apply(REGISTRY[op], input, **attributes)  # type: ignore[no-any-return]
+        result: Tensor = apply(REGISTRY[op], input, **attributes)
+        return result
     images = math.prod(input.shape[:-3])
-    result: Tensor = apply(REGISTRY[op], input.reshape(images, *input.shape[-3:]), **attributes)
+    result = apply(REGISTRY[op], input.reshape(images, *input.shape[-3:]), **attributes)
     return result.reshape(*input.shape[:-3], *result.shape[1:])
 
 
