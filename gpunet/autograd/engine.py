@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpunet.autograd.grad_mode import state as grad_state
-from gpunet.backend.devices import Device, cupy
+from gpunet.autograd.observer import Computation, computing
+from gpunet.autograd.observer import state as observer_state
+from gpunet.backend.devices import Device, cupy, on_device
 from gpunet.backend.errors import GradientError, ShapeError
 from gpunet.ops.base import Context, Op
 from gpunet.ops.dtypes import DType
@@ -132,6 +134,7 @@ def backward(
 
     ready = [target for target in dict.fromkeys(root[0] for root in roots) if dependencies[target] == 0]
     before, grad_state.enabled = grad_state.enabled, False
+    run = _run_watched if observer_state.observers else _run
     try:
         with np.errstate(all="ignore"):
             while ready:
@@ -152,7 +155,7 @@ def backward(
                             for position in capture.get((target, index), ()):
                                 results[position] = array
                     target.check_versions()
-                    gradients = _run(target, arrays)
+                    gradients = run(target, arrays)
                     del arrays
                 for position, edge in enumerate(target.edges):
                     if edge is None:
@@ -220,6 +223,17 @@ def _run(node: Node, arrays: list[Any]) -> tuple[Any, ...]:
     return tuple(
         np.asarray(grad) if isinstance(grad, np.generic) else grad for grad in node.op.backward(node, *outputs)
     )
+
+
+def _run_watched(node: Node, arrays: list[Any]) -> tuple[Any, ...]:
+    """The same, with observers told when it begins and ends."""
+    if all(array is None for array in arrays):
+        return ()
+    computation = Computation("backward", node.op, node, node.device, tuple(arrays), node.attributes)
+    with on_device(node.device), computing(computation):
+        computation.results = _run(node, arrays)
+    gradients: tuple[Any, ...] = computation.results
+    return gradients
 
 
 def _call_hooks(node: Node, arrays: list[Any]) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 
 from gpunet.autograd.engine import Node
 from gpunet.autograd.grad_mode import state as grad_state
-from gpunet.autograd.observer import module_path
+from gpunet.autograd.observer import Computation, computing, module_path
 from gpunet.autograd.observer import state as observer_state
 from gpunet.autograd.tensor import Tensor
-from gpunet.backend.devices import META, Device, MetaArray, cupy, transfer
+from gpunet.backend.devices import META, Device, MetaArray, cupy, on_device, transfer
 from gpunet.backend.errors import DeviceError, ShapeError
 from gpunet.backend.memory import empty
 from gpunet.ops import REGISTRY
@@ -75,8 +75,11 @@ def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attribute
         return made if len(made) > 1 or op.name == "split" else made[0]
     recording = needed and grad_state.enabled and op.differentiable
     node = Node(op, tuple(needs), attributes, device) if recording else None
+    observers = observer_state.observers
     with np.errstate(all="ignore"):  # PyTorch's arithmetic is silent about overflow and 0 / 0
-        if device.type == "cuda":
+        if observers:
+            result = _watched(op, node or NO_GRAD, arrays, attributes, inferred.macs, device)
+        elif device.type == "cuda":
             with cupy().cuda.Device(device.index):
                 result = op.forward(node or NO_GRAD, *arrays, **attributes)
         else:
@@ -96,7 +99,7 @@ def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attribute
         outputs.append(tensor)
     if node is not None:
         connect(node, inputs, outputs)
-    if observer_state.observers:
+    if observers:
         _notify(op, inputs, attributes, tuple(outputs))
     return tuple(outputs) if several else outputs[0]
 
@@ -137,6 +140,14 @@ def shares(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray):
         return bool(np.may_share_memory(a, b))
     return bool(cupy().may_share_memory(a, b))
+
+
+def _watched(op: Op, context: Any, arrays: list[Any], attributes: dict[str, Any], macs: int, device: Device) -> Any:
+    """The forward computation, with observers told when it begins and ends."""
+    computation = Computation("forward", op, context, device, tuple(arrays), attributes, macs)
+    with on_device(device), computing(computation):
+        computation.results = op.forward(context, *arrays, **attributes)
+    return computation.results
 
 
 def _notify(op: Op, inputs: tuple[Any, ...], attributes: dict[str, Any], outputs: tuple[Tensor, ...]) -> None:
