@@ -3,7 +3,7 @@
 The same objects are in ``gpunet.utils.data``.
 """
 
-from . import transforms
+from . import filters, transforms
 from .collate import default_collate, default_convert
 from .dataloader import DataLoader
 from .dataset import (
@@ -79,4 +79,6 @@ __all__ = [
     "load_images",
     # Transforms
     "transforms",
+    # Filters of image processing
+    "filters",
 ]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from gpunet.autograd import Tensor, no_grad
 from gpunet.backend.errors import ShapeError
+from gpunet.nn.arguments import check_int
 from gpunet.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from gpunet.nn.conv import Conv1d, Conv2d, Conv3d, ConvLayer, Extent, empty_kernel
 from gpunet.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -103,7 +104,7 @@ class LazyLinear(LazyModuleMixin, Linear):
     cls_to_become = Linear
 
     def __init__(self, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
-        super().__init__(1, out_features, False, device, dtype)
+        super().__init__(1, check_int("LazyLinear", "out_features", out_features, 1), False, device, dtype)
         self.in_features = 0
         self.weight = UninitializedParameter(device=device, dtype=dtype)
         self.bias = UninitializedParameter(device=device, dtype=dtype) if bias else None
