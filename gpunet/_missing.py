@@ -40,7 +40,6 @@ INSTEAD: Final[dict[str, str]] = {
     "onnx": "save weights with gn.save(model.state_dict(), path)",
     "package": "save weights with gn.save(model.state_dict(), path)",
     "per_tensor_affine": _QUANTIZED,
-    "profiler": "gn.autograd.observe sees every operation as it runs",
     "qint8": _QUANTIZED,
     "quantization": _QUANTIZED,
     "quantize_per_tensor": _QUANTIZED,

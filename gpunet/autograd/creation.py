@@ -13,6 +13,7 @@ from gpunet.autograd.function import full_array
 from gpunet.autograd.rearranging import integer
 from gpunet.autograd.shapes import Size
 from gpunet.autograd.tensor import Tensor, is_cupy_array
+from gpunet.autograd.types import TYPED
 from gpunet.backend.devices import CPU, Device, current_device, device_of, transfer
 from gpunet.backend.errors import DTypeError
 from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, get_default_dtype, is_floating
@@ -102,7 +103,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     return Tensor._wrap(transfer(copied, target), target).requires_grad_(requires_grad)
 
 
-def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
     """A tensor that shares the data where it can: itself, or an array of the right dtype and device."""
     if isinstance(data, Tensor):
         result = data if device is None else data.to(current_device(device))
@@ -379,7 +380,7 @@ def asarray(
     """
     if copy:
         return tensor(obj, dtype=dtype, device=device, requires_grad=requires_grad)
-    made = as_tensor(obj, dtype, device)
+    made = as_tensor(obj, dtype=dtype, device=device)
     if copy is False:
         source = obj._array if isinstance(obj, Tensor) else obj
         if not isinstance(source, np.ndarray) or not np.shares_memory(source, made._array):
@@ -413,8 +414,9 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
     return Tensor._wrap(np.frombuffer(buffer, kind, count, offset), CPU).requires_grad_(requires_grad)
 
 
-def _constructor(name: str, dtype: str) -> Callable[..., Tensor]:
+def _constructor(name: str) -> Callable[..., Tensor]:
     """PyTorch's old constructor of a dtype: data, or sizes of an uninitialised tensor."""
+    dtype = TYPED[name]
 
     def make(*data: Any) -> Tensor:
         if len(data) == 1 and not isinstance(data[0], (int, Size)):
@@ -426,12 +428,12 @@ def _constructor(name: str, dtype: str) -> Callable[..., Tensor]:
     return make
 
 
-FloatTensor = _constructor("FloatTensor", "float32")
-DoubleTensor = _constructor("DoubleTensor", "float64")
-HalfTensor = _constructor("HalfTensor", "float16")
-LongTensor = _constructor("LongTensor", "int64")
-IntTensor = _constructor("IntTensor", "int32")
-ShortTensor = _constructor("ShortTensor", "int16")
-CharTensor = _constructor("CharTensor", "int8")
-ByteTensor = _constructor("ByteTensor", "uint8")
-BoolTensor = _constructor("BoolTensor", "bool")
+FloatTensor = _constructor("FloatTensor")
+DoubleTensor = _constructor("DoubleTensor")
+HalfTensor = _constructor("HalfTensor")
+LongTensor = _constructor("LongTensor")
+IntTensor = _constructor("IntTensor")
+ShortTensor = _constructor("ShortTensor")
+CharTensor = _constructor("CharTensor")
+ByteTensor = _constructor("ByteTensor")
+BoolTensor = _constructor("BoolTensor")

@@ -13,6 +13,7 @@ from gpunet.autograd.engine import Node, backward
 from gpunet.autograd.filling import Filling
 from gpunet.autograd.printing import tensor_text
 from gpunet.autograd.shapes import Size
+from gpunet.autograd.types import TYPED
 from gpunet.backend.devices import (
     CPU,
     META,
@@ -385,8 +386,11 @@ class Tensor(Filling):
         return self.to("cuda" if device is None else device)
 
     def type(self, dtype: Any = None) -> Any:
-        """The dtype's name, or the tensor in another dtype."""
-        return self.dtype.name if dtype is None else self._cast(canonical_dtype(dtype))
+        """The dtype's name, or the tensor in another dtype, which may be ``LongTensor`` or ``"torch.LongTensor"``."""
+        if dtype is None:
+            return self.dtype.name
+        name = dtype.rpartition(".")[2] if isinstance(dtype, str) else getattr(dtype, "__name__", "")
+        return self._cast(canonical_dtype(TYPED.get(name, dtype)))
 
     def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy in the same physical order, whatever ``memory_format``; differentiable."""

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from gpunet.ops import dtypes
 from gpunet.ops.dtypes import BOOL, DType, canonical_dtype, get_default_dtype, is_floating
 
-__all__ = ["can_cast", "finfo", "iinfo", "promote_types", "result_type"]
+__all__ = ["TYPED", "can_cast", "finfo", "iinfo", "promote_types", "result_type"]
+
+
+# PyTorch's old names of tensor types: constructors, and what ``x.type("torch.LongTensor")`` names.
+TYPED: Final = {
+    "FloatTensor": "float32",
+    "DoubleTensor": "float64",
+    "HalfTensor": "float16",
+    "BFloat16Tensor": "bfloat16",
+    "LongTensor": "int64",
+    "IntTensor": "int32",
+    "ShortTensor": "int16",
+    "CharTensor": "int8",
+    "ByteTensor": "uint8",
+    "BoolTensor": "bool",
+}
 
 
 class finfo:

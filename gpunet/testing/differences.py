@@ -95,7 +95,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
     Difference(
         "a nested list is one array of indices",
         "as in NumPy; PyTorch reads the outer list as a tuple and announces that it will not",
-        ("list nested", "assign to list nested"),
+        ("list nested", "assign to list nested", "list of tensors as index"),
     ),
     Difference(
         "lists and NumPy arrays can be assigned to an index",
@@ -194,6 +194,12 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "multinomial without replacement refuses more draws than there are categories of weight above 0",
         "PyTorch goes on with categories of probability 0",
         ("multinomial impossible",),
+    ),
+    Difference("round() takes a tensor of one element", "as float() and int() do", ("round",)),
+    Difference(
+        "bytes cannot be seen as another dtype or under other strides: no view(dtype), no as_strided",
+        "the memory order of activations is gpunet's own; to(dtype), unfold, expand and indexing serve",
+        ("view of a dtype", "as_strided"),
     ),
     Difference("full takes an integer for its size", "as zeros, ones and empty do", ("full integer size",)),
 )
