@@ -47,7 +47,15 @@ __all__ = ["adadelta_block", "adagrad_block", "asgd_block", "rmsprop_block", "rp
 
 
 def adagrad_block(
-    module: Any, dtype: Any, *, lr: Scalar, step: float, lr_decay: float, eps: float, weight_decay: float, maximize: bool
+    module: Any,
+    dtype: Any,
+    *,
+    lr: Scalar,
+    step: float,
+    lr_decay: float,
+    eps: float,
+    weight_decay: float,
+    maximize: bool,
 ) -> Block:
     """Adagrad's equations on pieces (parameter, gradient, sum of squares).
 

@@ -205,9 +205,7 @@ def _dot(a: Tensor, b: Tensor) -> float:
     return float((a * b).sum().item())
 
 
-def _two_loops(
-    q: Tensor, differences: list[Tensor], steps: list[Tensor], inverses: list[Any], scale: Any
-) -> Tensor:
+def _two_loops(q: Tensor, differences: list[Tensor], steps: list[Tensor], inverses: list[Any], scale: Any) -> Tensor:
     """The inverse Hessian's approximation times q (Nocedal and Wright 2006, algorithm 7.4)."""
     shares = [0.0] * len(differences)
     for i in range(len(differences) - 1, -1, -1):

@@ -78,7 +78,7 @@ class AveragedModel(Module):
     Args:
         model: the model that is trained.
         device: where to keep the averages.
-        avg_fn: the new average from the old one, the model's parameter and the number averaged so far; the mean if None.
+        avg_fn: the new average from the old one, the model's parameter and the number averaged; the mean if None.
         multi_avg_fn: the same for lists of tensors, in place.
         use_buffers: average the buffers too, instead of copying them.
 

@@ -17,19 +17,59 @@ TRACES = [
     (optim.SGD, {"lr": 0.1}, [-0.1, -0.2, -0.15]),
     (optim.SGD, {"lr": 0.1, "momentum": 0.9}, [-0.1, -0.29, -0.411]),
     (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, [-0.19, -0.461, -0.5199]),
+    (optim.Adagrad, {"lr": 0.1}, [-0.1, -0.1707106781, -0.1373773448]),
+    (optim.RMSprop, {"lr": 0.1, "alpha": 0.99}, [-0.9999999, -1.7088810548, -1.3733106075]),
+    (optim.RMSprop, {"lr": 0.1, "alpha": 0.9}, [-0.316227756, -0.5456434846, -0.4327049993]),
+    (optim.Adadelta, {"lr": 1, "rho": 0.9, "eps": 1e-6}, [-0.0031622618, -0.0064066736, -0.0044660378]),
     (optim.Adam, {"lr": 0.1}, [-0.099999999, -0.199999998, -0.251565338]),
     (optim.AdamW, {"lr": 0.1, "weight_decay": 0.01}, [-0.099999999, -0.199899998, -0.251265438]),
+    (optim.NAdam, {"lr": 0.1}, [-0.1056451781, -0.1840136132, -0.1556423891]),
+    (optim.Adamax, {"lr": 0.1}, [-0.099999999, -0.199999998, -0.2446941382]),
 ]
+NAMES = ["SGD", "momentum", "NAG", "Adagrad", "RMSprop", "RMSprop 0.9", "Adadelta", "Adam", "AdamW", "NAdam", "Adamax"]
 
 
-@pytest.mark.parametrize("kind, options, trace", TRACES, ids=["SGD", "momentum", "NAG", "Adam", "AdamW"])
+@pytest.mark.parametrize("kind, options, trace", TRACES, ids=NAMES)
 def test_traces_of_rows_b51_and_b53(kind, options, trace):
     w = nn.Parameter(gn.zeros(1, dtype=gn.float64))
     optimizer = kind([w], **options)
     for gradient, expected in zip((1.0, 1.0, -0.5), trace, strict=True):
         w.grad = gn.tensor([gradient], dtype=gn.float64)
         optimizer.step()
-        assert w.item() == pytest.approx(expected, abs=5e-10)
+        # NAdam keeps the product of its momenta in single precision, as PyTorch does.
+        assert w.item() == pytest.approx(expected, abs=5e-9 if kind is optim.NAdam else 5e-10)
+
+
+def test_the_length_of_a_step_is_the_rate_times_the_gradients_norm():
+    """Row B50: the learning rate is not the length of the step, nor the batch size."""
+    rng = np.random.default_rng(0)
+    for rate in (0.5, 1e-3):
+        w = nn.Parameter(gn.from_numpy(rng.standard_normal(20)))
+        gradient = rng.standard_normal(20)
+        before = w.detach().numpy().copy()
+        w.grad = gn.from_numpy(gradient)
+        optim.SGD([w], lr=rate).step()
+        moved = np.linalg.norm(w.detach().numpy() - before)
+        assert moved == pytest.approx(rate * np.linalg.norm(gradient), rel=1e-12)
+    assert "times the norm of its gradient" in " ".join((optim.SGD.__doc__ or "").split())
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8, 16, 32])
+def test_the_mean_of_equal_minibatches_gradients_is_the_full_gradient(size):
+    """Row B52: minibatches of a power of 2."""
+    rng = np.random.default_rng(1)
+    images, targets = rng.standard_normal((32, 5)), rng.standard_normal((32, 1))
+    data = gn.utils.data.TensorDataset(gn.from_numpy(images), gn.from_numpy(targets))
+    w = nn.Parameter(gn.from_numpy(rng.standard_normal((1, 5))))
+    gradients = []
+    for x, y in gn.utils.data.DataLoader(data, batch_size=size):
+        w.grad = None
+        nn.functional.mse_loss(nn.functional.linear(x, w), y).backward()
+        assert w.grad is not None
+        gradients.append(w.grad.numpy().copy())
+    assert len(gradients) == 32 // size
+    full = 2 * (images @ w.detach().numpy().T - targets).T @ images / 32
+    np.testing.assert_allclose(np.mean(gradients, axis=0), full, rtol=1e-12)
 
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -310,6 +350,119 @@ SHARED = parameter()
 def test_refusals(call, kind, text):
     with pytest.raises(kind, match=text):
         call()
+
+
+def test_a_parameter_given_twice_is_updated_twice():
+    w = parameter()
+    with pytest.warns(UserWarning, match="is in the group twice"):
+        optimizer = optim.SGD([w, w], lr=0.5)
+    w.grad = gn.ones(2)
+    optimizer.step()
+    assert w.tolist() == [-1.0, -1.0]
+    assert optimizer.state_dict()["param_groups"][0]["params"] == [0, 0]
+
+
+def test_hooks_around_steps():
+    w = parameter()
+    optimizer = optim.SGD([w], lr=1.0)
+    seen = []
+
+    def before(hooked: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        seen.append(("before", hooked is optimizer, w.tolist(), args, kwargs))
+        return (lambda: 7.0,), {}
+
+    first = optimizer.register_step_pre_hook(before)
+    after = optimizer.register_step_post_hook(lambda o, args, kwargs: seen.append(("after", w.tolist(), args[0]())))
+    w.grad = gn.ones(2)
+    assert optimizer.step() == 7.0
+    assert seen == [("before", True, [0.0, 0.0], (), {}), ("after", [-1.0, -1.0], 7.0)]
+    first.remove()
+    after.remove()
+    optimizer.step()
+    assert len(seen) == 2
+    optimizer.register_step_pre_hook(lambda *args: 3)
+    with pytest.raises(RuntimeError, match=r"step hook: must return None or \(args, kwargs\), got int"):
+        optimizer.step()
+
+
+def test_an_optimizer_of_ones_own():
+    class Signs(optim.Optimizer):
+        def __init__(self, params: Any, lr: float = 0.1) -> None:
+            super().__init__(params, {"lr": lr})
+
+        @gn.no_grad()
+        def step(self, closure: Any = None) -> None:
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        self.state[p]["seen"] = self.state[p].get("seen", 0) + 1
+                        p -= group["lr"] * p.grad.sign()
+
+    w = parameter()
+    optimizer = Signs([w])
+    schedule = optim.lr_scheduler.StepLR(optimizer, 1)
+    calls = []
+    optimizer.register_step_post_hook(lambda *args: calls.append(1))
+    w.grad = gn.tensor([3.0, -2.0])
+    optimizer.step()
+    schedule.step()  # no warning: the step was counted
+    assert w.tolist() == pytest.approx([-0.1, 0.1])
+    assert optimizer.state_dict()["state"] == {0: {"seen": 1}}
+    assert calls == [1]
+    base = optim.Optimizer([w], {})
+    with pytest.raises(NotImplementedError, match=r"Optimizer defines no step\(\)"):
+        base.step()
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "NAdam", "RMSprop", "Adagrad", "Adadelta", "Rprop", "ASGD"])
+def test_threads_and_neighbours_do_not_change_the_bits(name):
+    rng = np.random.default_rng(0)
+    shapes = [(700_000,), (3, 5), (500, 900), (7,), (64, 64, 3, 3)]
+    values = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    gradients = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    before = gn.get_num_threads()
+    results = []
+    for threads, together in ((1, True), (3, True), (1, False)):
+        gn.set_num_threads(threads)
+        try:
+            params = [nn.Parameter(gn.tensor(value)) for value in values]
+            options: dict[str, Any] = {"lr": 0.01, **({"momentum": 0.9} if name in ("SGD", "RMSprop") else {})}
+            kind = getattr(optim, name)
+            optimizers = [kind(params, **options)] if together else [kind([p], **options) for p in params]
+            for _ in range(3):
+                for p, gradient in zip(params, gradients, strict=True):
+                    p.grad = gn.tensor(gradient)
+                for optimizer in optimizers:
+                    optimizer.step()
+            results.append([p.detach().numpy() for p in params])
+        finally:
+            gn.set_num_threads(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_sees_arrays_that_were_replaced():
+    w = nn.Parameter(gn.ones(3))
+    optimizer = optim.SGD([w], lr=1.0, momentum=0.5)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        (w * 2).sum().backward()
+        optimizer.step()
+
+    step()
+    step()
+    assert w.tolist() == [-4.0] * 3
+    w.data = gn.zeros(3)
+    optimizer.state[w]["momentum_buffer"] = gn.full((3,), 4.0)
+    step()
+    assert w.tolist() == [-4.0] * 3
+    optimizer.load_state_dict(optimizer.state_dict())
+    step()
+    assert w.tolist() == [-8.0] * 3
+    again = copy.deepcopy(optimizer)
+    assert again.param_groups[0]["params"][0].tolist() == [-8.0] * 3
 
 
 def test_a_state_of_another_shape_is_refused_and_changes_nothing():

@@ -242,7 +242,9 @@ def test_warm_restarts_by_fractions_of_epochs(multiple):
             schedule.step(-1)
 
 
-CLOSED = [case for case in CASES if not case[0].startswith(("Sequential", "Chained", "Multiplicative", "SWALR", "Cosi"))]
+CLOSED = [
+    case for case in CASES if not case[0].startswith(("Sequential", "Chained", "Multiplicative", "SWALR", "Cosi"))
+]
 
 
 @pytest.mark.parametrize("label, make", CLOSED, ids=[label for label, _ in CLOSED])

@@ -205,7 +205,8 @@ def start_momenta(optimizer: Optimizer, largest: Sequence[float], smallest: Sequ
 def state_of_functions(functions: Sequence[Callable[..., float] | None]) -> list[dict[str, Any] | None]:
     """What can be saved of functions: the attributes of callable objects, None for plain functions."""
     return [
-        dict(function.__dict__) if function is not None and hasattr(type(function), "__dict__") and _is_object(function)
+        dict(function.__dict__)
+        if function is not None and hasattr(type(function), "__dict__") and _is_object(function)
         else None
         for function in functions
     ]
