@@ -55,7 +55,7 @@ class _Graph:
         self.results = 0
 
     def add_result(self, result: Tensor) -> None:
-        target: Any = result if result._node is None else result._node
+        target: Any = result if result.grad_fn is None else result.grad_fn
         self._walk(target)
         name = f"result{self.results}"
         self.results += 1
