@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -123,9 +124,10 @@ class LBFGS(Optimizer):
         if gradient.abs().max().item() <= group["tolerance_grad"]:
             return first_loss
         # How far the last step went, the last gradient, and pairs (difference of gradients, step, 1 / their product).
-        direction, length, previous = state.get("d"), state.get("t"), state.get("prev_flat_grad")
-        differences, steps, inverses = state.get("old_dirs"), state.get("old_stps"), state.get("ro")
-        scale, previous_loss = state.get("H_diag"), state.get("prev_loss")
+        kept: dict[str, Any] = defaultdict(lambda: None, state)
+        direction, length, previous = kept["d"], kept["t"], kept["prev_flat_grad"]
+        differences, steps, inverses = kept["old_dirs"], kept["old_stps"], kept["ro"]
+        scale, previous_loss = kept["H_diag"], kept["prev_loss"]
 
         iteration = 0
         while iteration < max_iter:
@@ -162,8 +164,8 @@ class LBFGS(Optimizer):
                     self._move(t, search_direction)
                     value = float(evaluate())
                     found = self._gradient()
-                    for param, kept in zip(params, start, strict=True):
-                        param.copy_(kept)
+                    for param, value_before in zip(params, start, strict=True):
+                        param.copy_(value_before)
                     return value, found
 
                 loss, gradient, length, taken = _strong_wolfe(

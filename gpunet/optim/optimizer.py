@@ -252,7 +252,7 @@ class Optimizer(Saving):
         raise NotImplementedError(f"{type(self).__name__} defines no step()")
 
     def _begin(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Any:
-        """Make the state that is not there, and count the step; parameters with the same key have the same equations."""
+        """Make the state that is not there, and count the step; where keys are the same, so are the equations."""
         raise NotImplementedError(f"{type(self).__name__} defines no step()")
 
     def _block(self, module: Any, dtype: Any, group: dict[str, Any], key: Any) -> Block:
