@@ -22,6 +22,10 @@ class Mathematics(Arithmetic):
 
     __slots__ = ()
 
+    if TYPE_CHECKING:
+
+        def _cast(self, dtype: Any) -> Tensor: ...
+
     def sin(self) -> Tensor:
         """Sine, of radians."""
         return self._unary("sin")

@@ -35,6 +35,11 @@ class Reductions(Products):
 
     __slots__ = ()
 
+    if TYPE_CHECKING:  # what Tensor has
+        _array: Any
+
+        def numel(self) -> int: ...
+
     @numpy_names
     def sum(self, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         """Sum over all or some dimensions; integers add up in int64."""
@@ -322,10 +327,8 @@ class Reductions(Products):
         counts = module.bincount(
             x.astype(INT64, copy=False), None if weights is None else weights._array, minlength=minlength
         )
-        if weights is None:
-            kind = INT64
-        else:
-            kind = weights.dtype if weights.dtype.name == "float32" else FLOAT64
+        weighted = FLOAT64 if weights is None or weights.dtype.name != "float32" else weights.dtype
+        kind = INT64 if weights is None else weighted
         return function.wrap(counts.astype(kind, copy=False), self._device)
 
     def histc(self, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
@@ -336,7 +339,7 @@ class Reductions(Products):
         if max < min:
             raise ValueError(f"histc: max must not be below min, got {max} and {min}")
         if self._device.type == "meta":
-            return self.new_empty(bins)  # type: ignore[attr-defined, no-any-return]
+            return self.new_empty(bins)  # type: ignore[attr-defined]
         x = self._array.reshape(-1)
         module = array_module(x)
         low, high = float(min), float(max)

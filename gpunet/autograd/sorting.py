@@ -11,6 +11,7 @@ from gpunet.autograd.selecting import Selecting
 from gpunet.backend.errors import DeviceError
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import INT64, canonical_dtype
+from gpunet.ops.reduce import normalize_axis
 
 if TYPE_CHECKING:
     from gpunet.autograd.tensor import Tensor
@@ -44,7 +45,7 @@ class Sorting(Selecting):
     @numpy_names
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
         """Indices that sort along a dimension. Always stable."""
-        return self.detach().sort(dim, descending).indices  # type: ignore[attr-defined, no-any-return]
+        return self.detach().sort(dim, descending).indices  # type: ignore[attr-defined]
 
     def msort(self) -> Tensor:
         """Values in ascending order along the first dimension."""
@@ -67,6 +68,7 @@ class Sorting(Selecting):
     def _median(self, name: str, dim: int | None, keepdim: bool) -> Any:
         if dim is None:
             return function.apply(REGISTRY[name], self, dim=None, keepdim=False)
+        normalize_axis(name, dim, self.ndim)
         return self._picked("median_along", dim, ignore_nan=name == "nanmedian", keepdim=bool(keepdim))
 
     @numpy_names

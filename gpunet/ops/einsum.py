@@ -194,16 +194,16 @@ class Einsum(Op):
         sizes, shapes = ctx.state
         operands, output = ctx.attributes["operands"], ctx.attributes["output"]
         module = module_of(grad)
-        result = []
+        result: list[Any] = []
         for position, (labels, shape) in enumerate(zip(operands, shapes, strict=True)):
             if not ctx.needs_grad[position]:
                 result.append(None)
                 continue
             dx = module.zeros(shape, grad.dtype)
             into, own = _simplified(module, dx, labels, sizes)
-            if len(operands) == 1:
-                other, there = None, ()
-            else:
+            other: Any = None
+            there: Labels = ()
+            if len(operands) > 1:
                 other, there = _simplified(module, ctx.saved[1 - position], operands[1 - position], sizes)
             reached = tuple(label for label in own if label in output or label in there)
             if other is None:

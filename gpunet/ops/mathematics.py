@@ -7,7 +7,7 @@ zero, as PyTorch's do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -131,20 +131,15 @@ register(
     )
 )
 
+
 # Rounding and signs. Integers are rounded already.
-for _name, _round in (
-    ("floor", lambda m, x: m.floor(x)),
-    ("ceil", lambda m, x: m.ceil(x)),
-    ("trunc", lambda m, x: m.trunc(x)),
-):
-    register(
-        Unary(
-            _name,
-            lambda m, x, function=_round: function(m, x) if is_floating(x.dtype) else x.copy(),
-            flat,
-            refuse_bool=True,
-        )
-    )
+def _on_floats(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda m, x: function(m, x) if is_floating(x.dtype) else x.copy()
+
+
+register(Unary("floor", _on_floats(lambda m, x: m.floor(x)), flat, refuse_bool=True))
+register(Unary("ceil", _on_floats(lambda m, x: m.ceil(x)), flat, refuse_bool=True))
+register(Unary("trunc", _on_floats(lambda m, x: m.trunc(x)), flat, refuse_bool=True))
 register(Unary("sign", sign, flat))
 register(Unary("frac", lambda m, x: x - m.trunc(x), lambda m, g, _: g, refuse_integers=True, domain="between integers"))
 

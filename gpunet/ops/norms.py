@@ -196,6 +196,8 @@ class Norm(Op):
         (grad,) = grad_outputs
         (x,) = ctx.saved
         axes, y = ctx.state
+        if ctx.attributes["p"] == 0:  # a count has no gradient
+            return (None,)
         grad = expand_reduced(grad, tuple(x.shape), axes).astype(y.dtype, copy=False)
         values = operand(x, y.dtype)
         dx = _p_norm_gradient(module_of(x), values, y, grad, ctx.attributes["p"], axes)

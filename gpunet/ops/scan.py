@@ -180,6 +180,8 @@ class RunningExtreme(Op):
         axis, places = ctx.state
         module = module_of(grad)
         dx = module.zeros(grad.shape, grad.dtype)
+        if not dx.size:
+            return (dx,)
         # Many results may come from one element: add up step by step.
         last = (module.moveaxis(value, axis, -1) for value in (dx, grad, places))
         into, grads, where = (value.reshape(-1, grad.shape[axis]) for value in last)
