@@ -164,44 +164,61 @@ def _plan(
     return _pieces(indices, weights)
 
 
-def _resample(source: Any, axis: int, count: int, pieces: tuple[_Piece, ...], carry: Any) -> Any:
-    """One dimension of (N, ..., C): the sum of its terms."""
+def _resample(source: Any, plans: list[tuple[int, int, tuple[_Piece, ...]]], carry: Any) -> Any:
+    """(N, ..., C) along each plan's dimension to its size, a block of images through all of them at a time."""
     module = module_of(source)
-    shape = (*source.shape[:axis], count, *source.shape[axis + 1 :])
-    result = empty(shape, carry, module)
-    before = (slice(None),) * axis
+    shapes = [tuple(source.shape)]
+    for axis, count, _ in plans:
+        shapes.append((*shapes[-1][:axis], count, *shapes[-1][axis + 1 :]))
+    result = empty(shapes[-1], carry, module)
 
     def run(images: slice) -> None:
-        image, out = source[images], result[images]
-        for term, target, reads, weight in pieces:
-            place = out[*before, target]
-            if isinstance(reads, slice):
-                seen = image[*before, reads]
-            elif module is np:
-                seen = scratch("resample", place.shape, image.dtype)
-                np.take(image, reads, axis=axis, out=seen, mode="clip")
+        values = source[images]
+        for position, (axis, _, pieces) in enumerate(plans):
+            if position == len(plans) - 1:
+                out = result[images]
             else:
-                seen = module.take(image, module.asarray(reads), axis=axis)
-            factor = weight
-            if isinstance(weight, np.ndarray):
-                factor = module.asarray(weight).reshape([-1 if i == axis else 1 for i in range(len(shape))])
-            else:
-                factor = carry.type(weight)
-            if term == 0:
-                if isinstance(weight, float) and weight == 1:
-                    place[...] = seen
-                else:
-                    module.multiply(seen, factor, out=place)
-            elif isinstance(weight, float) and weight == 1:
-                place += seen
-            elif module is np and not isinstance(reads, slice) and seen.dtype == carry:
-                seen *= factor
-                place += seen
-            else:
-                place += seen * factor
+                out = _work(f"resample {position}", (len(values), *shapes[position + 1][1:]), carry, module)
+            for piece in pieces:
+                _add_piece(values, out, axis, piece, module)
+            values = out
 
-    over_images(module, shape[0], max(math.prod(shape), source.size), carry.itemsize, run)
+    over_images(module, shapes[0][0], max(map(math.prod, shapes)), carry.itemsize, run)
     return result
+
+
+def _work(name: str, shape: Extents, dtype: Any, module: Any) -> Any:
+    """A work array, on the CPU one that the thread keeps."""
+    return scratch(name, shape, dtype) if module is np else empty(shape, dtype, module)
+
+
+def _add_piece(values: Any, out: Any, axis: int, piece: _Piece, module: Any) -> None:
+    """Write the first term of some output cells, or add another."""
+    before = (slice(None),) * axis
+    place = out[*before, piece.target]
+    if isinstance(piece.source, slice):
+        seen = values[*before, piece.source]
+    elif module is np:
+        seen = scratch("resample read", place.shape, values.dtype)
+        np.take(values, piece.source, axis=axis, out=seen, mode="clip")
+    else:
+        seen = module.take(values, module.asarray(piece.source), axis=axis)
+    factor: Any = None
+    if isinstance(piece.weight, np.ndarray):
+        factor = module.asarray(piece.weight).reshape([-1 if i == axis else 1 for i in range(out.ndim)])
+    elif piece.weight != 1:
+        factor = out.dtype.type(piece.weight)
+    if piece.term == 0:
+        if factor is None:
+            place[...] = seen
+        else:
+            module.multiply(seen, factor, out=place)
+    elif factor is None:
+        place += seen
+    else:
+        product = _work("resample product", place.shape, out.dtype, module)
+        module.multiply(seen, factor, out=product)
+        place += product
 
 
 class Interpolate(Op):
@@ -243,17 +260,17 @@ class Interpolate(Op):
         ctx.state = tuple(x.shape)
         values = channels_last(x)
         plans = self._plans(x.shape[2:], carry, attributes, False)
-        for axis, count, plan in plans:
-            values = _resample(values, axis, count, plan, carry)
-        return channels_first(values.astype(x.dtype, copy=not plans))
+        if not plans:
+            return channels_first(values.copy())
+        return channels_first(_resample(values, plans, carry).astype(x.dtype, copy=False))
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
         carry = compute_dtype(grad.dtype)
-        gradient = channels_last(grad)
-        for axis, extent, plan in self._plans(ctx.state[2:], carry, ctx.attributes, True):
-            gradient = _resample(gradient, axis, extent, plan, carry)
-        return (channels_first(gradient.astype(grad.dtype, copy=False)),)
+        plans = self._plans(ctx.state[2:], carry, ctx.attributes, True)
+        if not plans:
+            return (grad,)
+        return (channels_first(_resample(channels_last(grad), plans, carry).astype(grad.dtype, copy=False)),)
 
     def samples(self) -> Iterator[Sample]:
         rng = np.random.default_rng(13)

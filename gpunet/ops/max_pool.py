@@ -23,7 +23,7 @@ import numpy as np
 
 from gpunet.backend.error_word import check_values
 from gpunet.backend.errors import DTypeError, ShapeError
-from gpunet.backend.memory import empty
+from gpunet.backend.memory import empty, scratch
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
 from gpunet.ops.dtypes import INT64
 from gpunet.ops.windows import (
@@ -122,20 +122,24 @@ def _spread(dy: Any, winner: Any, shape: Extents, taps: Taps, axes: Axes) -> Any
     numbers = _numbering(taps, axes)
     listed = [(int(np.ravel_multi_index(number, numbers)), reads, goes) for number, reads, goes in taps_of(taps, axes)]
     alone = is_partition(taps, axes, shape)
-    dx = empty(shape, dy.dtype, module) if alone else module.zeros(shape, dy.dtype)
+    dx = empty(shape, dy.dtype, module)
     bits = np.dtype(f"i{dy.dtype.itemsize}")
 
     def run(images: slice) -> None:
         image, gradient, chosen = dx[images], dy[images].view(bits), winner[images]
         if alone:
             image = image.view(bits)
+        else:
+            image[...] = 0
         for number, reads, goes in listed:
             # Bits are kept or cleared: a product with zero would turn an infinite gradient into NaN.
             kept = module.negative((chosen[goes] == number).view(np.int8))
             if alone:
                 module.bitwise_and(gradient[goes], kept, out=image[reads])
             else:
-                image[reads] += (gradient[goes] & kept).view(dy.dtype)
+                part = scratch("max_pool", kept.shape, bits) if module is np else empty(kept.shape, bits, module)
+                module.bitwise_and(gradient[goes], kept, out=part)
+                image[reads] += part.view(dy.dtype)
 
     over_images(module, shape[0], math.prod(shape), dy.dtype.itemsize, run)
     return dx

@@ -44,7 +44,7 @@ Extents = tuple[int, ...]
 _BLOCK_BYTES = 1 << 18
 _PARALLEL_FROM = 1 << 16
 # More taps than this are taken one dimension after the other.
-_MANY_TAPS = 64
+_MANY_TAPS = 16
 # What reading a cell costs where whole rows are read, relative to single pixels.
 _ROWS = 0.7
 
