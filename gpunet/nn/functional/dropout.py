@@ -49,10 +49,10 @@ def _drop_channels(
     operation: str = "dropout",
 ) -> Tensor:
     """Drop channels; an input of ``unbatched`` dimensions has them first."""
-    if input.ndim != unbatched:
+    if input.ndim != unbatched or not training or p == 0:
         return _drop(name, input, p, training, inplace, generator, True, operation)
     result = _drop(name, input.unsqueeze(0), p, training, False, generator, True, operation).squeeze(0)
-    return input._write(result) if inplace and training and p > 0 else result
+    return input._write(result) if inplace else result
 
 
 def dropout(
