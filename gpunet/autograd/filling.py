@@ -167,10 +167,10 @@ class Filling(InPlace):
 
     def bernoulli(self, p: Any = None, *, generator: Generator | None = None) -> Tensor:
         """1 with each element's probability (or with p), else 0: a new tensor of the same dtype, without gradient."""
-        if self._device is META:
-            return self._new("bernoulli", (self.shape,), None, None, None, False)
         if p is None:
             draws.check_floating("bernoulli", self.dtype)
+        if self._device is META:
+            return self._new("bernoulli", (self.shape,), None, None, None, False)
         chance = probabilities("bernoulli", self if p is None else p)
         flips = draws.coins(draws.stream("bernoulli", generator), chance, self.shape)
         return function.wrap(function.to_device_array(flips.astype(self.dtype), self._device), self._device)

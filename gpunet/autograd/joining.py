@@ -46,7 +46,9 @@ def _listed(name: str, tensors: Any) -> list[Tensor]:
         raise TypeError(f"{name}: tensors must be a list or tuple of Tensors, got {type(tensors).__name__}")
     for each in tensors:
         if not isinstance(each, Tensor):
-            raise TypeError(f"{name}: tensors must be a list or tuple of Tensors, got a {type(each).__name__} in it")
+            raise TypeError(
+                f"{name}: tensors must be a list or tuple of Tensors, got one that holds {type(each).__name__}"
+            )
     if not tensors:
         raise ValueError(f"{name}: tensors must hold at least one tensor")
     return list(tensors)
@@ -96,15 +98,23 @@ def atleast_3d(*tensors: Any) -> Any:
     return _each(tensors, _three, "atleast_3d")
 
 
+def _joined(name: str, parts: list[Tensor], dim: int) -> Tensor:
+    """``cat``, whose error speaks of the function that was called."""
+    try:
+        return apply(REGISTRY["cat"], *parts, dim=dim)
+    except ShapeError as error:
+        raise ShapeError(f"{name}{str(error).removeprefix('cat')}") from None
+
+
 def hstack(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors side by side: joined along dimension 1, or 0 if they have one."""
     parts = [atleast_1d(each) for each in _listed("hstack", tensors)]
-    return cat(parts, 0 if parts[0].ndim == 1 else 1)
+    return _joined("hstack", parts, 0 if parts[0].ndim == 1 else 1)
 
 
 def vstack(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors on top of each other: joined along dimension 0, vectors as rows."""
-    return cat([_two(each) for each in _listed("vstack", tensors)], 0)
+    return _joined("vstack", [_two(each) for each in _listed("vstack", tensors)], 0)
 
 
 row_stack = vstack
@@ -112,12 +122,13 @@ row_stack = vstack
 
 def dstack(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors behind each other: joined along dimension 2."""
-    return cat([_three(each) for each in _listed("dstack", tensors)], 2)
+    return _joined("dstack", [_three(each) for each in _listed("dstack", tensors)], 2)
 
 
 def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors side by side, vectors as columns."""
-    return hstack([each if each.ndim > 1 else each.reshape(-1, 1) for each in _listed("column_stack", tensors)])
+    columns = [each if each.ndim > 1 else each.reshape(-1, 1) for each in _listed("column_stack", tensors)]
+    return _joined("column_stack", columns, 1)
 
 
 def _arguments(name: str, tensors: tuple[Any, ...]) -> list[Tensor]:

@@ -137,7 +137,7 @@ class Selecting(Rearranging):
     def take_along_dim(self, indices: Tensor, dim: int | None = None) -> Tensor:
         """As ``gather``, with self and indices broadcast against each other; without dim on the flattened tensors."""
         _check_tensor("take_along_dim", indices=indices)
-        check_index_dtype("take_along_dim", indices)
+        check_index_dtype("take_along_dim", indices, "indices")
         if dim is None:
             return self.reshape(-1).gather(0, indices.reshape(-1))
         if indices.ndim != self.ndim:
@@ -180,7 +180,7 @@ class Selecting(Rearranging):
             raise TypeError(f"masked_fill: value must be a number or a 0-d tensor, got {type(value).__name__}")
         elif isinstance(value, (float, np.floating)) and not is_floating(self.dtype):
             if not np.isfinite(value):
-                raise ValueError(f"masked_fill: a {self.dtype.name} tensor does not hold {value}")
+                raise ValueError(f"masked_fill: value must fit the dtype {self.dtype.name}, got {value}")
             value = int(value)
         return function.apply(REGISTRY["where"], ~mask, self, value)._cast(self.dtype)
 

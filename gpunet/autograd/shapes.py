@@ -105,7 +105,12 @@ class Shapes(Indexing):
         axis = normalize_axis("unflatten", dim, len(shape))
         if not tuple(sizes):
             raise ShapeError("unflatten: sizes must not be empty")
-        parts = infer_reshape(shape[axis : axis + 1], tuple(sizes))
+        try:
+            parts = infer_reshape(shape[axis : axis + 1], tuple(sizes))
+        except ShapeError:
+            raise ShapeError(
+                f"unflatten: sizes must multiply to {shape[axis]}, the size of dim {dim}, got {tuple(sizes)}"
+            ) from None
         return self.reshape(*shape[:axis], *parts, *shape[axis + 1 :])
 
     def ravel(self) -> Tensor:

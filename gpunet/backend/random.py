@@ -38,7 +38,7 @@ _WORD = (1 << 64) - 1
 _STREAMS = {"default": 0, "init": 1, "dropout": 2, "data": 3}
 
 
-def _check_seed(seed: int) -> int:
+def _check_seed(seed: Any) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise TypeError(f"seed: expected an integer, got {type(seed).__name__}")
     if not -(1 << 63) <= int(seed) <= _WORD:

@@ -32,14 +32,14 @@ __all__ = ["check_index_dtype"]
 Shape = tuple[int, ...]
 
 
-def check_index_dtype(op: str, index: Any) -> None:
+def check_index_dtype(op: str, index: Any, name: str = "index") -> None:
     """Raise unless an index holds int32 or int64.
 
     Raises:
         DTypeError: it does not.
     """
     if index.dtype.name not in ("int64", "int32"):
-        raise DTypeError(f"{op}: index must be int64 or int32, got {index.dtype.name}")
+        raise DTypeError(f"{op}: {name} must be int64 or int32, got {index.dtype.name}")
 
 
 def _check_indices(index: Any, extent: int) -> None:
@@ -226,7 +226,8 @@ class Scatter(Op):
         index = _as_1d(ctx.saved[0])
         base = _as_1d(grad)
         axis = normalize_axis(self.name, ctx.attributes["dim"], base.ndim)
-        dx = ds = None
+        dx: Any = None
+        ds: Any = None
         if ctx.needs_grad[0]:
             dx = self._kept(base, index, axis).reshape(grad.shape) if index.size else grad
         if ctx.needs_grad[2]:

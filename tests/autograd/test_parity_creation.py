@@ -125,7 +125,9 @@ RANDOM = [
     case("randn_like", lambda m, x: kind(m.randn_like(x, requires_grad=True)), (2, 3)),
     case("randint", lambda m: (kind(m.randint(5, (2, 3))), kind(m.randint(-2, 3, (4,))), m.randint(3, 4, (2,)))),
     case("randint keywords", lambda m: (kind(m.randint(high=5, size=(2,))), m.randint(low=1, high=2, size=(3,)))),
-    case("randint dtypes", lambda m: (m.randint(1, 2, (2,), dtype=m.float32), m.randint(255, 256, (2,), dtype=m.uint8))),
+    case(
+        "randint dtypes", lambda m: (m.randint(1, 2, (2,), dtype=m.float32), m.randint(255, 256, (2,), dtype=m.uint8))
+    ),
     case("randint empty range", lambda m: m.randint(5, 5, (2,))),
     case("randint too large", lambda m: m.randint(0, 300, (2,), dtype=m.uint8)),
     case("randint too small", lambda m: m.randint(-1, 3, (2,), dtype=m.uint8)),
@@ -137,19 +139,37 @@ RANDOM = [
     case("randperm negative", lambda m: m.randperm(-1)),
     case("randperm bools", lambda m: m.randperm(3, dtype=m.bool)),
     case("randperm too many for bytes", lambda m: m.randperm(300, dtype=m.uint8)),
-    case("normal", lambda m: (kind(m.normal(0.0, 1.0, (2, 3))), m.normal(2, 0, (2,)), kind(m.normal(mean=0.5, std=0.1, size=(2,))))),
+    case(
+        "normal",
+        lambda m: (
+            kind(m.normal(0.0, 1.0, (2, 3))),
+            m.normal(2, 0, (2,)),
+            kind(m.normal(mean=0.5, std=0.1, size=(2,))),
+        ),
+    ),
     case("normal of means", lambda m: (m.normal(m.arange(3.0), 0.0), m.normal(m.arange(3.0), m.zeros(2, 1)))),
     case("normal of deviations", lambda m: m.normal(1.5, m.zeros(3))),
     case("normal negative", lambda m: m.normal(0.0, -1.0, (2,))),
     case("normal negative tensor", lambda m: m.normal(0.0, -m.ones(2))),
     case("normal of integers", lambda m: m.normal(m.arange(3), 1.0)),
     case("normal without size", lambda m: m.normal(2.0, 1.0)),
-    case("bernoulli", lambda m: (m.bernoulli(m.tensor([0.0, 1.0])), m.tensor([1.0, 0.0]).bernoulli(), kind(m.bernoulli(m.rand(3))))),
+    case(
+        "bernoulli",
+        lambda m: (m.bernoulli(m.tensor([0.0, 1.0])), m.tensor([1.0, 0.0]).bernoulli(), kind(m.bernoulli(m.rand(3)))),
+    ),
     case("bernoulli p", lambda m: (m.bernoulli(m.zeros(3), 1.0), m.zeros(2, dtype=m.int64).bernoulli(0.0))),
     case("bernoulli of integers", lambda m: m.bernoulli(m.tensor([0, 1]))),
     case("bernoulli out of range", lambda m: m.bernoulli(m.tensor([2.0]))),
-    case("multinomial", lambda m: (m.multinomial(m.tensor([0.0, 3.0, 0.0]), 1), m.multinomial(m.tensor([[0.0, 1.0], [2.0, 0.0]]), 4, replacement=True))),
-    case("multinomial method", lambda m: (m.tensor([0.0, 1.0]).multinomial(2, True), kind(m.ones(4, 3).multinomial(2)))),
+    case(
+        "multinomial",
+        lambda m: (
+            m.multinomial(m.tensor([0.0, 3.0, 0.0]), 1),
+            m.multinomial(m.tensor([[0.0, 1.0], [2.0, 0.0]]), 4, replacement=True),
+        ),
+    ),
+    case(
+        "multinomial method", lambda m: (m.tensor([0.0, 1.0]).multinomial(2, True), kind(m.ones(4, 3).multinomial(2)))
+    ),
     case("multinomial everything", lambda m: m.sort(m.multinomial(m.ones(5), 5))[0]),
     case("multinomial of integers", lambda m: m.multinomial(m.tensor([1, 2]), 1)),
     case("multinomial too many", lambda m: m.multinomial(m.ones(2), 3)),
@@ -163,18 +183,35 @@ RANDOM = [
     case("poisson", lambda m: (m.poisson(m.zeros(3)), kind(m.poisson(m.rand(2, 2) * 5)))),
     case("poisson negative", lambda m: m.poisson(-m.ones(2))),
     case("poisson of integers", lambda m: m.poisson(m.arange(2))),
-    case("normal_", lambda m: (kind(m.zeros(3).normal_()), m.zeros(3).normal_(2.0, 0.0), m.zeros(2).normal_(mean=1, std=0))),
+    case(
+        "normal_",
+        lambda m: (kind(m.zeros(3).normal_()), m.zeros(3).normal_(2.0, 0.0), m.zeros(2).normal_(mean=1, std=0)),
+    ),
     case("normal_ negative", lambda m: m.zeros(2).normal_(0, -1)),
     case("normal_ integers", lambda m: m.arange(3).normal_()),
     case("normal_ leaf", lambda m, x: x.normal_(), (3,)),
-    case("uniform_", lambda m: (kind(m.zeros(3).uniform_()), m.zeros(3).uniform_(2, 2), (m.zeros(99).uniform_(-1, 1) >= -1).all())),
+    case(
+        "uniform_",
+        lambda m: (kind(m.zeros(3).uniform_()), m.zeros(3).uniform_(2, 2), (m.zeros(99).uniform_(-1, 1) >= -1).all()),
+    ),
     case("uniform_ keywords", lambda m: m.zeros(3).uniform_(**{"from": 1.0, "to": 1.0})),
     case("uniform_ wrong way", lambda m: m.zeros(2).uniform_(2, 1)),
     case("uniform_ integers", lambda m: m.arange(3).uniform_()),
-    case("random_", lambda m: (kind(m.zeros(3).random_()), m.zeros(3).random_(1), m.arange(3).random_(4, 5), kind(m.ones(2).bool().random_()))),
+    case(
+        "random_",
+        lambda m: (
+            kind(m.zeros(3).random_()),
+            m.zeros(3).random_(1),
+            m.arange(3).random_(4, 5),
+            kind(m.ones(2).bool().random_()),
+        ),
+    ),
     case("random_ empty range", lambda m: m.zeros(2).random_(3, 3)),
     case("random_ too large", lambda m: m.zeros(2, dtype=m.uint8).random_(0, 300)),
-    case("bernoulli_", lambda m: (m.zeros(3).bernoulli_(1.0), m.arange(3).bernoulli_(0), m.zeros(2).bernoulli_(m.tensor([1.0, 0.0])))),
+    case(
+        "bernoulli_",
+        lambda m: (m.zeros(3).bernoulli_(1.0), m.arange(3).bernoulli_(0), m.zeros(2).bernoulli_(m.tensor([1.0, 0.0]))),
+    ),
     case("bernoulli_ out of range", lambda m: m.zeros(2).bernoulli_(2.0)),
     case("exponential_", lambda m: (kind(m.zeros(3).exponential_()), (m.zeros(9).exponential_(lambd=2) >= 0).all())),
     case("exponential_ zero", lambda m: m.zeros(2).exponential_(0)),
@@ -185,14 +222,28 @@ RANDOM = [
     case("geometric_ one", lambda m: m.zeros(3).geometric_(1.0)),
     case("cauchy_", lambda m: kind(m.zeros(3).cauchy_())),
     case("cauchy_ zero", lambda m: m.zeros(3).cauchy_(0, 0)),
-    case("Generator", lambda m: (m.Generator().manual_seed(5).initial_seed(), m.Generator(device="cpu").manual_seed(2).initial_seed())),
-    case("Generator again", lambda m: [bool((m.rand(5, generator=g) == m.rand(5, generator=h)).all()) for g, h in [(m.Generator().manual_seed(1), m.Generator().manual_seed(1))]]),
+    case(
+        "Generator",
+        lambda m: (
+            m.Generator().manual_seed(5).initial_seed(),
+            m.Generator(device="cpu").manual_seed(2).initial_seed(),
+        ),
+    ),
+    case(
+        "Generator again",
+        lambda m: [
+            bool((m.rand(5, generator=g) == m.rand(5, generator=h)).all())
+            for g, h in [(m.Generator().manual_seed(1), m.Generator().manual_seed(1))]
+        ],
+    ),
     case("get_state", lambda m: _continued(m)),
-    case("random module", lambda m: (m.random.manual_seed(4).initial_seed(), m.random.initial_seed(), m.initial_seed())),
+    case(
+        "random module", lambda m: (m.random.manual_seed(4).initial_seed(), m.random.initial_seed(), m.initial_seed())
+    ),
     case("fork_rng", lambda m: _forked(m)),
     case("seed", lambda m: isinstance(m.seed(), int)),
     case("default_generator", lambda m: (m.manual_seed(9), m.default_generator.initial_seed())[1]),
-]  # fmt: skip
+]
 
 
 def _continued(m: Any) -> bool:
@@ -212,20 +263,44 @@ def _forked(m: Any) -> bool:
 
 
 TYPES = [
-    case("finfo", lambda m: [(i.eps, i.max, i.min, i.tiny, i.smallest_normal, i.bits, i.resolution, i.dtype) for i in map(m.finfo, (m.float16, m.float32, m.float64))]),
+    case(
+        "finfo",
+        lambda m: [
+            (i.eps, i.max, i.min, i.tiny, i.smallest_normal, i.bits, i.resolution, i.dtype)
+            for i in map(m.finfo, (m.float16, m.float32, m.float64))
+        ],
+    ),
     case("finfo default", lambda m: (m.finfo().max, repr(m.finfo(m.float32)))),
     case("finfo of integers", lambda m: m.finfo(m.int32)),
-    case("iinfo", lambda m: [(i.min, i.max, i.bits, i.dtype) for i in map(m.iinfo, (m.uint8, m.int8, m.int16, m.int32, m.int64))]),
+    case(
+        "iinfo",
+        lambda m: [(i.min, i.max, i.bits, i.dtype) for i in map(m.iinfo, (m.uint8, m.int8, m.int16, m.int32, m.int64))],
+    ),
     case("iinfo of floats", lambda m: m.iinfo(m.float32)),
-    case("promote_types", lambda m: [m.zeros(1, dtype=m.promote_types(getattr(m, a), getattr(m, b))) for a in NAMES for b in NAMES]),
-    case("result_type", lambda m: [m.zeros(1, dtype=m.result_type(a, b)) for a in (m.tensor([1]), m.tensor(1.5), 2, True) for b in (m.tensor([1.0]).double(), 1.5, 3, m.tensor(True))]),
+    case(
+        "promote_types",
+        lambda m: [m.zeros(1, dtype=m.promote_types(getattr(m, a), getattr(m, b))) for a in NAMES for b in NAMES],
+    ),
+    case(
+        "result_type",
+        lambda m: [
+            m.zeros(1, dtype=m.result_type(a, b))
+            for a in (m.tensor([1]), m.tensor(1.5), 2, True)
+            for b in (m.tensor([1.0]).double(), 1.5, 3, m.tensor(True))
+        ],
+    ),
     case("can_cast", lambda m: [m.can_cast(getattr(m, a), getattr(m, b)) for a in NAMES for b in NAMES]),
     case("is_floating_point", lambda m: (m.is_floating_point(m.ones(1)), m.is_floating_point(m.arange(1)))),
     case("constants", lambda m: (m.pi, m.e, m.inf, m.isnan(m.tensor(m.nan)), m.newaxis)),
-    case("dtype names", lambda m: [m.zeros(1, dtype=d) for d in (m.float, m.double, m.half, m.int, m.long, m.short, m.bool, m.uint8, m.int8)]),
+    case(
+        "dtype names",
+        lambda m: [
+            m.zeros(1, dtype=d) for d in (m.float, m.double, m.half, m.int, m.long, m.short, m.bool, m.uint8, m.int8)
+        ],
+    ),
     case("Python dtypes", lambda m: (m.zeros(1, dtype=float), m.zeros(1, dtype=int), m.zeros(1, dtype=bool))),
     case("get_default_dtype", lambda m: m.zeros(1, dtype=m.get_default_dtype())),
-]  # fmt: skip
+]
 
 NAMES = ("float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 

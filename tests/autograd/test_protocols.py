@@ -1,4 +1,4 @@
-"""What Python asks of a value, against PyTorch: len, bool, index, format, iteration, NumPy, copies, and the small members."""
+"""What Python asks of a value, against PyTorch: len, bool, index, format, iteration, NumPy, copies; small members."""
 
 from __future__ import annotations
 
@@ -31,9 +31,14 @@ PROTOCOLS = [
     case("zip", lambda m, x, y: [a * b for a, b in zip(x, y, strict=True)], (3,), (3, 2)),
     case("reversed", lambda m, x: reversed(x), (3, 2)),
     case("contains", lambda m: (2 in m.tensor([1, 2]), 3.5 in m.tensor([1.0]), m.tensor(1) in m.tensor([[1, 2]]))),
-    case("format", lambda m: (f"{m.tensor(1.2345):.2f}", f"{m.tensor(7):03d}", f"{m.tensor(0.5):.1%}", f"{m.tensor(3)}")),
+    case(
+        "format", lambda m: (f"{m.tensor(1.2345):.2f}", f"{m.tensor(7):03d}", f"{m.tensor(0.5):.1%}", f"{m.tensor(3)}")
+    ),
     case("format of several", lambda m: f"{m.tensor([1.5, 2]):.2f}"),
-    case("max with numbers", lambda m: (max(0.5, m.tensor(0.25)), max([m.tensor(1.0), m.tensor(3.0)]), min(m.tensor(2), 5))),
+    case(
+        "max with numbers",
+        lambda m: (max(0.5, m.tensor(0.25)), max([m.tensor(1.0), m.tensor(3.0)]), min(m.tensor(2), 5)),
+    ),
     case("sum of a generator", lambda m, x: sum(row.sum() for row in x), (3, 4)),
     case("sum of tensors", lambda m, x: sum([x, x * 2, 1.0]), (3,)),
     case("sorted", lambda m: [int(v) for v in sorted([m.tensor(3), m.tensor(1), m.tensor(2)])]),
@@ -55,20 +60,32 @@ PROTOCOLS = [
     case("dict of tensors", lambda m, x: {"a": x}["a"] is x, (2,)),
     case("chained writes", lambda m: _written(m.zeros(2, 2, 3))),
     case("slices written in place", lambda m: _scaled(m.ones(2, 12))),
-    case("list index", lambda m, x: (x[[0, 2]], x[[True, False, True]], x[range(2)], x[np.int64(1)], x[np.array([2, 0])]), (3, 4)),
+    case(
+        "list index",
+        lambda m, x: (x[[0, 2]], x[[True, False, True]], x[range(2)], x[np.int64(1)], x[np.array([2, 0])]),
+        (3, 4),
+    ),
     case("nested index", lambda m, x: (x[1][2], x[x > 0], x[:, [1, 0]], x[..., None, 1], x[m.tensor(1)]), (3, 4)),
     case("list of tensors as index", lambda m, x: x[[m.tensor(0), m.tensor(2)]], (3, 4)),
     case("tuple of tensors as index", lambda m, x: x[tuple(m.tensor([[0, 1], [2, 3]]))], (3, 4)),
     case("negative step", lambda m, x: x[::-1], (3,)),
     case("attribute that is not there", lambda m, x: hasattr(x, "colour"), (3,)),
-]  # fmt: skip
+]
 
 MEMBERS = [
     case("size", lambda m, x: (tuple(x.size()), x.size(0), x.size(-1), x.size(dim=1)), (2, 3)),
     case("size out of range", lambda m, x: x.size(2), (2, 3)),
-    case("Size", lambda m, x: (x.shape.numel(), x.size().numel(), x.shape[1:].numel(), x.shape[0], tuple(m.Size([2, 3]))), (2, 3, 4)),
-    case("shape arithmetic", lambda m, x: (tuple(x.shape + (1,)), x.shape == (2, 3), tuple(x.shape[:1]) + (5,)), (2, 3)),
-    case("shape as an argument", lambda m, x: (m.zeros(x.shape), m.ones(*x.shape), x.reshape(x.shape[::-1]), m.zeros(x.size())), (2, 3)),
+    case(
+        "Size",
+        lambda m, x: (x.shape.numel(), x.size().numel(), x.shape[1:].numel(), x.shape[0], tuple(m.Size([2, 3]))),
+        (2, 3, 4),
+    ),
+    case("shape arithmetic", lambda m, x: ((*x.shape, 1), x.shape == (2, 3), (*x.shape[:1], 5)), (2, 3)),
+    case(
+        "shape as an argument",
+        lambda m, x: (m.zeros(x.shape), m.ones(*x.shape), x.reshape(x.shape[::-1]), m.zeros(x.size())),
+        (2, 3),
+    ),
     case("numel", lambda m, x: (m.numel(x), x.numel(), x.nelement(), x.nbytes, x.element_size(), x.itemsize), (2, 3)),
     case("dim", lambda m, x: (x.dim(), x.ndim, x.ndimension()), (2, 3, 4)),
     case("tolist", lambda m: (m.tensor([[1, 2]]).tolist(), m.tensor(1.5).tolist(), m.tensor([True]).tolist())),
@@ -76,11 +93,40 @@ MEMBERS = [
     case("item of several", lambda m, x: x.item(), (2,)),
     case("cpu", lambda m, x: x.cpu(), (2,)),
     case("get_device", lambda m, x: (x.get_device(), x.is_cuda, x.is_meta), (2,)),
-    case("data_ptr", lambda m, x: (x.data_ptr() == x[0].data_ptr(), x.data_ptr() == x.clone().data_ptr(), x[1].data_ptr() - x.data_ptr() == 3 * x.element_size()), (2, 3), reversed_order=False),
-    case("is_contiguous", lambda m, x: (x.is_contiguous(), x.t().is_contiguous(), x.t().contiguous().is_contiguous()), (2, 3), reversed_order=False),
-    case("stride", lambda m, x: (x.stride(), x.t().stride(), x.stride(0), x[:, ::2].stride()), (2, 6), reversed_order=False),
+    case(
+        "data_ptr",
+        lambda m, x: (
+            x.data_ptr() == x[0].data_ptr(),
+            x.data_ptr() == x.clone().data_ptr(),
+            x[1].data_ptr() - x.data_ptr() == 3 * x.element_size(),
+        ),
+        (2, 3),
+        reversed_order=False,
+    ),
+    case(
+        "is_contiguous",
+        lambda m, x: (x.is_contiguous(), x.t().is_contiguous(), x.t().contiguous().is_contiguous()),
+        (2, 3),
+        reversed_order=False,
+    ),
+    case(
+        "stride",
+        lambda m, x: (x.stride(), x.t().stride(), x.stride(0), x[:, ::2].stride()),
+        (2, 6),
+        reversed_order=False,
+    ),
     case("is_leaf", lambda m, x: (x.is_leaf, (x * 2).is_leaf, x.detach().is_leaf), (2,)),
-    case("casts", lambda m: [m.tensor([1.5, -2.5]).float(), m.tensor([1.5]).double(), m.tensor([1.5]).half(), m.tensor([1.7]).long(), m.tensor([1.7]).int(), m.tensor([0.0, 2]).bool()]),
+    case(
+        "casts",
+        lambda m: [
+            m.tensor([1.5, -2.5]).float(),
+            m.tensor([1.5]).double(),
+            m.tensor([1.5]).half(),
+            m.tensor([1.7]).long(),
+            m.tensor([1.7]).int(),
+            m.tensor([0.0, 2]).bool(),
+        ],
+    ),
     case("type", lambda m, x: (x.type(m.float64), x.type(m.int64)), (2,)),
     case("type of a constructor", lambda m, x: (x.type(m.LongTensor), x.type(m.FloatTensor)), (2,)),
     case("type of a name", lambda m, x: (x.type("torch.LongTensor"), x.type("torch.DoubleTensor")), (2,)),
@@ -92,7 +138,7 @@ MEMBERS = [
     case("no_grad decorators", lambda m, x: _decorated(m, x), (2,)),
     case("inference_mode", lambda m, x: _inferred(m, x), (2,)),
     case("set_grad_enabled", lambda m, x: _switched(m, x), (2,)),
-]  # fmt: skip
+]
 
 
 def _written(x: Any) -> Any:

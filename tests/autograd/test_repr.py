@@ -104,7 +104,7 @@ def test_print_options_return() -> None:
     ],
 )
 def test_bad_print_options(options: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=r"^set_printoptions: ") as caught:
         gn.set_printoptions(**options)
     assert str(caught.value) == text
 
