@@ -236,15 +236,12 @@ def load(f: PathOrFile, map_location: str | Device | None = None, *, weights_onl
     Args:
         f: a path, or a file open for reading in binary.
         map_location: device to put the Tensors on instead.
-        weights_only: accepted for PyTorch's sake. Loading never runs code, so False means nothing and is refused.
+        weights_only: accepted for PyTorch's sake; loading never runs code, whatever it is.
 
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is damaged, cut short, or of another kind; the message says which file and why.
-        ValueError: ``weights_only=False``.
     """
-    if not weights_only:
-        raise ValueError("weights_only: gpunet never unpickles, so only True is possible")
     name, arrays, metadata = _read(f)
     text = metadata.get(_STRUCTURE)
     version = metadata.get(_VERSION_KEY, _VERSION)
