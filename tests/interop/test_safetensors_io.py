@@ -190,7 +190,7 @@ def test_devices(tmp_path):
     with pytest.raises(TypeError, match=r"obj\['a'\]: a tensor on 'meta' has no data to save"):
         gn.save({"a": gn.empty(2, device="meta")}, tmp_path / "x")
     assert gn.load(tmp_path / "x", weights_only=True)
-    assert gn.load(tmp_path / "x", weights_only=False) == gn.load(tmp_path / "x")
+    assert gn.load(tmp_path / "x", weights_only=False)["a"].tolist() == [1.0, 1.0]
 
 
 def loop() -> dict[str, Any]:
