@@ -216,6 +216,16 @@ register(Norm())
 
 # Differences of points are formed in pieces of at most so many elements.
 _PIECE = 1 << 18
+# From so many points on |x - y|^2 = |x|^2 + |y|^2 - 2 x y, in float64 for float32 points: one product.
+_PRODUCT_FROM = 25
+
+
+def _by_product(module: Any, x: Any, y: Any) -> Any:
+    """Euclidean distances of float64 points whose digits past float32's do not matter."""
+    sizes = (x * x).sum(axis=-1)[..., :, None] + (y * y).sum(axis=-1)[..., None, :]
+    squares = sizes - 2 * matrix_product(x, y.swapaxes(-1, -2))
+    # What is left of equal points is rounding.
+    return module.sqrt(module.where(squares > 1e-14 * sizes, squares, 0.0))
 
 
 class Cdist(Op):
@@ -243,20 +253,25 @@ class Cdist(Op):
         spec = self.infer(x, y, p=p).outputs[0]
         module = module_of(x)
         carry = compute_dtype(x.dtype)
-        a, b = (operand(value, carry)[..., :, None, :] for value in (x, y))
-        b = b.swapaxes(-2, -3)
-        d = module.empty(spec.shape, carry)
-        rows = max(1, _PIECE // max(1, math.prod(spec.shape[:-2]) * y.shape[-2] * y.shape[-1]))
-        for start in range(0, x.shape[-2], rows):
-            if x.shape[-1] == 0:
-                d[...] = 0
-                break
-            difference = a[..., start : start + rows, :, :] - b
-            size = difference if p == 2 else module.abs(difference)
-            d[..., start : start + rows, :] = _p_norm(module, size, p, (-1,))[..., 0]
+        if p == 2 and carry.itemsize == 4 and max(x.shape[-2], y.shape[-2]) > _PRODUCT_FROM:
+            d = _by_product(module, x.astype(np.float64), y.astype(np.float64)).astype(carry)
+        else:
+            d = self._by_differences(module, operand(x, carry), operand(y, carry), spec.shape, p)
         ctx.save(x, y)
         ctx.state = d
         return d.astype(x.dtype, copy=False)
+
+    def _by_differences(self, module: Any, x: Any, y: Any, shape: tuple[int, ...], p: float) -> Any:
+        d = module.zeros(shape, x.dtype)
+        if x.shape[-1] == 0:
+            return d
+        a, b = x[..., :, None, :], y[..., None, :, :]
+        rows = max(1, _PIECE // max(1, math.prod(shape[:-2]) * y.shape[-2] * y.shape[-1]))
+        for start in range(0, x.shape[-2], rows):
+            difference = a[..., start : start + rows, :, :] - b
+            size = difference if p == 2 else module.abs(difference)
+            d[..., start : start + rows, :] = _p_norm(module, size, p, (-1,))[..., 0]
+        return d
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
