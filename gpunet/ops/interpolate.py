@@ -116,11 +116,17 @@ def _pieces(indices: np.ndarray, weights: np.ndarray) -> tuple[_Piece, ...]:
             break
         else:
             return tuple(pieces)
-    everything = slice(0, indices.shape[1])
-    return tuple(
-        _Piece(term, everything, np.ascontiguousarray(indices[term]), _weight(weights[term]))
-        for term in range(len(indices))
-    )
+    pieces = []
+    for term in range(len(indices)):
+        used = np.flatnonzero(weights[term]) if term else np.arange(indices.shape[1])
+        if len(used) <= _ENDS:
+            for cell in used.tolist():
+                source = slice(int(indices[term, cell]), int(indices[term, cell]) + 1)
+                pieces.append(_Piece(term, slice(cell, cell + 1), source, float(weights[term, cell])))
+            continue
+        cells = slice(int(used[0]), int(used[-1]) + 1)
+        pieces.append(_Piece(term, cells, indices[term, cells].copy(), _weight(weights[term, cells])))
+    return tuple(pieces)
 
 
 def _weight(weights: np.ndarray) -> float | np.ndarray:

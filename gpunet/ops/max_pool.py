@@ -83,6 +83,11 @@ def _maxima(source: Any, shape: Extents, taps: Taps, axes: Axes, remember: bool)
                 top[...] = -math.inf
                 if chosen is not None:
                     chosen[...] = _first_taps(listed, shape, chosen.dtype, module)
+            if module is np and seen.strides[-2] != seen.shape[-1] * seen.itemsize:
+                # Read twice, so gathered once.
+                gathered = scratch("max_pool read", seen.shape, seen.dtype)
+                gathered[...] = seen
+                seen = gathered
             if chosen is not None:
                 _challenge(chosen[goes], seen, kept, number, module)
             module.maximum(kept, seen, out=kept)
