@@ -23,6 +23,7 @@ _KINDS: tuple[tuple[str, type[Exception], str], ...] = (
     ("embedding", IndexError, "embedding: indices must lie in 0..num_embeddings-1"),
     ("divisor", ZeroDivisionError, "divisor: integers cannot be divided by zero"),
     ("probability", ValueError, "input: probabilities must lie in 0..1"),
+    ("target probability", ValueError, "target: probabilities must lie in 0..1"),
     ("variance", ValueError, "var: variances must not be negative"),
     ("position", IndexError, "index: indices must lie in 0..size-1"),
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import gpunet.nn.functional as F
 from gpunet.autograd import Tensor
+from gpunet.nn.distance import PairwiseDistance
 from gpunet.nn.functional.loss import refuse_deprecated
 from gpunet.nn.module import Module
 
@@ -437,7 +438,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         reduction: str = "mean",
     ) -> None:
         super().__init__(None, None, reduction)
-        self.distance_function = distance_function
+        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
         self.margin = margin
         self.swap = swap
 

@@ -35,7 +35,8 @@ class Activation(Op):
         value: writes y from x.
         slope: writes dx from dy and what is kept.
         keep: ``"x"`` or ``"y"``: what is kept; or a function of the attributes that says which.
-        integers: ``"no"``, ``"same"`` where they stay integers, ``"float"`` where they become float32.
+        integers: ``"no"``, ``"same"`` where they stay integers, ``"float"`` where they become float32,
+            ``"numbers"`` where they do and bools are refused.
         samples: attributes of its samples.
         kinks: where it has no derivative.
         check: raises for attributes that make no sense.
@@ -70,7 +71,7 @@ class Activation(Op):
             return x.dtype
         if self.integers == "no":
             raise DTypeError(f"{self.name}: input must be floating point, got {x.dtype.name}")
-        if self.integers == "same" and x.dtype == BOOL:
+        if self.integers in ("same", "numbers") and x.dtype == BOOL:
             raise DTypeError(f"{self.name}: not defined for bool")
         return x.dtype if self.integers == "same" else to_float(x.dtype)
 

@@ -112,7 +112,7 @@ class PReLU(Op):
             if x.dtype != carry:
                 made[block] = out
             if ctx.needs_grad[1]:
-                module.multiply(below, values, out=below)
+                module.multiply(below, module.minimum(values, 0, out=work("a")), out=below)  # not 0 infinity
                 key = (part.start, 0) if rows.inner == 1 else (part[0].start, part[1].start)
                 sums[key] = below.sum(axis=0) if rows.inner == 1 else below.sum(axis=(0, 2))
 
@@ -134,7 +134,7 @@ class PReLU(Op):
             mask = work.module.greater(values, 0, out=work("mask", BOOL))
             work.module.logical_not(mask, out=mask)
             select(dy, mask, out, work)
-            work.module.multiply(out, values, out=out)
+            work.module.multiply(out, work.module.minimum(values, 0, out=work("a")), out=out)  # not 0 infinity
 
         (dx,) = map_chunks(layout, (grad, x, w.reshape(())), (x.dtype,), body)
         if not ctx.needs_grad[1]:

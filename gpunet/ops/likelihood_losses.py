@@ -64,12 +64,13 @@ def _bce_target_slope(work: Work, x: Any, t: Any, w: Any, out: Any) -> None:
     weighted(work, out, w)
 
 
-def _probabilities(module: Any, x: Any, *others: Any) -> None:
-    if module is not np:
-        check_values("probability", ~((x >= 0) & (x <= 1)))
-    elif x.size and not (x.min() >= 0 and x.max() <= 1):
-        found = x[~((x >= 0) & (x <= 1))][0]
-        check_values("probability", np.asarray(True), f"got {float(found):g}")
+def _probabilities(module: Any, x: Any, t: Any, *others: Any) -> None:
+    for kind, values in (("probability", x), ("target probability", t)):
+        if module is not np:
+            check_values(kind, ~((values >= 0) & (values <= 1)))
+        elif values.size and not (values.min() >= 0 and values.max() <= 1):
+            found = values[~((values >= 0) & (values <= 1))][0]
+            check_values(kind, np.asarray(True), f"got {float(found):g}")
 
 
 def _bce_logits(work: Work, x: Any, t: Any, w: Any, p: Any, out: Any) -> None:
@@ -256,8 +257,8 @@ def _variances(module: Any, x: Any, t: Any, v: Any) -> None:
 
 
 def _check_eps(full: bool, eps: float) -> None:
-    if not eps > 0:
-        raise ValueError(f"gaussian_nll_loss: eps must be positive, got {eps}")
+    if eps < 0:
+        raise ValueError(f"gaussian_nll_loss: eps must not be negative, got {eps}")
 
 
 def _probable(rng: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:

@@ -58,9 +58,10 @@ def _tanh(work: Work, x: Any, y: Any) -> None:
 def _tanh_slope(work: Work, grad: Any, y: Any, dx: Any) -> None:
     m = work.module
     part = work("a")
-    m.multiply(y, y, out=part)
-    m.subtract(1.0, part, out=part)
-    m.multiply(part, grad, out=dx)
+    m.subtract(1.0, y, out=part)  # 1 - y^2 would lose the digits of a y near 1
+    m.add(y, 1.0, out=dx)
+    m.multiply(part, dx, out=dx)
+    m.multiply(dx, grad, out=dx)
 
 
 def _elu(work: Work, x: Any, y: Any, *, alpha: float) -> None:
@@ -223,12 +224,13 @@ def _mish(work: Work, x: Any, y: Any) -> None:
 
 def _mish_slope(work: Work, grad: Any, x: Any, dx: Any) -> None:
     m = work.module
-    e, n = work("a"), work("b")
+    e, n, limited = work("a"), work("b"), work("c")
     _mish_parts(work, x, e, n)  # n / (n + 2) + 4 x e (e + 1) / (n + 2)^2
+    m.minimum(x, _MISH_ONE, out=limited)  # the second term is 0 above, also at infinity
     m.add(e, 1.0, out=dx)
     m.multiply(e, dx, out=e)
     m.multiply(e, 4.0, out=e)
-    m.multiply(e, x, out=e)
+    m.multiply(e, limited, out=e)
     m.add(n, 2.0, out=dx)
     m.divide(e, dx, out=e)
     m.add(e, n, out=e)
@@ -352,5 +354,5 @@ register(
         autocast="float32",
     )
 )
-register(Activation("softsign", _softsign, _softsign_slope))
-register(Activation("tanhshrink", _tanhshrink, _tanhshrink_slope))
+register(Activation("softsign", _softsign, _softsign_slope, integers="numbers"))
+register(Activation("tanhshrink", _tanhshrink, _tanhshrink_slope, integers="numbers"))

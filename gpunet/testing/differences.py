@@ -118,6 +118,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("conv2d integers", "max_pool2d integers", "avg_pool2d integers"),
     ),
     Difference(
+        "the options of a transposed convolution are checked for an empty batch too",
+        "they would be refused for any other",
+        ("conv_transpose2d empty batch, output padding too large",),
+    ),
+    Difference(
         "images without rows, columns or channels are refused",
         "there is nothing to convolve or average; PyTorch fills with the bias, or divides by zero",
         ("conv2d no input channels", "adaptive_avg_pool2d empty image"),
@@ -202,6 +207,78 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("view of a dtype", "as_strided"),
     ),
     Difference("full takes an integer for its size", "as zeros, ones and empty do", ("full integer size",)),
+    Difference(
+        "the gradient of elu, selu, celu, hardswish and l1_loss at NaN is NaN",
+        "NaN is neither below nor above the bend; PyTorch takes a side, another one each time",
+        (
+            "elu NaN",
+            "elu alpha NaN",
+            "selu NaN",
+            "celu NaN",
+            "celu alpha NaN",
+            "elu inplace NaN",
+            "selu inplace NaN",
+            "celu inplace NaN",
+            "elu_ NaN",
+            "selu_ NaN",
+            "celu_ NaN",
+            "hardswish NaN",
+            "hardswish inplace NaN",
+            "l1_loss NaN mean",
+            "l1_loss NaN sum",
+            "l1_loss NaN none",
+        ),
+    ),
+    Difference(
+        "gelu, mish and softsign of infinity, and their gradients there, are the limits",
+        "PyTorch has NaN for some of them, in some dtypes",
+        (
+            "gelu infinite",
+            "mish infinite",
+            "mish inplace infinite",
+            "softsign infinite",
+        ),
+    ),
+    Difference(
+        "softmax, softmin and log_softmax need a dim",
+        "PyTorch warns, and guesses one by the number of dimensions",
+        (
+            "softmax implicit",
+            "softmin implicit",
+            "log_softmax implicit",
+        ),
+    ),
+    Difference(
+        "bilinear and the losses take floating-point inputs alone",
+        "integers are not trained; cast them",
+        (
+            "bilinear integers",
+            "l1_loss integers sum",
+            "l1_loss integers none",
+        ),
+    ),
+    Difference(
+        "huber_loss and binary_cross_entropy_with_logits take integer targets",
+        "as mse_loss does; PyTorch fails in backward",
+        (
+            "huber_loss integer target mean",
+            "huber_loss integer target sum",
+            "huber_loss integer target none",
+            "binary_cross_entropy_with_logits integer target mean",
+            "binary_cross_entropy_with_logits integer target sum",
+            "binary_cross_entropy_with_logits integer target none",
+        ),
+    ),
+    Difference(
+        "cosine_similarity needs a dimension",
+        "a number has no direction",
+        ("cosine_similarity 0-d",),
+    ),
+    Difference(
+        "the gradient of binary_cross_entropy in its target is that of the limited logarithms",
+        "it is the derivative of the loss; PyTorch's is infinite at probabilities 0 and 1",
+        tuple(f"binary_cross_entropy certain {reduction}" for reduction in ("mean", "sum", "none")),
+    ),
 )
 
 _REASONS: Final = {label: difference for difference in DIFFERENCES for label in difference.cases}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpunet.autograd import Tensor, apply
+from gpunet.autograd import Tensor, apply, empty_like
 from gpunet.backend.random import Generator
 from gpunet.ops import REGISTRY
 from gpunet.ops.base import require_floating
@@ -120,8 +120,8 @@ def rrelu(
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)
     require_floating("rrelu", "input", input)  # before a number is drawn
-    slopes = input.new_empty(input.shape).uniform_(lower, upper, generator=generator)
-    result = input.where(input > 0, input * slopes)
+    slopes = empty_like(input).detach().uniform_(lower, upper, generator=generator)
+    result = (input * slopes).where(input <= 0, input)
     return input._write(result) if inplace else result
 
 
@@ -289,7 +289,7 @@ def gumbel_softmax(
     """
     require_floating("gumbel_softmax", "logits", logits)
     axis = normalize_axis("gumbel_softmax", dim, logits.ndim)
-    noise = -logits.new_empty(logits.shape).exponential_(generator=generator).log()
+    noise = -empty_like(logits).detach().exponential_(generator=generator).log()
     soft = ((logits + noise) / tau).softmax(axis)
     if not hard:
         return soft
