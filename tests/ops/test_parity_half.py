@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,18 @@ CASES: dict[str, tuple[Any, ...]] = {
     "matmul": (lambda m, f, x, y: x @ y, (2, 5, 4), (4, 3)),
     "pad": (lambda m, f, x: f.pad(x, (1, 1)), (5, 4)),
     "dropout of nothing": (lambda m, f, x: f.dropout(x, 0.0), (5, 4)),
+    "waves": (lambda m, f, x: (x.sin(), x.cos(), x.tan().atan(), x.sinh(), x.cosh(), x.asinh()), (5, 4)),
+    "error function": (lambda m, f, x: (x.erf(), x.erfc(), m.expm1(x), m.exp2(x)), (5, 4)),
+    "rounding": (lambda m, f, x: (x.floor(), x.ceil(), x.trunc(), x.round(), x.sign(), m.frac(x)), (5, 4)),
+    "pairs": (lambda m, f, x, y: (m.atan2(x, y), m.hypot(x, y), m.fmax(x, y), m.logaddexp(x, y)), (5, 4), (4,)),
+    "nan_to_num": (lambda m, f, x: m.nan_to_num(x * math.inf), (5, 4)),
+    "prod": (lambda m, f, x: x.prod(1), (5, 4)),
+    "cumsum": (lambda m, f, x: (x.cumsum(1), x.cumprod(0)), (5, 40)),
+    "logsumexp": (lambda m, f, x: x.logsumexp(1), (5, 40)),
+    "norm": (lambda m, f, x: (x.norm(), x.norm(1, 1), x.norm(math.inf, 0)), (5, 40)),
+    "sort": (lambda m, f, x: (x.sort(1), x.topk(3, 1), x.median(1), x.kthvalue(2, 0)), (5, 7)),
+    "einsum": (lambda m, f, x, y: m.einsum("ij,kj->ik", x, y), (5, 40), (3, 40)),
+    "clamp tensor": (lambda m, f, x, y: x.clamp(min=y), (5, 4), (4,)),
     "item": (lambda m, f, x: x.detach().item(), ()),
     "tolist": (lambda m, f, x: x.detach().sum().tolist(), (1,)),
 }  # fmt: skip
