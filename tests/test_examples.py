@@ -38,8 +38,22 @@ def test_backward_by_hand_agrees() -> None:
     assert "convolution: True" in output
 
 
+def test_filters_keep_the_mean(tmp_path: Path) -> None:
+    """Rows B10, B11 and B29: blurs keep the mean, edges have none, and convolution flips what correlation does not."""
+    output = run("filters.py", str(tmp_path / "pictures"))
+    lines = {line.split()[0]: line for line in output.splitlines() if line.startswith("  ")}
+    mean = output.split("mean ")[1].split(",")[0]
+    for name in ("identity", "box", "blur", "gaussian"):
+        assert abs(float(lines[name].split()[2].rstrip(",")) - float(mean)) < 0.02
+    assert abs(float(lines["sobel_y"].split()[2].rstrip(","))) < 0.02
+    assert "flipped when correlated: True" in output
+    assert "as it is when convolved: True" in output
+    if "Pillow is not installed" not in output:
+        assert len(list((tmp_path / "pictures").glob("*.png"))) == 16
+
+
 def test_every_example_is_run_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"lenet_digits.py", "backward_by_hand.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"lenet_digits.py", "backward_by_hand.py", "filters.py"}
 
 
 if not EXAMPLES.is_dir():

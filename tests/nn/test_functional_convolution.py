@@ -199,6 +199,8 @@ CONVOLUTIONS = [
        terms=200),
     on("conv_transpose2d expanded gradient", lambda f, x, w: f.conv_transpose2d(x, w).sum(), (2, 3, 5, 5), (3, 4, 3, 3),
        terms=2000),
+    on("conv_transpose2d empty batch, output padding too large",
+       lambda f, x, w: f.conv_transpose2d(x, w, output_padding=1), (0, 3, 4, 4), (3, 4, 3, 3)),
     on("conv1d wrong bias", lambda f, x, w, b: f.conv1d(x, w, b), (2, 3, 9), (4, 3, 3), (3,)),
     on("conv_transpose2d wrong bias", lambda f, x, w, b: f.conv_transpose2d(x, w, b), (2, 3, 4, 4), (3, 4, 3, 3), (3,)),
     on("conv1d mixed dtypes", lambda f, x, w: f.conv1d(x.float(), w.double()), (1, 2, 4), (2, 2, 3)),
