@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from gpunet.backend import cuda_runtime
 from gpunet.backend.devices import Device, is_cuda_available
+from gpunet.backend.random import Generator
 
 __all__ = [
     "current_device",
@@ -15,6 +16,8 @@ __all__ = [
     "empty_cache",
     "get_device_name",
     "is_available",
+    "manual_seed",
+    "manual_seed_all",
     "memory_allocated",
     "memory_reserved",
     "synchronize",
@@ -50,6 +53,18 @@ def get_device_name(device: Device | str | int | None = None) -> str:
         DeviceError: there is no such GPU.
     """
     return cuda_runtime.device_name(cuda_runtime.cuda_index(device))
+
+
+def manual_seed(seed: int) -> None:
+    """Nothing of its own: all random numbers come from the streams of ``gpunet.manual_seed``, whatever the device.
+
+    Raises:
+        TypeError, ValueError: not a 64-bit integer.
+    """
+    Generator().manual_seed(seed)  # checks it
+
+
+manual_seed_all = manual_seed
 
 
 def memory_allocated(device: Device | str | int | None = None) -> int:

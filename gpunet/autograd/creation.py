@@ -410,9 +410,8 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
         raise ValueError(f"frombuffer: count must be positive, or -1 for all, got {count}")
     available, rest = divmod(length - offset, kind.itemsize)
     if (count == -1 and rest) or count > available:
-        raise ValueError(
-            f"frombuffer: {length - offset} bytes do not make {'whole' if count == -1 else count} elements of {kind.name}"
-        )
+        wanted = "whole" if count == -1 else count
+        raise ValueError(f"frombuffer: {length - offset} bytes do not make {wanted} elements of {kind.name}")
     return Tensor._wrap(np.frombuffer(buffer, kind, count, offset), CPU).requires_grad_(requires_grad)
 
 

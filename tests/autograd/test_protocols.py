@@ -257,6 +257,16 @@ def test_accelerator_agrees_with_cuda() -> None:
             gn.accelerator.synchronize()
 
 
+def test_seeding_a_gpu_leaves_the_streams_alone() -> None:
+    gn.manual_seed(3)
+    before = gn.get_rng_state()
+    gn.cuda.manual_seed(4)
+    gn.cuda.manual_seed_all(5)
+    assert gn.get_rng_state() == before
+    with pytest.raises(TypeError, match=r"^seed: "):
+        gn.cuda.manual_seed("4")  # type: ignore[arg-type]
+
+
 def test_the_default_device_is_where_tensors_are_made() -> None:
     gn.set_default_device("cpu:1")
     try:
