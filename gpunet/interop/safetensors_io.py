@@ -13,7 +13,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +22,7 @@ import safetensors
 import safetensors.numpy
 
 from gpunet.autograd import Tensor, from_numpy
-from gpunet.backend.devices import Device, to_numpy
+from gpunet.backend.devices import Device, device, to_numpy
 from gpunet.backend.errors import CheckpointError, DTypeError
 from gpunet.nn import Module
 from gpunet.ops.dtypes import bfloat16
@@ -30,6 +30,8 @@ from gpunet.ops.dtypes import bfloat16
 __all__ = ["load", "load_safetensors", "save", "save_safetensors"]
 
 PathOrFile = str | os.PathLike[str] | IO[bytes]
+MapLocation = str | int | Device | Mapping[Any, Any] | Callable[[Tensor, str], Any] | None
+Placement = Callable[[Tensor], Tensor]
 
 _STRUCTURE = "gpunet.structure"
 _VERSION_KEY = "gpunet.format"
@@ -228,20 +230,25 @@ def _write_error(path: Path, error: Exception) -> OSError:
 # Loading -----------------------------------------------------------------------------------------------------------
 
 
-def load(f: PathOrFile, map_location: str | Device | None = None, *, weights_only: bool = True) -> Any:
+def load(f: PathOrFile, map_location: MapLocation = None, *, weights_only: bool = True) -> Any:
     """Read what ``save`` wrote, or any safetensors file as a flat dict of Tensors.
 
-    Tensors come back on the CPU, whatever device they were on, and require no gradient.
+    Tensors come back on the CPU, whatever device they were on, and require no gradient; dicts of any kind come back as
+    plain ones, in their order.
 
     Args:
         f: a path, or a file open for reading in binary.
-        map_location: device to put the Tensors on instead.
-        weights_only: accepted for PyTorch's sake; loading never runs code, whatever it is.
+        map_location: device to put the Tensors on instead; or, as scripts have it, a dict from devices to devices, in
+            which ``"cpu"`` is looked up, or a function of a Tensor and ``"cpu"``.
+        weights_only: accepted for PyTorch's sake. Loading never runs code, whatever it is.
 
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is damaged, cut short, or of another kind; the message says which file and why.
+        DeviceError: ``map_location`` is no device that is there.
+        TypeError: ``map_location`` is none of the above.
     """
+    place = _placement(map_location)
     name, arrays, metadata = _read(f)
     text = metadata.get(_STRUCTURE)
     version = metadata.get(_VERSION_KEY, _VERSION)
@@ -249,11 +256,11 @@ def load(f: PathOrFile, map_location: str | Device | None = None, *, weights_onl
         raise CheckpointError(f"{name}: written in format {version}, this gpunet reads format {_VERSION}")
     if text is None:
         try:
-            return {key: _tensor(array, map_location) for key, array in arrays.items()}
+            return {key: place(from_numpy(array)) for key, array in arrays.items()}
         except DTypeError as error:
             raise CheckpointError(f"{name}: {error}; gpunet.interop.load_safetensors reads it as arrays") from error
     try:
-        return _decode(json.loads(text), arrays, map_location)
+        return _decode(json.loads(text), arrays, place)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{name}: the description of its contents is damaged ({_one_line(error)})") from error
 
@@ -271,24 +278,41 @@ def load_safetensors(f: PathOrFile) -> dict[str, np.ndarray]:
     return _read(f)[1]
 
 
-def _tensor(array: np.ndarray, map_location: str | Device | None) -> Tensor:
-    tensor = from_numpy(array)
-    return tensor if map_location is None else tensor.to(map_location)
+def _placement(map_location: MapLocation) -> Placement:
+    """What is done with each Tensor that was read."""
+    if isinstance(map_location, Mapping):
+        map_location = next((target for source, target in map_location.items() if str(source) == "cpu"), None)
+    if map_location is None:
+        return lambda tensor: tensor
+    if callable(map_location):
+        return _placed_by(map_location)
+    if not isinstance(map_location, (str, Device, int)):
+        raise TypeError(f"map_location: expected a device, a dict or a function, got {type(map_location).__name__}")
+    target = device(map_location)
+    return lambda tensor: tensor.to(target)
 
 
-def _decode(node: Any, arrays: dict[str, np.ndarray], map_location: str | Device | None) -> Any:
+def _placed_by(function: Callable[[Tensor, str], Any]) -> Placement:
+    def place(tensor: Tensor) -> Tensor:
+        placed = function(tensor, "cpu")
+        return placed if isinstance(placed, Tensor) else tensor
+
+    return place
+
+
+def _decode(node: Any, arrays: dict[str, np.ndarray], place: Placement) -> Any:
     if not isinstance(node, dict):
         if isinstance(node, list):
             raise ValueError("a list where a value was expected")
         return node
     ((kind, content),) = node.items()
     if kind == "dict":
-        return {_decode(key, arrays, map_location): _decode(item, arrays, map_location) for key, item in content}
+        return {_decode(key, arrays, place): _decode(item, arrays, place) for key, item in content}
     if kind in ("list", "tuple"):
-        items = [_decode(item, arrays, map_location) for item in content]
+        items = [_decode(item, arrays, place) for item in content]
         return items if kind == "list" else tuple(items)
     if kind == "tensor":
-        return _tensor(arrays[content], map_location)
+        return place(from_numpy(arrays[content]))
     if kind == "array":
         return arrays[content]
     if kind == "number":
