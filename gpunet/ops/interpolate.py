@@ -36,6 +36,7 @@ _CUBIC = -0.75
 # Output cells that are this many apart often read input cells a fixed step apart; then slices serve instead of indices.
 _PERIODS = (1, 2, 3, 4)
 _ENDS = 6
+_TILE_BYTES = 1 << 18
 
 
 class _Piece(NamedTuple):
@@ -185,12 +186,22 @@ def _resample(source: Any, plans: list[tuple[int, int, tuple[_Piece, ...]]], car
                 out = result[images]
             else:
                 out = _work(f"resample {position}", (len(values), *shapes[position + 1][1:]), carry, module)
-            for piece in pieces:
-                _add_piece(values, out, axis, piece, module)
+            for tile in _tiles(out, axis, module):
+                for piece in pieces:
+                    _add_piece(values[tile], out[tile], axis, piece, module)
             values = out
 
     over_images(module, shapes[0][0], max(map(math.prod, shapes)), carry.itemsize, run)
     return result
+
+
+def _tiles(out: Any, axis: int, module: Any) -> list[tuple[slice, ...]]:
+    """Cuts through the first dimension where another is resampled, so that all terms find their sums in the cache."""
+    if module is not np or axis == 1 or out.nbytes <= _TILE_BYTES:
+        return [(slice(None),)]
+    rows = out.shape[1]
+    step = -(-rows * _TILE_BYTES // out.nbytes)
+    return [(slice(None), slice(start, start + step)) for start in range(0, rows, step)]
 
 
 def _work(name: str, shape: Extents, dtype: Any, module: Any) -> Any:
