@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gpunet.autograd import function
+from gpunet.autograd.aliases import numpy_names
 from gpunet.autograd.arithmetic import check_tensors
 from gpunet.autograd.mathematics import Mathematics
 from gpunet.backend.errors import DTypeError
@@ -89,13 +90,17 @@ class Elementwise(Mathematics):
         check_tensors("where", condition=condition)
         return function.apply(REGISTRY["where"], condition, self, self._number_or_tensor("where", other))
 
-    def softmax(self, dim: int) -> Tensor:
-        """Softmax over a dimension."""
-        return function.apply(REGISTRY["softmax"], self, dim=dim)
+    @numpy_names
+    def softmax(self, dim: Any, dtype: Any = None) -> Tensor:
+        """Softmax over a dimension, computed in ``dtype`` if given."""
+        x = self if dtype is None else self._cast(canonical_dtype(dtype))
+        return function.apply(REGISTRY["softmax"], x, dim=dim)
 
-    def log_softmax(self, dim: int) -> Tensor:
-        """Logarithm of softmax over a dimension."""
-        return function.apply(REGISTRY["log_softmax"], self, dim=dim)
+    @numpy_names
+    def log_softmax(self, dim: Any, dtype: Any = None) -> Tensor:
+        """Logarithm of softmax over a dimension, computed in ``dtype`` if given."""
+        x = self if dtype is None else self._cast(canonical_dtype(dtype))
+        return function.apply(REGISTRY["log_softmax"], x, dim=dim)
 
     # Types -----------------------------------------------------------------------------------------------------------
 

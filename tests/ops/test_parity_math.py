@@ -136,7 +136,9 @@ CASES = [
     case("equal method", lambda m, x: x.equal(x + 1), (3, 4)),
     case("logical_not floats", lambda m, x: m.logical_not(x), SPECIAL),
     case("where alone", lambda m, x: m.where(x > 0), INTEGERS),
-    case("softmax axis", lambda m, x: m.softmax(x, 1), (3, 4)),
+    case("softmax axis", lambda m, x: (m.softmax(x, axis=1), x.softmax(axis=0)), (3, 4)),
+    case("softmax dtype", lambda m, x: (x.softmax(1, dtype=m.float64), x.log_softmax(1, m.float64)), (3, 4)),
+    case("softmax integers", lambda m, x: m.softmax(x, 1, dtype=m.float32), INTEGERS),
     case("log_softmax function", lambda m, x: m.log_softmax(x, dim=1), (3, 4)),
     case("reversed", lambda m, x: (x.T.sin(), x[:, ::2].erf()), (3, 4)),
 ]  # fmt: skip
