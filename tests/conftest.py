@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import signal
 import sys
 from collections import Counter
@@ -26,6 +27,10 @@ def missing_gpu() -> str | None:
     import cupy
 
     return None if cupy.cuda.is_available() else "CuPy finds no CUDA GPU"
+
+
+# Virtual machines may announce matrix tiles (AMX) that trap when they are used; PyTorch's half precision would die of it.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
