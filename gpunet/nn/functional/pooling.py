@@ -8,6 +8,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor, apply
 from gpunet.nn.functional.activation import relu
+from gpunet.nn.functional.arguments import extents, is_integer
 from gpunet.ops import REGISTRY, Spec
 from gpunet.ops.windows import check_pool
 
@@ -35,28 +36,14 @@ __all__ = [
 Extent = int | Sequence[int]
 
 
-def _is_integer(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
-
-
-def _extents(op: str, name: str, value: Any, dims: int) -> tuple[int, ...]:
-    """One integer for every spatial dimension, or one for each."""
-    if _is_integer(value):
-        return (value.__index__(),) * dims
-    if isinstance(value, Sequence) and len(value) in (1, dims) and all(map(_is_integer, value)):
-        return tuple(part.__index__() for part in (value if len(value) == dims else [*value] * dims))
-    wanted = "an integer or a sequence of 1" if dims == 1 else f"an integer or {dims} of them"
-    raise TypeError(f"{op}: {name} must be {wanted}, got {value!r}")
-
-
 def _window(op: str, dims: int, kernel_size: Any, stride: Any, padding: Any) -> dict[str, tuple[int, ...]]:
     """The attributes that all sliding windows have."""
-    kernel = _extents(op, "kernel_size", kernel_size, dims)
+    kernel = extents(op, "kernel_size", kernel_size, dims)
     given = stride is not None and not (isinstance(stride, Sequence) and len(stride) == 0)
     return {
         "kernel_size": kernel,
-        "stride": _extents(op, "stride", stride, dims) if given else kernel,
-        "padding": _extents(op, "padding", padding, dims),
+        "stride": extents(op, "stride", stride, dims) if given else kernel,
+        "padding": extents(op, "padding", padding, dims),
     }
 
 
@@ -85,7 +72,7 @@ def _max_pool(
         dims,
         input,
         **_window(op, dims, kernel_size, stride, padding),
-        dilation=_extents(op, "dilation", dilation, dims),
+        dilation=extents(op, "dilation", dilation, dims),
         ceil_mode=bool(ceil_mode),
         return_indices=bool(return_indices),
     )
@@ -159,7 +146,7 @@ def _max_unpool(
     size = default
     if output_size is not None:
         wanted = tuple(output_size)[-dims:] if isinstance(output_size, Sequence) else ()
-        if len(wanted) != dims or len(output_size) not in (dims, dims + 2) or not all(map(_is_integer, wanted)):
+        if len(wanted) != dims or len(output_size) not in (dims, dims + 2) or not all(map(is_integer, wanted)):
             raise ValueError(f"{op}: output_size must hold {dims} or {dims + 2} integers, got {output_size!r}")
         size = [extent.__index__() for extent in wanted]
         for got, usual, s in zip(size, default, window["stride"], strict=False):
@@ -234,7 +221,7 @@ def _avg_pool(
     divisor_override: int | None,
 ) -> Tensor:
     op = f"avg_pool{dims}d"
-    if divisor_override is not None and not _is_integer(divisor_override):
+    if divisor_override is not None and not is_integer(divisor_override):
         raise TypeError(f"{op}: divisor_override must be an integer or None, got {divisor_override!r}")
     result: Tensor = _pool(
         op,
@@ -347,7 +334,7 @@ def _adaptive(op: str, dims: int, input: Tensor, output_size: Any, **attributes:
     """Fill in the sizes that are to stay, and pool."""
     wanted = output_size if isinstance(output_size, Sequence) else (output_size,) * dims
     kept = dims > 1  # PyTorch's one-dimensional forms take no None
-    allowed = len(wanted) == dims and all(_is_integer(extent) or (kept and extent is None) for extent in wanted)
+    allowed = len(wanted) == dims and all(is_integer(extent) or (kept and extent is None) for extent in wanted)
     if isinstance(output_size, str) or not allowed:
         what = f"an integer, None or {dims} of them" if kept else "an integer or a sequence of 1"
         raise TypeError(f"{op}: output_size must be {what}, got {output_size!r}")
