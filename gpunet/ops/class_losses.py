@@ -146,7 +146,9 @@ class CrossEntropy(Op):
         losses, answer = rows.empty_reduced(carry, module)
         largest, _ = rows.empty_reduced(carry, module)
         logarithm, _ = rows.empty_reduced(carry, module)
-        labels = valid = chosen = None
+        labels: Any = None
+        valid: Any = None
+        chosen: Any = None
         if is_floating(target.dtype):
             probabilities = rows.view(target)
             divisor = carry.type(losses.size)
@@ -199,7 +201,10 @@ class CrossEntropy(Op):
             scale = scale / divisor
         scale = module.broadcast_to(scale, rows.reduced.shape) if scale.ndim == 0 else scale
         scale = rows.view_reduced(scale)
-        dx, gradient_x = rows.empty(x.dtype, module) if ctx.needs_grad[0] else (None, None)
+        dx: Any = None
+        gradient_x: Any = None
+        if ctx.needs_grad[0]:
+            dx, gradient_x = rows.empty(x.dtype, module)
         if labels is None:
             dq, gradient_q = rows.empty(target.dtype, module) if ctx.needs_grad[1] else (None, None)
             probabilities = rows.view(target)

@@ -68,7 +68,7 @@ class Cosine(_Pairs):
     name = "cosine_similarity"
 
     def infer(self, *inputs: Any, dim: int, eps: float, added: bool = False) -> Inferred:
-        return self._infer(self.name, *inputs, dim, False)
+        return self._infer(self.name, inputs[0], inputs[1], dim, False)
 
     def forward(self, ctx: Context, *inputs: Any, dim: int, eps: float, added: bool = False) -> Any:
         x, y = inputs
@@ -145,7 +145,7 @@ class PairwiseDistance(_Pairs):
     name = "pairwise_distance"
 
     def infer(self, *inputs: Any, dim: int, p: float, eps: float, keepdim: bool) -> Inferred:
-        return self._infer(self.name, *inputs, dim, keepdim)
+        return self._infer(self.name, inputs[0], inputs[1], dim, keepdim)
 
     def _difference(self, work: Work, a: Any, b: Any, eps: float) -> Any:
         m = work.module
