@@ -303,12 +303,14 @@ class GroupNorm(_SampleNorm):
         return inferred
 
     def reference(self, *inputs: Any, num_groups: int, eps: float) -> Any:
-        return self._plain(*inputs, num_groups, eps) if inputs[0].size else inputs[0].copy()
+        x, weight, bias = inputs
+        return self._plain(x, weight, bias, num_groups, eps) if x.size else x.copy()
 
     def forward(self, ctx: Context, *inputs: Any, num_groups: int, eps: float) -> Any:
         if self.path(*inputs) == "reference":
             return self.reference(*inputs, num_groups=num_groups, eps=eps)
-        return self._run(ctx, *inputs, num_groups, eps)[0]
+        x, weight, bias = inputs
+        return self._run(ctx, x, weight, bias, num_groups, eps)[0]
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         return self._gradients(ctx, grad_outputs[0], ctx.attributes["num_groups"])

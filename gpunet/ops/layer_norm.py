@@ -340,10 +340,12 @@ class LayerNorm(_RowNorm):
         return self._infer(x, (("weight", weight), ("bias", bias)), normalized_shape, eps)
 
     def reference(self, *inputs: Any, normalized_shape: Shape, eps: float) -> Any:
-        return self._reference(*inputs, normalized_shape, eps)
+        x, weight, bias = inputs
+        return self._reference(x, weight, bias, normalized_shape, eps)
 
     def forward(self, ctx: Context, *inputs: Any, normalized_shape: Shape, eps: float) -> Any:
-        return self._forward(ctx, *inputs, normalized_shape, eps)
+        x, weight, bias = inputs
+        return self._forward(ctx, x, weight, bias, normalized_shape, eps)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         dx, dweight, dbias = self._backward(ctx, grad_outputs[0])
@@ -365,10 +367,12 @@ class RMSNorm(_RowNorm):
         return self._infer(x, (("weight", weight),), normalized_shape, eps)
 
     def reference(self, *inputs: Any, normalized_shape: Shape, eps: float) -> Any:
-        return self._reference(*inputs, None, normalized_shape, eps)
+        x, weight = inputs
+        return self._reference(x, weight, None, normalized_shape, eps)
 
     def forward(self, ctx: Context, *inputs: Any, normalized_shape: Shape, eps: float) -> Any:
-        return self._forward(ctx, *inputs, None, normalized_shape, eps)
+        x, weight = inputs
+        return self._forward(ctx, x, weight, None, normalized_shape, eps)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         return self._backward(ctx, grad_outputs[0])[:2]

@@ -131,8 +131,9 @@ def remove_spectral_norm(module: ModuleType, name: str = "weight") -> ModuleType
     number = find_hook(module, SpectralNorm, name)
     if number is None:
         raise ValueError(f"spectral_norm: {name!r} of {type(module).__name__} is not normalised")
+    hook: Any = module._forward_pre_hooks[number].call
     with no_grad():
-        weight = module._forward_pre_hooks[number].call.compute_weight(module, False)
+        weight = hook.compute_weight(module, False)
     delattr(module, name)
     for suffix in ("_u", "_v", "_orig"):
         delattr(module, name + suffix)

@@ -112,8 +112,9 @@ def remove_weight_norm(module: ModuleType, name: str = "weight") -> ModuleType:
     number = find_hook(module, WeightNorm, name)
     if number is None:
         raise ValueError(f"weight_norm: {name!r} of {type(module).__name__} is not normalised")
+    hook: Any = module._forward_pre_hooks[number].call
     with no_grad():
-        weight = module._forward_pre_hooks[number].call.compute_weight(module)
+        weight = hook.compute_weight(module)
     delattr(module, name)
     del module._parameters[f"{name}_g"], module._parameters[f"{name}_v"]
     setattr(module, name, Parameter(weight.detach()))
