@@ -141,8 +141,6 @@ CATALOGUE: list[tuple[str, Callable[[Any, Any], Any], type[Exception], str]] = [
      ValueError, "mse_loss: reduction must be one of 'none', 'mean', 'sum', got 'max'"),
     ("softmax dim", lambda z, on: F.softmax(z(3, 4), 2),
      ShapeError, "softmax: dim must lie in -2..1 for a 2-d tensor, got 2"),
-    ("softmax no dim", lambda z, on: F.softmax(z(3, 4)),
-     ValueError, "softmax: dim must be given"),
     ("softmax integers", lambda z, on: F.softmax(z(3, 4, dtype=gn.int64), 1),
      DTypeError, "softmax: input must be floating point, got int64"),
     ("one_hot floats", lambda z, on: F.one_hot(z(3)),

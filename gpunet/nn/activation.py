@@ -510,10 +510,10 @@ class Softmax(Module):
     """exp(x) / sum exp(x) along a dimension.
 
     Args:
-        dim: the dimension.
+        dim: the dimension; without it, 0 for 0-d, 1-d and 3-d tensors and 1 otherwise, with a warning.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
@@ -529,10 +529,10 @@ class Softmin(Module):
     """softmax(-x) along a dimension.
 
     Args:
-        dim: the dimension.
+        dim: the dimension; without it, 0 for 0-d, 1-d and 3-d tensors and 1 otherwise, with a warning.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
@@ -548,10 +548,10 @@ class LogSoftmax(Module):
     """The logarithm of the softmax along a dimension.
 
     Args:
-        dim: the dimension.
+        dim: the dimension; without it, 0 for 0-d, 1-d and 3-d tensors and 1 otherwise, with a warning.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 

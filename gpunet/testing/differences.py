@@ -240,15 +240,6 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ),
     ),
     Difference(
-        "softmax, softmin and log_softmax need a dim",
-        "PyTorch warns, and guesses one by the number of dimensions",
-        (
-            "softmax implicit",
-            "softmin implicit",
-            "log_softmax implicit",
-        ),
-    ),
-    Difference(
         "bilinear and the losses take floating-point inputs alone",
         "integers are not trained; cast them",
         (

@@ -19,9 +19,6 @@ CATALOGUE = [
     *(BadInput(f"{name} bools", lambda z, on, name=name: getattr(F, name)(z(4, dtype=gn.bool)), DTypeError,
                f"{name}: not defined for bool")
       for name in ("relu", "hardtanh", "tanhshrink", "softsign")),
-    *(BadInput(f"{name} without dim", lambda z, on, name=name: getattr(F, name)(z(2, 3)), ValueError,
-               f"{name}: dim must be given")
-      for name in ("softmax", "softmin", "log_softmax")),
     *(BadInput(f"{name} dim", lambda z, on, name=name: getattr(F, name)(z(2, 3), 2), ShapeError,
                f"{name}: dim must lie in -2..1 for a 2-d tensor, got 2")
       for name in ("softmax", "softmin", "log_softmax", "glu")),

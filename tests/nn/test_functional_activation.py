@@ -215,9 +215,6 @@ SOFTMAX = [
     for name in ("softmax", "softmin", "log_softmax")
 ] + [
     on("softmax dim positional", lambda f, x: f.softmax(x, 0, 3), (4, 5)),
-    on("softmax implicit", lambda f, x: f.softmax(x), (4, 5)),
-    on("softmin implicit", lambda f, x: f.softmin(x), (4, 5)),
-    on("log_softmax implicit", lambda f, x: f.log_softmax(x), (4, 5)),
     on("gumbel_softmax of one class", lambda f, x: f.gumbel_softmax(x, tau=0.5), (4, 1)),
     on("gumbel_softmax hard of one class", lambda f, x: f.gumbel_softmax(x, 1.0, True, dim=1), (4, 1)),
 ]  # fmt: skip
@@ -275,6 +272,17 @@ def test_small_results_keep_their_digits() -> None:
         theirs = FUNCTIONS[name](torch.nn.functional, torch.tensor(x)).numpy()
         # exp of a float32 argument of size 80 has a relative error of some 1e-6
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=1e-38, err_msg=name)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, 5), (2, 3, 4), (2, 3, 4, 2)])
+@pytest.mark.parametrize("name", ["softmax", "softmin", "log_softmax"])
+def test_without_a_dim_it_warns_and_takes_pytorchs(name: str, shape: tuple[int, ...]) -> None:
+    x = np.asarray(np.random.default_rng(0).standard_normal(shape))
+    with pytest.warns(UserWarning, match=f"{name}: dim should be given"):
+        ours = getattr(gn.nn.functional, name)(gn.from_numpy(x))
+    with pytest.warns(UserWarning, match="Implicit dimension choice"):
+        theirs = getattr(torch.nn.functional, name)(torch.from_numpy(x))
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-12)
 
 
 def test_gumbel_softmax_draws_the_distribution() -> None:

@@ -24,10 +24,10 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
                      for n in (1, 2, 3)], (1,)),
     **dict.fromkeys([f"ConstantPad{n}d" for n in (1, 2, 3)], (1, 0.5)),
     **dict.fromkeys([f"LPPool{n}d" for n in (1, 2, 3)], (2, 3)),
-    **dict.fromkeys(["Linear", "Embedding", "EmbeddingBag", "GroupNorm", "Threshold"], (4, 4)),
+    **dict.fromkeys(["Linear", "Embedding", "GroupNorm", "Threshold"], (4, 4)),
     **dict.fromkeys(["Softmax", "LogSoftmax", "Softmin"], (1,)),
     **dict.fromkeys(["PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Unfold", "LazyLinear"], (2,)),
-    "Bilinear": (2, 3, 4), "Fold": ((4, 4), 2), "Unflatten": (1, (2, 2)), "MaxUnpool1d": (2,), "MaxUnpool2d": (2,),
+    "Bilinear": (2, 3, 4), "EmbeddingBag": (4, 4), "Fold": ((4, 4), 2), "Unflatten": (1, (2, 2)), "MaxUnpool1d": (2,), "MaxUnpool2d": (2,),
     "MaxUnpool3d": (2,), "UpsamplingBilinear2d": (None, 2), "UpsamplingNearest2d": (None, 2), "Upsample": (None, 2),
     "RNN": (3, 4), "LSTM": (3, 4), "GRU": (3, 4), "RNNCell": (3, 4), "LSTMCell": (3, 4), "GRUCell": (3, 4),
 }  # fmt: skip

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from gpunet.autograd import Tensor, apply, empty_like
@@ -242,7 +243,8 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 def _softmax_dim(name: str, input: Tensor, dim: int | None) -> int:
     if dim is None:
-        raise ValueError(f"{name}: dim must be given")
+        dim = 0 if input.ndim in (0, 1, 3) else 1
+        warnings.warn(f"{name}: dim should be given; without it, {dim} is taken for a {input.ndim}-d tensor", stacklevel=3)
     return normalize_axis(name, dim, input.ndim)
 
 
