@@ -75,7 +75,11 @@ def recorded_suite(item: pytest.Item) -> str | None:
     """Return the suite whose calls of public names are noted that a test belongs to."""
     if item.get_closest_marker("parity") is not None:
         return "parity" if importlib.util.find_spec("torch") is not None else None
-    return "errors" if item.path.parent.name == "errors" or item.path.name == "test_errors.py" else None
+    return (
+        "errors"
+        if item.path.parent.name == "errors" or item.path == Path(__file__).with_name("test_errors.py")
+        else None
+    )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -31,7 +31,8 @@ def test_every_public_name_has_a_row() -> None:
             rows |= {f"gpunet.{name}" for name in re.findall(r"`([\w.]+)`", body)}
         else:
             rows |= {f"{title}.{name}" for name in re.findall(r"^\| `(\w+)` \|", body, re.MULTILINE)}
-    assert sorted(public_names().keys() - rows) == []
+    missing = sorted(public_names().keys() - rows)
+    assert not missing, " ".join(missing)
 
 
 def test_exceptions_name_what_exists() -> None:
@@ -41,7 +42,8 @@ def test_exceptions_name_what_exists() -> None:
 def test_every_function_and_layer_is_in_the_error_catalogue(error_calls: dict[str, set[str]]) -> None:
     spaces = ("gpunet.nn", "gpunet.nn.functional", "gpunet.optim", "gpunet.optim.lr_scheduler", "gpunet.utils.data")
     names = [name for name in public_names() if name.rpartition(".")[0] in spaces]
-    assert [name for name in names if name not in error_calls and name not in NO_BAD_INPUT] == []
+    missing = [name for name in names if name not in error_calls and name not in NO_BAD_INPUT]
+    assert not missing, " ".join(missing)
 
 
 def test_the_recorder_notes_what_a_test_calls_and_nothing_else() -> None:
@@ -68,6 +70,7 @@ def test_every_public_name_is_compared(parity_calls: dict[str, set[str]], reques
     if request.config.getoption("--write-compatibility"):
         PAGE.write_text(page, encoding="utf-8")
     shared = [name for name in public_names() if counterpart(name) is not None]
-    assert [name for name in shared if name not in parity_calls and name not in NOT_COMPARED] == []
+    missing = [name for name in shared if name not in parity_calls and name not in NOT_COMPARED]
+    assert not missing, " ".join(missing)
     if PAGE.exists():
         assert PAGE.read_text(encoding="utf-8") == page, "run pytest -m parity --write-compatibility"

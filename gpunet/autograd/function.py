@@ -41,6 +41,7 @@ def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attribute
     Raises:
         DeviceError: inputs on different devices.
         ShapeError, DTypeError, ValueError: what ``op.infer`` finds.
+        TypeError: an input is an array or something else that is no Tensor.
     """
     device: Device | None = None
     needed = False
@@ -61,10 +62,13 @@ def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attribute
             wants = value._requires_grad
             needs.append(wants)
             needed = needed or wants
-        else:
+        elif value is None or isinstance(value, (int, float, np.generic)):
             arrays.append(value)
             needs.append(False)
-    assert device is not None, f"{op.name}: apply needs at least one Tensor"
+        else:
+            raise TypeError(f"{op.name}: inputs must be Tensors, got {type(value).__name__}")
+    if device is None:
+        raise TypeError(f"{op.name}: at least one input must be a Tensor, got {type(inputs[0]).__name__}")
     inferred = op.infer(*arrays, **attributes)
     target = device if output_device is None else output_device
     if device is META:
@@ -136,7 +140,9 @@ def _make_view(tensor: Tensor, source: Tensor, op: Op, attributes: dict[str, Any
 
 
 def shares(a: Any, b: Any) -> bool:
-    """Whether two arrays may share memory (their extents overlap)."""
+    """Whether two arrays may share memory (their extents overlap); of no elements they always do, views of nothing."""
+    if not a.size or not b.size:
+        return True
     if isinstance(a, np.ndarray):
         return bool(np.may_share_memory(a, b))
     return bool(cupy().may_share_memory(a, b))

@@ -47,7 +47,8 @@ class _Loss(Module):
         refuse_deprecated(name, size_average, reduce)
         allowed = (*_REDUCTIONS, "batchmean") if name == "KLDivLoss" else _REDUCTIONS
         if reduction not in allowed:
-            raise ValueError(f"{name}: reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+            listed = ", ".join(map(repr, allowed[:-1]))
+            raise ValueError(f"{name}: reduction must be {listed} or {allowed[-1]!r}, got {reduction!r}")
         self.reduction = reduction
 
 

@@ -44,13 +44,37 @@ NOT_COMPARED: Final[dict[str, str]] = {
     "gpunet.save": "a safetensors file, never pickle: tests/interop/test_safetensors_io.py",
     "gpunet.load": "a safetensors file, never pickle: tests/interop/test_safetensors_io.py",
     "gpunet.set_num_threads": "tests/backend/test_threads.py",
+    "gpunet.autograd.gradcheck": "other defaults: tests/autograd/test_gradcheck.py",
+    "gpunet.utils.data.Dataset": "a base class without code",
+    "gpunet.utils.data.IterableDataset": "a base class without code",
+    "gpunet.utils.data.Sampler": "a base class without code",
+    "gpunet.Size": "made by shape and size, which are compared",
+    "gpunet.Tensor.cuda": "needs a GPU",
+    "gpunet.Tensor.grad_fn": "a node of one's own",
     "gpunet.get_num_threads": "tests/backend/test_threads.py",
 }
 
 # Names that no input is bad for.
 NO_BAD_INPUT: Final[dict[str, str]] = {
     "gpunet.nn.Identity": "takes everything",
-}
+    "gpunet.nn.LazyModuleMixin": "a base class",
+    "gpunet.nn.UninitializedBuffer": "as UninitializedParameter",
+    "gpunet.utils.data.Dataset": "a base class",
+    "gpunet.utils.data.IterableDataset": "a base class",
+    "gpunet.utils.data.Sampler": "a base class",
+    "gpunet.utils.data.SequentialSampler": "takes whatever has a length",
+    "gpunet.utils.data.WorkerInfo": "made by the loader",
+    "gpunet.utils.data.get_worker_info": "takes nothing",
+    "gpunet.utils.data.list_datasets": "takes nothing",
+    "gpunet.utils.data.default_convert": "gives back what it cannot convert",
+    **{
+        f"gpunet.utils.data.{name}": "tests/data and tests/cli, which have files at hand"
+        for name in (
+            "DatasetInfo", "Digits", "ImageDataset", "ImageSplits", "get_dataset", "load_digits", "load_digits_split",
+            "load_images", "load_npz", "prepare_image", "read_image", "register_dataset", "stratified_split",
+        )
+    },
+}  # fmt: skip
 
 
 def _members(prefix: str, owner: Any, names: Iterator[str] | list[str]) -> Iterator[tuple[str, Any]]:
@@ -171,6 +195,9 @@ def _chosen(candidates: list[tuple[str, Any]], frame: types.FrameType) -> Iterat
     classes = [(name, value) for name, value in candidates if isinstance(value, type)]
     instance = frame.f_locals.get("self", frame.f_locals.get("cls"))
     made = instance if isinstance(instance, type) else type(instance)
+    # A class that a test derives stands for the one it is derived from.
+    while not made.__module__.startswith("gpunet") and made is not object:
+        made = made.__mro__[1]
     yield from (name for name, value in classes if value is made)
     others = [name for name, value in candidates if not isinstance(value, type)]
     generated = frame.f_locals.get("name") if len(others) > 1 else None

@@ -97,7 +97,7 @@ def test_what_reduction_replaces_is_refused(name: str) -> None:
                 ValueError, match=f"^{name}: size_average and reduce are no longer taken; use reduction"
             ):
                 getattr(gn.nn, name)(**{argument: True})
-    with pytest.raises(ValueError, match=f"^{name}: reduction must be 'none', 'mean' or 'sum', got 'average'$"):
+    with pytest.raises(ValueError, match=f"^{name}: reduction must be 'none', .*, got 'average'$"):
         getattr(gn.nn, name)(reduction="average")
 
 

@@ -40,6 +40,7 @@ from gpunet.nn.functional.activation import (
     threshold,
     threshold_,
 )
+from gpunet.nn.functional.arguments import name_wrong_types
 from gpunet.nn.functional.convolution import (
     conv1d,
     conv2d,
@@ -236,3 +237,6 @@ __all__ = [
     "triplet_margin_with_distance_loss",
     "unfold",
 ]
+
+for _name in __all__:
+    globals()[_name] = name_wrong_types(globals()[_name])

@@ -9,9 +9,11 @@ import warnings
 from typing import Any
 
 from gpunet.autograd import Tensor, apply, empty_like
+from gpunet.backend.errors import DTypeError
 from gpunet.backend.random import Generator
 from gpunet.ops import REGISTRY
 from gpunet.ops.base import require_floating
+from gpunet.ops.dtypes import BOOL
 from gpunet.ops.reduce import normalize_axis
 
 __all__ = [
@@ -70,6 +72,8 @@ def relu_(input: Tensor) -> Tensor:
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6) (Krizhevsky 2010)."""
+    if input.dtype == BOOL:
+        raise DTypeError("relu6: not defined for bool")
     return hardtanh(input, 0.0, 6.0, inplace)
 
 
@@ -244,7 +248,9 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 def _softmax_dim(name: str, input: Tensor, dim: int | None) -> int:
     if dim is None:
         dim = 0 if input.ndim in (0, 1, 3) else 1
-        warnings.warn(f"{name}: dim should be given; without it, {dim} is taken for a {input.ndim}-d tensor", stacklevel=3)
+        warnings.warn(
+            f"{name}: dim should be given; without it, {dim} is taken for a {input.ndim}-d tensor", stacklevel=3
+        )
     return normalize_axis(name, dim, input.ndim)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from gpunet.autograd import Tensor
 
-__all__ = ["IntPair", "extents", "images", "is_integer", "pair"]
+__all__ = ["IntPair", "extents", "images", "is_integer", "name_wrong_types", "pair"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 IntPair = int | Sequence[int]
 
@@ -43,3 +47,30 @@ def images(op: str, input: Tensor) -> tuple[Tensor, bool]:
     if input.ndim == 3:
         return input.unsqueeze(0), True
     return input, False
+
+
+def name_wrong_types(function: Function) -> Function:
+    """The function, with an error that names the argument where something else was given for a Tensor.
+
+    Nothing is looked at unless it fails.
+    """
+    name = function.__name__
+    wanted = {
+        parameter.name: "None" in parameter.annotation
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.annotation in ("Tensor", "Tensor | None")
+    }
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (AttributeError, TypeError):
+            given = inspect.signature(function).bind_partial(*args, **kwargs).arguments
+            for argument, optional in wanted.items():
+                value = given.get(argument)
+                if argument in given and not isinstance(value, Tensor) and not (optional and value is None):
+                    raise TypeError(f"{name}: {argument} must be a Tensor, got {type(value).__name__}") from None
+            raise
+
+    return call  # type: ignore[return-value]

@@ -338,6 +338,10 @@ def multilabel_soft_margin_loss(
     check_reduction("multilabel_soft_margin_loss", reduction)
     if input.ndim == 0:
         raise ShapeError("multilabel_soft_margin_loss: input must have a class dimension, got a 0-d tensor")
+    if input.shape != target.shape:
+        raise ShapeError(
+            f"multilabel_soft_margin_loss: target must have the input's shape {input.shape}, got {target.shape}"
+        )
     # A mean of means of rows of one length is the mean.
     losses: Tensor = apply(
         REGISTRY["binary_cross_entropy_with_logits"], input, target, weight, None, reduction=reduction
