@@ -16,7 +16,7 @@ from gpunet.autograd.tensor import Tensor, is_cupy_array
 from gpunet.autograd.types import TYPED
 from gpunet.backend.devices import CPU, Device, current_device, device_of, transfer
 from gpunet.backend.errors import DTypeError
-from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, get_default_dtype, is_floating
+from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, get_default_dtype, is_floating, stored_scalar
 
 __all__ = [
     "BoolTensor",
@@ -57,8 +57,29 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def _numbers(data: Any) -> np.ndarray:
-    """Numbers, sequences (of Tensors too) or arrays as a NumPy array; Python floats take the default dtype."""
+def _numbers(data: Any, dtype: Any) -> np.ndarray:
+    """Numbers, sequences (of Tensors too) or arrays as a NumPy array of a dtype; Python floats take the default if None.
+
+    Raises:
+        ValueError: a Python number that the dtype does not hold.
+    """
+    array = _as_array(data, keep=dtype is not None)
+    kind = canonical_dtype(array.dtype if dtype is None else dtype)
+    if kind.kind in "iu" and array.dtype.kind in "iuf" and not isinstance(data, (np.ndarray, np.generic)):
+        limits = np.iinfo(kind)
+        lowest = limits.min or -limits.max  # bytes take -255..-1 for 1..255, as PyTorch's do
+        # Python's own integers compare exactly; not NaN either.
+        ends = [array.min().item(), array.max().item()] if array.size else []
+        if not all(lowest <= number <= limits.max for number in ends):
+            raise ValueError(
+                f"data: {kind.name} holds {limits.min} to {limits.max}, got {array.min()} to {array.max()}"
+            )
+    with np.errstate(over="ignore"):  # numbers too large become infinite
+        return array.astype(kind, copy=False)
+
+
+def _as_array(data: Any, keep: bool) -> np.ndarray:
+    """The data as NumPy takes them, but Python floats (unless all their digits are to be kept) in the default dtype."""
     if isinstance(data, (np.ndarray, np.generic)):
         return np.asarray(data)
     if isinstance(data, (list, tuple)) and data and isinstance(data[0], Tensor):
@@ -70,8 +91,9 @@ def _numbers(data: Any) -> np.ndarray:
     if array is None or array.dtype == object:
         raise ValueError("data: sequences must be nested evenly and hold numbers")
     has_arrays = isinstance(data, (list, tuple)) and data and isinstance(data[0], (np.ndarray, np.generic))
-    if array.dtype == np.float64 and not has_arrays:
-        return array.astype(get_default_dtype())
+    if array.dtype == np.float64 and not has_arrays and not keep:
+        with np.errstate(over="ignore"):
+            return array.astype(get_default_dtype())
     if array.size == 0 and isinstance(data, (list, tuple)):
         return array.astype(get_default_dtype())
     return array
@@ -91,15 +113,9 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         moved = source.to(source._device if device is None else current_device(device))
         result = moved if dtype is None else moved.to(canonical_dtype(dtype))
         return (result.clone() if result._array is source._array else result).requires_grad_(requires_grad)
-    array = _numbers(data)
+    array = _numbers(data, dtype)
     target = current_device(device)
-    kind = canonical_dtype(array.dtype if dtype is None else dtype)
-    if kind.kind in "iu" and array.dtype.kind in "iu" and array.size and not isinstance(data, (np.ndarray, np.generic)):
-        limits = np.iinfo(kind)
-        if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            found = f"{array.min()} to {array.max()}"
-            raise ValueError(f"data: {kind.name} holds {limits.min} to {limits.max}, got {found}")
-    copied = np.array(array, dtype=kind, copy=True, order="C" if array.ndim < 2 else "K")
+    copied = np.array(array, copy=True, order="C" if array.ndim < 2 else "K")
     return Tensor._wrap(transfer(copied, target), target).requires_grad_(requires_grad)
 
 
@@ -110,10 +126,9 @@ def as_tensor(data: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
         return result if dtype is None else result.to(canonical_dtype(dtype))
     if is_cupy_array(data):
         return as_tensor(Tensor._wrap(data, device_of(data)), dtype=dtype, device=device)
-    array = _numbers(data)
+    array = _numbers(data, dtype)
     target = current_device(device)
-    kind = canonical_dtype(array.dtype if dtype is None else dtype)
-    return Tensor._wrap(transfer(array.astype(kind, copy=False), target), target)
+    return Tensor._wrap(transfer(array, target), target)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
@@ -172,8 +187,8 @@ def _filled(name: str, shape: tuple[Any, ...], value: Any, dtype: Any, device: A
     extents = check_sizes(name, shape)
     target = current_device(device)
     kind = get_default_dtype() if dtype is None else canonical_dtype(dtype)
-    if isinstance(value, int) and kind.kind in "iu" and not np.iinfo(kind).min <= value <= np.iinfo(kind).max:
-        raise ValueError(f"{name}: {kind.name} does not hold {value}")
+    if value is not None:
+        value = stored_scalar(name, value, kind, finite=True)
     return Tensor._wrap(full_array(extents, value, kind, target), target).requires_grad_(requires_grad)
 
 

@@ -14,7 +14,7 @@ from gpunet.backend.devices import CPU, META, to_numpy
 from gpunet.backend.devices import device as to_device
 from gpunet.backend.errors import DeviceError, ShapeError
 from gpunet.backend.random import Generator
-from gpunet.ops.dtypes import canonical_dtype
+from gpunet.ops.dtypes import canonical_dtype, stored_scalar
 
 if TYPE_CHECKING:
     from gpunet.autograd.tensor import Tensor
@@ -56,6 +56,8 @@ class Filling(InPlace):
     def _new(self, name: str, shape: Sequence[Any], fill: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
         target = self._device if device is None else to_device(device)
         kind = self.dtype if dtype is None else canonical_dtype(dtype)
+        if isinstance(fill, (int, float)):
+            fill = stored_scalar(name, fill, kind, finite=True)
         array = function.full_array(check_sizes(name, tuple(shape)), fill, kind, target)
         return function.wrap(array, target).requires_grad_(requires_grad)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gpunet.autograd import function
 from gpunet.autograd.elementwise import Elementwise
+from gpunet.backend.devices import CPU
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import BOOL
 
@@ -44,12 +45,16 @@ def index_layout(index: Any, device: Any) -> tuple[tuple[Any, ...], list[Tensor]
             layout.append(int(item))
         elif isinstance(item, Tensor) and item._array.ndim == 0 and item.dtype != BOOL:
             layout.append(item.__index__())
+        elif isinstance(item, np.ndarray) and item.ndim == 0 and item.dtype.kind == "i":
+            layout.append(int(item))
         else:
             if not isinstance(item, Tensor):
                 array = np.asarray(list(item) if isinstance(item, range) else item)
                 if array.size == 0 and not isinstance(item, np.ndarray):
                     array = array.astype(np.int64)
                 item = Tensor._wrap(function.to_device_array(array, device), device)
+            elif item._device is CPU and device is not CPU:  # indices may come from the CPU, as PyTorch lets them
+                item = item.to(device)
             layout.append((len(arrays),))
             arrays.append(item)
     if sum(item is Ellipsis for item in layout) > 1:

@@ -23,7 +23,7 @@ from gpunet.autograd.reductions import Reductions
 from gpunet.backend.devices import CPU, META, cupy
 from gpunet.backend.errors import DeviceError, DTypeError, GradientError, ShapeError
 from gpunet.ops import REGISTRY
-from gpunet.ops.dtypes import cast_scalar, is_floating
+from gpunet.ops.dtypes import cast_scalar, is_floating, stored_scalar
 from gpunet.ops.elementwise import broadcast_shapes
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ class InPlace(Reductions):
             if tensor:
                 value = value._cast(self.dtype)
                 recorded = self._requires_grad or value._requires_grad  # integers have no gradient
-        plain = value._array if tensor else value
+        plain = value._array if tensor else stored_scalar("index assignment", value, self.dtype)
         if tensor and not arrays and self._stands_at(layout, plain):
             return  # x[i] += v has written through x[i] already, and hands it back
         if tensor and self._device is not META and function.shares(plain, self._array):
@@ -335,6 +335,7 @@ class InPlace(Reductions):
         recorded = grad_state.enabled and self._requires_grad
         if recorded:
             self._check_view()
+        value = stored_scalar("fill_", value, self.dtype, finite=True)
         if self._device is not META:
             self._array[...] = value
         self._bump_version()

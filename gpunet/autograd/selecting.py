@@ -11,7 +11,7 @@ from gpunet.autograd.indexing import GATHER, SET_INDEX
 from gpunet.autograd.rearranging import Rearranging, index_tensor
 from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
 from gpunet.ops import REGISTRY
-from gpunet.ops.dtypes import BOOL, is_floating
+from gpunet.ops.dtypes import BOOL, stored_scalar
 from gpunet.ops.elementwise import broadcast_shapes
 from gpunet.ops.gather import check_index_dtype
 from gpunet.ops.reduce import normalize_axis
@@ -178,10 +178,8 @@ class Selecting(Rearranging):
             value = value._cast(self.dtype)
         elif not isinstance(value, (int, float, np.number)):
             raise TypeError(f"masked_fill: value must be a number or a 0-d tensor, got {type(value).__name__}")
-        elif isinstance(value, (float, np.floating)) and not is_floating(self.dtype):
-            if not np.isfinite(value):
-                raise ValueError(f"masked_fill: value must fit the dtype {self.dtype.name}, got {value}")
-            value = int(value)
+        else:
+            value = stored_scalar("masked_fill", value, self.dtype, finite=True)
         return function.apply(REGISTRY["where"], ~mask, self, value)._cast(self.dtype)
 
     def masked_scatter(self, mask: Tensor, source: Tensor) -> Tensor:

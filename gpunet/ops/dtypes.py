@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "promote_types",
     "result_type",
     "set_default_dtype",
+    "stored_scalar",
     "to_float",
 ]
 
@@ -170,3 +172,31 @@ def cast_scalar(value: Any, dtype: DType) -> Any:
     if dtype.kind in "iu" and isinstance(value, int) and not isinstance(value, bool):
         return np.array(value, np.int64).astype(dtype)[()]
     return dtype.type(value)
+
+
+def stored_scalar(op: str, value: Any, dtype: DType, finite: bool = False) -> float:
+    """A number as a Python number that a dtype holds, for writing it there; bytes take -255..-1 for 1..255, as PyTorch's do.
+
+    Args:
+        op: the caller, for the message.
+        value: the number.
+        dtype: of the place.
+        finite: refuse finite numbers that a half type rounds to infinity.
+
+    Raises:
+        ValueError: the dtype does not hold it.
+    """
+    if dtype == BOOL:
+        return bool(value)
+    if is_floating(dtype):
+        with np.errstate(over="ignore"):
+            stored: float = float(dtype.type(float(value)))
+        fits = math.isfinite(stored) or not math.isfinite(value)
+        fits = fits or (dtype.itemsize == 2 and not finite)
+    else:
+        limits = np.iinfo(dtype)
+        fits = math.isfinite(value) and (limits.min or -limits.max) <= int(value) <= limits.max
+        stored = int(np.array(int(value), np.int64).astype(dtype)) if fits else 0
+    if not fits:
+        raise ValueError(f"{op}: value must fit {dtype.name}, got {value}")
+    return stored

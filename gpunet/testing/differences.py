@@ -103,6 +103,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("assign a list", "assign an array"),
     ),
     Difference(
+        "values of another dtype can be assigned to positions and masks",
+        "they are converted, as those assigned to slices are in PyTorch too",
+        ("assign another dtype to positions",),
+    ),
+    Difference(
         "y.mul_(y) and y.div_(y) are differentiable",
         "the old value is kept for backward, as it is for y.mul_(w); PyTorch refuses in backward",
         ("mul itself in place", "div itself in place"),

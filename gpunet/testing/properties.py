@@ -27,7 +27,7 @@ def numbers(shape: Sequence[int], dtype: Any, seed: int = 0) -> np.ndarray:
     kind = np.dtype(dtype)
     drawn = np.asarray(np.random.default_rng(seed + 11 * sum(shape)).standard_normal(tuple(shape)))
     if kind.kind == "b":
-        return drawn > 0
+        return np.asarray(drawn > 0)
     if kind.kind in "iu":
         whole = np.clip(np.rint(drawn * 2), -4, 4)
         drawn = np.abs(whole) if kind.kind == "u" else whole
@@ -90,8 +90,11 @@ def _compare_meta(run: Callable[..., Any], arrays: Sequence[Any], ours: Outcome)
         found = run(gpunet, *nowhere)
     except Exception as error:  # whatever it is, it is compared
         assert ours.error is not None, f"meta raises {type(error).__name__}: {error}; cpu does not"
-        assert (type(error), str(error)) == (type(ours.error), str(ours.error)), "meta raises otherwise than cpu"
+        told = f"meta raises {error!r}, cpu {ours.error!r}"
+        assert (type(error), str(error)) == (type(ours.error), str(ours.error)), told
         return
+    if isinstance(ours.error, gpunet.GradientError) or "indices must lie" in str(ours.error):
+        return  # meta has no graph, and no elements to look at
     assert ours.error is None, f"cpu raises {ours.error}; meta does not"
     assert _described(found) == _described(ours.values)
 

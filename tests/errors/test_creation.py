@@ -34,7 +34,7 @@ CATALOGUE = [
              TypeError, "full: fill_value must be a number, got Tensor"),
     BadInput("full too large",
              lambda z, on: gn.full((2,), 300, dtype=gn.uint8),
-             ValueError, "full: uint8 does not hold 300"),
+             ValueError, "full: value must fit uint8, got 300"),
     BadInput("full_like vector",
              lambda z, on: gn.full_like(z(2), z(2)),
              TypeError, "full_like: fill_value must be a number, got Tensor"),

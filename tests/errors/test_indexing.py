@@ -143,7 +143,7 @@ CATALOGUE = [
              TypeError, "masked_fill: value must be a number or a 0-d tensor, got str"),
     BadInput("masked_fill infinity",
              lambda z, on: z(3, dtype=gn.int64).masked_fill(z(3, dtype=gn.bool), float("inf")),
-             ValueError, "masked_fill: value must fit the dtype int64, got inf"),
+             ValueError, "masked_fill: value must fit int64, got inf"),
     BadInput("masked_scatter dtype",
              lambda z, on: z(3, 4).masked_scatter(z(3, 4, dtype=gn.bool), z(12, dtype=gn.float64)),
              DTypeError, "masked_scatter: source must have dtype float32, got float64"),

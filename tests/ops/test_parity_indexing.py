@@ -121,6 +121,32 @@ ASSIGNING = [
 ]
 
 
+def _through_view(x: Any, v: Any) -> Any:
+    """A view of the whole, multiplied in place."""
+    y = x * 1
+    y[..., ::2].add_(v.sum())
+    y.reshape(-1).mul_(v.sum())
+    return y
+
+
+# Writing a number where its dtype may not hold it.
+WRITES: dict[str, Any] = {
+    "full": lambda m, x, number: m.full((2,), number, dtype=x.dtype),
+    "fill_": lambda m, x, number: x.fill_(number),
+    "assignment": lambda m, x, number: _assigned_plain(x, 0, number),
+    "assignment to a mask": lambda m, x, number: _assigned_plain(x, x == 0, number),
+    "masked_fill": lambda m, x, number: x.masked_fill(x == 0, number),
+    "new_full": lambda m, x, number: x.new_full((2,), number),
+    "tensor": lambda m, x, number: m.tensor([number], dtype=x.dtype),
+    "as_tensor": lambda m, x, number: m.as_tensor([number, 0], dtype=x.dtype),
+}
+
+
+def _assigned_plain(x: Any, index: Any, value: Any) -> Any:
+    x[index] = value
+    return x
+
+
 def _assigned(x: Any, index: Any, value: Any) -> Any:
     x = x * 1
     x[index] = value
@@ -170,6 +196,21 @@ VALUES = [
     case("assign by a comparison", lambda m, x: _assigned(x, x > 0, 0.0), (3, 4)),
     case("assign from the graph into plain", lambda m, x, v: _assigned(x.detach(), 1, v), (3, 4), (4,)),
     case("assign then use", lambda m, x, v: (_assigned(x, [2, 0], v) ** 2).sum(1), (3, 4), (2, 4)),
+    case("assign another dtype to a slice", lambda m, x: _assigned(x, slice(0, 2), m.ones(4, dtype=m.int64)), (3, 4)),
+    case("assign another dtype to positions", lambda m, x: _assigned(x, [0, 2], m.ones(4, dtype=m.int64)), (3, 4)),
+    case("all digits of a float", lambda m: (m.tensor([0.1, 0.7], dtype=m.float64), m.as_tensor(0.1, dtype=m.float64))),
+    case("0-d array apart", lambda m, x: x[np.array(-1), None, :, [-1, 0]], (3, 4, 2)),
+    case("write to a view of nothing", lambda m, x, v: _through_view(x, v), (0, 3), (3,)),
+    case("write to views of nothing twice", lambda m, x, v: _through_view(x.exp(), v).exp_(), (2, 0), ()),
+    *(
+        case(
+            f"{number} in {dtype} by {name}",
+            lambda m, write=write, dtype=dtype, number=number: write(m, m.zeros(2, dtype=getattr(m, dtype)), number),
+        )
+        for dtype in ("uint8", "int8", "int32", "bool", "float16", "float32")
+        for number in (-1, 2.7, -300, 300, 2**40, 1e10, 1e39, float("inf"), float("nan"))
+        for name, write in WRITES.items()
+    ),
     case("assign a list", lambda m, x: _assigned(x, 0, [1.0, 2.0, 3.0, 4.0]), (3, 4)),
     case("assign an array", lambda m, x: _assigned(x, 0, np.arange(4.0)), (3, 4)),
     case("add in place to an index", lambda m, x: _added(x, 1), (3, 4)),
