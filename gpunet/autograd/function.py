@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from gpunet.ops.indexing import assign
 __all__ = ["ShapeError", "apply"]
 
 SET_INDEX = REGISTRY["set_index"]
+# The stamp of a tensor that shares another's array without being a view of it in the graph.
+ALIAS = -1
 
 
 def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attributes: Any) -> Any:
@@ -94,8 +97,11 @@ def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attribute
         if isinstance(array, np.generic):  # NumPy turns 0-d results into scalars
             array = np.asarray(array)
         tensor = Tensor._wrap(array, target)
-        if op.is_view and shares(array, arrays[0]):
-            _make_view(tensor, inputs[0], op, attributes, index)
+        if op.is_view:
+            if shares(array, arrays[0]):
+                _make_view(tensor, inputs[0], op, attributes, index)
+            elif inputs[0]._view is None:
+                note_copy(tensor, inputs[0])
         if node is not None and is_floating(array.dtype):
             tensor._requires_grad = True
             tensor._node = node
@@ -137,6 +143,18 @@ def _make_view(tensor: Tensor, source: Tensor, op: Op, attributes: dict[str, Any
     # A view that gradient mode did not see has no place in the graph.
     seen = grad_state.enabled and steps is not None
     tensor._view = (root, (*steps, (op, attributes, number)) if seen else None)
+
+
+def note_copy(copy: Tensor, source: Tensor) -> None:
+    """Note that a tensor is a copy where PyTorch's would be a view, so that no write is lost: in-place refuses both.
+
+    It lasts for as long as both are in use. What ``detach`` and ``data`` give shares an array with who is.
+    """
+    root = source if source._view is None else source._view[0]
+    held = weakref.ref(root._array if root._stamp == ALIAS else root)
+    others = [other for other in root._counter[2] or () if other() is not None]
+    root._counter[2] = [*others, weakref.ref(copy)]
+    copy._counter[2] = [held]
 
 
 def shares(a: Any, b: Any) -> bool:

@@ -42,8 +42,9 @@ class InPlace(Reductions):
 
     if TYPE_CHECKING:
         _array: Any
-        # How often the elements have been written, and how often that changed their place in the graph; views share it.
-        _counter: list[int]
+        # How often the elements have been written, how often that changed their place in the graph, and who was copied
+        # from or to where PyTorch has a view; views share it.
+        _counter: list[Any]
         # The second of these when the place in the graph was last looked up.
         _stamp: int
         # For a view, the tensor whose memory it is and the steps from there (None if gradient mode did not see them).
@@ -95,7 +96,7 @@ class InPlace(Reductions):
         Raises:
             GradientError: while gradients are recorded, a leaf that requires grad, a view of one, or a view that the
                 graph cannot follow.
-            ValueError: read-only memory, or several elements in one place.
+            ValueError: read-only memory, several elements in one place, or a copy where PyTorch has a view.
         """
         self._catch_up()
         root: Any = self if self._view is None else self._view[0]
@@ -106,6 +107,13 @@ class InPlace(Reductions):
             )
         if grad_state.enabled and root._requires_grad:
             self._check_view()
+        if self._counter[2]:
+            self._counter[2] = [other for other in self._counter[2] if other() is not None] or None
+            if self._counter[2]:
+                raise ValueError(
+                    "in-place: view, flatten or unfold had to copy here, since activations lie channels-last in memory, "
+                    "so the write would not be seen through both tensors; write to a clone(), or before it is viewed"
+                )
         if isinstance(self._array, np.ndarray) and not self._array.flags.writeable:
             raise ValueError("in-place: the tensor shares read-only memory, or is expanded; use clone() first")
 
@@ -169,13 +177,14 @@ class InPlace(Reductions):
         recorded = node is not None or (grad_state.enabled and self._requires_grad)
         if recorded:
             self._check_view()
-            result = result._cast(self.dtype)
-            node = result._node
+            if node is not None and self._device is not META:
+                self._rescue(node)
+            cast = result._cast(self.dtype)
+            if cast is not result:
+                result, node = cast, cast._node
         if self._device is META:
             self._bump_version()
             return self  # type: ignore[return-value]
-        if node is not None:
-            self._rescue(node)
         self._array[...] = result._array
         self._bump_version()
         if node is not None:

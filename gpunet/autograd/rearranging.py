@@ -217,7 +217,9 @@ class Rearranging(Shapes):
         windows = function.apply(REGISTRY["index_select"], source, places, dim=axis)
         shape = source.shape
         apart = windows.reshape(*shape[:axis], len(starts), length, *shape[axis + 1 :])
-        return apart.movedim(axis + 1, -1) if self.ndim else apart.reshape(length)
+        result = apart.movedim(axis + 1, -1) if self.ndim else apart.reshape(length)
+        function.note_copy(result, self)
+        return result
 
     def as_strided(self, *args: Any, **kwargs: Any) -> Tensor:
         """Not had: memory has no fixed order here.

@@ -71,20 +71,25 @@ class Shapes(Indexing):
         """As ``reshape``: shares the elements where the layout allows it, else copies them.
 
         PyTorch refuses where the layout would need a copy; gpunet's activations are physically NHWC, so
-        ``x.view(n, -1)`` after a convolution copies instead. What is written to such a copy does not reach x.
+        ``x.view(n, -1)`` after a convolution copies instead. While both are in use neither can be written in place.
 
         Raises:
             TypeError: a dtype: its bytes cannot be read as another type's; ``to`` converts the values.
         """
         if len(shape) == 1 and isinstance(shape[0], (np.dtype, type)):
             raise TypeError("view: the elements' bytes cannot be seen as another dtype; use to(dtype) for their values")
-        return self.reshape(*shape)
+        result = self.reshape(*shape)
+        if result._view is None and self._view is not None:
+            function.note_copy(result, self)
+        return result
 
     def view_as(self, other: Tensor) -> Tensor:
         """Viewed with another tensor's shape."""
-        return self.reshape(other.shape)
+        return self.view(other.shape)
 
-    reshape_as = view_as
+    def reshape_as(self, other: Tensor) -> Tensor:
+        """Reshaped to another tensor's shape."""
+        return self.reshape(other.shape)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """Dimensions start..end made one."""
@@ -103,6 +108,8 @@ class Shapes(Indexing):
         """One dimension made several; one size may be -1."""
         shape = self.shape
         axis = normalize_axis("unflatten", dim, len(shape))
+        if not shape:
+            raise ShapeError("unflatten: input must have at least 1 dimension, got shape ()")
         if not tuple(sizes):
             raise ShapeError("unflatten: sizes must not be empty")
         try:

@@ -126,7 +126,7 @@ class Tensor(Filling):
         self._index = 0
         self._grad: Tensor | None = None
         self._grad_buffer: Any = None
-        self._counter = [0, 0]
+        self._counter = [0, 0, None]
         self._hooks: dict[int, Callable[[Tensor], Any]] | None = None
         self._after_hooks: dict[int, Callable[[Tensor], Any]] | None = None
         self._view = None
@@ -143,7 +143,7 @@ class Tensor(Filling):
         tensor._index = 0
         tensor._grad = None
         tensor._grad_buffer = None
-        tensor._counter = [0, 0]
+        tensor._counter = [0, 0, None]
         tensor._hooks = None
         tensor._after_hooks = None
         tensor._view = None
@@ -518,6 +518,7 @@ class Tensor(Filling):
         """The same elements, shared, outside the graph."""
         result = Tensor._wrap(self._array, self._device)
         result._counter = self._counter
+        result._stamp = function.ALIAS
         return result
 
     def detach_(self) -> Tensor:
@@ -531,7 +532,9 @@ class Tensor(Filling):
     @property
     def data(self) -> Tensor:
         """The same elements, shared, outside the graph and unseen by the version check."""
-        return Tensor._wrap(self._array, self._device)
+        result = Tensor._wrap(self._array, self._device)
+        result._stamp = function.ALIAS
+        return result
 
     @data.setter
     def data(self, value: Tensor) -> None:

@@ -875,3 +875,53 @@ def test_bits_repeat() -> None:
     first = once()
     for _ in range(3):
         np.testing.assert_array_equal(once(), first)
+
+
+class TestCopiesWherePyTorchHasViews:
+    """Activations lie channels-last, so some views are copies: no write may be lost through them unnoticed."""
+
+    WRITES = (
+        lambda z: z.mul_(2),
+        lambda z: z.zero_(),
+        lambda z: z.__setitem__((slice(None), 0), 0.0),
+        lambda z: z[:, 1:].add_(1),
+    )
+
+    @pytest.mark.parametrize("write", WRITES)
+    @pytest.mark.parametrize("make", [lambda y: y.view(2, -1), lambda y: y.flatten(1), lambda y: y.reshape(2, -1)])
+    def test_neither_can_be_written_while_both_are_in_use(self, make: Any, write: Any) -> None:
+        y = gn.nn.functional.max_pool2d(gn.ones(2, 3, 4, 4), 2)
+        z = make(y)
+        before = y._version, z._version
+        for tensor in (z, y):
+            with pytest.raises(ValueError, match="in-place: view, flatten or unfold had to copy here"):
+                write(tensor)
+        assert (y._version, z._version) == before
+
+    def test_once_the_other_is_gone_it_can(self) -> None:
+        x = gn.nn.Conv2d(3, 4, 3)(gn.ones(2, 3, 4, 4))
+        x = x.view(2, -1)
+        x += 1
+        x = gn.nn.functional.relu(x, inplace=True)
+        x.sum().backward()
+        y = gn.nn.functional.max_pool2d(gn.ones(2, 3, 4, 4), 2)
+        y.view(2, -1)
+        y.mul_(2)
+        assert float(y.sum()) == 48.0
+
+    def test_through_a_view_data_and_detach(self) -> None:
+        layer = gn.nn.Conv2d(3, 4, 3)
+        y = layer(gn.ones(2, 3, 4, 4))
+        for make in (lambda: y[0].view(-1), lambda: layer.weight.data.view(-1), lambda: y.detach().flatten()):
+            with pytest.raises(ValueError, match="had to copy here"):
+                make().zero_()
+
+    def test_unfold_is_always_a_copy(self) -> None:
+        t = gn.zeros(2, 3, 4)
+        with pytest.raises(ValueError, match="had to copy here"):
+            t.unfold(1, 2, 1)[0, 0] = 11
+
+    def test_views_of_plain_memory_are_written_through(self) -> None:
+        t = gn.zeros(2, 3, 4)
+        t.view(-1)[3] = 1
+        assert float(t[0, 0, 3]) == 1.0
