@@ -145,7 +145,7 @@ def _make_view(tensor: Tensor, source: Tensor, op: Op, attributes: dict[str, Any
     tensor._view = (root, (*steps, (op, attributes, number)) if seen else None)
 
 
-def note_copy(copy: Tensor, source: Tensor) -> None:
+def note_copy(copy: Tensor, source: Any) -> None:
     """Note that a tensor is a copy where PyTorch's would be a view, so that no write is lost: in-place refuses both.
 
     It lasts for as long as both are in use. What ``detach`` and ``data`` give shares an array with who is.

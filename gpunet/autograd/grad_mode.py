@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -43,6 +44,29 @@ class _GradMode:
 
     def __call__(self, function: Function) -> Function:
         enabled = self._enabled
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def stepped(*args: Any, **kwargs: Any) -> Any:
+                # The mode holds while the generator runs, and not while whoever iterates over it does.
+                generator = function(*args, **kwargs)
+                advance, sent = generator.send, None
+                while True:
+                    try:
+                        with _GradMode(enabled):
+                            value = advance(sent)
+                    except StopIteration as end:
+                        return end.value
+                    try:
+                        advance, sent = generator.send, (yield value)
+                    except GeneratorExit:
+                        with _GradMode(enabled):
+                            generator.close()
+                        raise
+                    except BaseException as error:
+                        advance, sent = generator.throw, error
+
+            return stepped  # type: ignore[return-value]
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -79,6 +79,15 @@ class Device:
     def __repr__(self) -> str:
         return f"device({str(self)!r})"
 
+    def __enter__(self) -> Device:
+        """Make tensors here when no device is named, inside a ``with`` block of this thread."""
+        _state.before.append(_state.default)
+        _state.default = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _state.default = _state.before.pop()
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (Device, (self.type, self.index))
 
@@ -234,7 +243,9 @@ def device(spec: str | Device | int = "auto", index: int | None = None) -> Devic
 
 
 class _ThreadState(threading.local):
-    default: Device = CPU
+    def __init__(self) -> None:
+        self.default: Device = CPU
+        self.before: list[Device] = []  # what `with device:` goes back to
 
 
 _state = _ThreadState()

@@ -340,6 +340,33 @@ def test_modes_as_decorators() -> None:
     assert called.__name__ == "called"
 
 
+def test_a_decorated_generator_runs_in_the_mode_and_its_user_does_not() -> None:
+    seen: list[Any] = []
+
+    @gn.no_grad()
+    def numbers() -> Any:
+        try:
+            seen.append((gn.is_grad_enabled(), (yield 1)))
+            try:
+                yield 2
+            except KeyError:
+                seen.append(gn.is_grad_enabled())
+            yield 3
+        finally:
+            seen.append(gn.is_grad_enabled())
+        return 4
+
+    generator = numbers()
+    assert next(generator) == 1
+    assert gn.is_grad_enabled()
+    assert generator.send("sent") == 2
+    assert generator.throw(KeyError()) == 3
+    generator.close()
+    assert seen == [(False, "sent"), False, False]
+    assert list(numbers()) == [1, 2, 3]
+    assert gn.is_grad_enabled()
+
+
 def test_one_mode_object_can_be_entered_again() -> None:
     mode = gn.no_grad()
     with mode:

@@ -115,6 +115,19 @@ def test_the_environment_names_a_device_and_must_know_it() -> None:
     assert run_with("gpu")[0].startswith("refused: device: unknown device 'gpu'")
 
 
+def test_a_device_as_a_context_is_the_default_inside() -> None:
+    with gn.device("meta") as inside:
+        assert inside is gn.device("meta")
+        assert gn.zeros(2).device.type == "meta"
+        assert gn.nn.Linear(2, 3).weight.device.type == "meta"
+        with gn.device("cpu:1"):
+            assert str(gn.zeros(2).device) == "cpu:1"
+        assert gn.get_default_device() is inside
+    with pytest.raises(ZeroDivisionError), gn.device("meta"):
+        raise ZeroDivisionError
+    assert gn.get_default_device() is gn.device("cpu")
+
+
 def test_the_default_device_belongs_to_a_thread() -> None:
     seen = []
     gn.set_default_device("cpu:1")

@@ -173,3 +173,17 @@ def test_going_on_from_an_epoch():
 def test_refusals(call, kind, text):
     with pytest.raises(kind, match=text):
         call()
+
+
+def test_the_base_classs_old_name() -> None:
+    """Public programs derive from ``lr_scheduler._LRScheduler``."""
+
+    class Halving(gn.optim.lr_scheduler._LRScheduler):
+        def get_lr(self) -> list[float]:
+            return [base * 0.5**self.last_epoch for base in self.base_lrs]
+
+    optimizer = gn.optim.SGD([gn.nn.Parameter(gn.ones(2))], lr=0.8)
+    scheduler = Halving(optimizer)
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == 0.4

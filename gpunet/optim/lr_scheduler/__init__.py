@@ -32,3 +32,6 @@ __all__ = [
     "SequentialLR",
     "StepLR",
 ]
+
+# The base class's old name, which public programs still derive from.
+_LRScheduler = LRScheduler
