@@ -111,8 +111,8 @@ class InPlace(Reductions):
             self._counter[2] = [other for other in self._counter[2] if other() is not None] or None
             if self._counter[2]:
                 raise ValueError(
-                    "in-place: view, flatten or unfold had to copy here, since activations lie channels-last in memory, "
-                    "so the write would not be seen through both tensors; write to a clone(), or before it is viewed"
+                    "in-place: view, flatten or unfold had to copy here, since activations lie channels-last in "
+                    "memory, so the write would not be seen through both tensors; write to a clone(), or before viewing"
                 )
         if isinstance(self._array, np.ndarray) and not self._array.flags.writeable:
             raise ValueError("in-place: the tensor shares read-only memory, or is expanded; use clone() first")
@@ -309,7 +309,7 @@ class InPlace(Reductions):
             if tensor:
                 value = value._cast(self.dtype)
                 recorded = self._requires_grad or value._requires_grad  # integers have no gradient
-        plain = value._array if tensor else stored_scalar("index assignment", value, self.dtype)
+        plain: Any = value._array if tensor else stored_scalar("index assignment", value, self.dtype)
         if tensor and not arrays and self._stands_at(layout, plain):
             return  # x[i] += v has written through x[i] already, and hands it back
         if tensor and self._device is not META and function.shares(plain, self._array):
@@ -380,11 +380,11 @@ class InPlace(Reductions):
 
     def add_(self, other: Any, *, alpha: float = 1) -> Tensor:
         """self += alpha * other."""
-        return self._known("add_", self._update("add", other if alpha == 1 else other * alpha), other)
+        return self._known("add_", self._update("add", self._scaled("add_", other, alpha)), other)
 
     def sub_(self, other: Any, *, alpha: float = 1) -> Tensor:
         """self -= alpha * other."""
-        return self._known("sub_", self._update("sub", other if alpha == 1 else other * alpha), other)
+        return self._known("sub_", self._update("sub", self._scaled("sub", other, alpha)), other)
 
     def mul_(self, other: Any) -> Tensor:
         """self *= other."""

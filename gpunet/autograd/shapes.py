@@ -78,9 +78,10 @@ class Shapes(Indexing):
         """
         if len(shape) == 1 and isinstance(shape[0], (np.dtype, type)):
             raise TypeError("view: the elements' bytes cannot be seen as another dtype; use to(dtype) for their values")
+        source: Any = self
         result = self.reshape(*shape)
-        if result._view is None and self._view is not None:
-            function.note_copy(result, self)
+        if result._view is None and source._view is not None:
+            function.note_copy(result, source)
         return result
 
     def view_as(self, other: Tensor) -> Tensor:
