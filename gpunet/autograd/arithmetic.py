@@ -9,7 +9,7 @@ import numpy as np
 from gpunet.autograd import function
 from gpunet.backend.errors import DTypeError
 from gpunet.ops import REGISTRY
-from gpunet.ops.dtypes import BOOL, is_floating
+from gpunet.ops.dtypes import BOOL, is_floating, result_type
 
 if TYPE_CHECKING:
     from gpunet.autograd.tensor import Tensor
@@ -197,15 +197,22 @@ class Arithmetic:
 
     __hash__ = object.__hash__
 
+    def _scaled(self, name: str, other: Any, alpha: float) -> Any:
+        """alpha * other, in the type of the sum; bools stay for the sum to refuse or take."""
+        other = self._number_or_tensor(name, other)
+        if alpha == 1 or (name == "sub" and (isinstance(other, bool) or getattr(other, "dtype", None) == BOOL)):
+            return other
+        if hasattr(other, "_cast"):
+            other = other._cast(result_type(self, other))
+        return other * alpha
+
     def add(self, other: Any, *, alpha: float = 1) -> Tensor:
         """self + alpha * other."""
-        other = self._number_or_tensor("add", other)
-        return self + (other if alpha == 1 else other * alpha)
+        return self + self._scaled("add", other, alpha)
 
     def sub(self, other: Any, *, alpha: float = 1) -> Tensor:
         """self - alpha * other."""
-        other = self._number_or_tensor("sub", other)
-        return self - (other if alpha == 1 else other * alpha)
+        return self - self._scaled("sub", other, alpha)
 
     def mul(self, other: Any) -> Tensor:
         """self * other."""

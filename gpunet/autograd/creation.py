@@ -58,7 +58,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def _numbers(data: Any, dtype: Any) -> np.ndarray:
-    """Numbers, sequences (of Tensors too) or arrays as a NumPy array of a dtype; Python floats take the default if None.
+    """Numbers, sequences (of Tensors too) or arrays as a NumPy array of a dtype, or their own if None.
 
     Raises:
         ValueError: a Python number that the dtype does not hold.
@@ -67,7 +67,7 @@ def _numbers(data: Any, dtype: Any) -> np.ndarray:
     kind = canonical_dtype(array.dtype if dtype is None else dtype)
     if kind.kind in "iu" and array.dtype.kind in "iuf" and not isinstance(data, (np.ndarray, np.generic)):
         limits = np.iinfo(kind)
-        lowest = limits.min or -limits.max  # bytes take -255..-1 for 1..255, as PyTorch's do
+        lowest = limits.min or -limits.max  # bytes take -255..-1 as PyTorch's do
         # Python's own integers compare exactly; not NaN either.
         ends = [array.min().item(), array.max().item()] if array.size else []
         if not all(lowest <= number <= limits.max for number in ends):

@@ -243,13 +243,15 @@ class Mathematics(Arithmetic):
     def addcmul(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """self + value * tensor1 * tensor2."""
         check_tensors("addcmul", tensor1=tensor1, tensor2=tensor2)
-        product = tensor1 * tensor2
+        dtype = result_type(self, tensor1, tensor2)
+        product = tensor1._cast(dtype) * tensor2._cast(dtype)
         return self + (product if value == 1 else product * value)
 
     def addcdiv(self, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
         """self + value * tensor1 / tensor2."""
         check_tensors("addcdiv", tensor1=tensor1, tensor2=tensor2)
-        if not is_floating(result_type(self, tensor1, tensor2)):
-            raise DTypeError(f"addcdiv: one of the tensors must be floating point, got {self.dtype.name}")
-        quotient = tensor1 / tensor2
+        dtype = result_type(self, tensor1, tensor2)
+        if not is_floating(result_type(tensor1, tensor2)):
+            raise DTypeError(f"addcdiv: tensor1 or tensor2 must be floating point, got {tensor1.dtype.name}")
+        quotient = tensor1._cast(dtype) / tensor2._cast(dtype)
         return self + (quotient if value == 1 else quotient * value)

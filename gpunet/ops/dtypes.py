@@ -175,7 +175,7 @@ def cast_scalar(value: Any, dtype: DType) -> Any:
 
 
 def stored_scalar(op: str, value: Any, dtype: DType, finite: bool = False) -> float:
-    """A number as a Python number that a dtype holds, for writing it there; bytes take -255..-1 for 1..255, as PyTorch's do.
+    """A number as a Python number that a dtype holds, to be written there; bytes take -255..-1 as PyTorch's do.
 
     Args:
         op: the caller, for the message.

@@ -232,19 +232,19 @@ def _power(m: Any, x: Any, y: Any) -> Any:
     return _raised(m, x, y)
 
 
-def check_divisor(m: Any, y: Any) -> None:
-    """Report integers that are divided by zero."""
-    if y.dtype.kind in "iu":
+def check_divisor(m: Any, x: Any, y: Any) -> None:
+    """Report integers that are divided by zero; nothing can be."""
+    if y.dtype.kind in "iu" and 0 not in x.shape:
         check_values("divisor", m.asarray(y == 0))
 
 
 def _floor_divide(m: Any, x: Any, y: Any) -> Any:
-    check_divisor(m, y)
+    check_divisor(m, x, y)
     return m.floor_divide(x, y)
 
 
 def _truncated_quotient(m: Any, x: Any, y: Any) -> Any:
-    check_divisor(m, y)
+    check_divisor(m, x, y)
     if x.dtype.kind in "iu":
         # Towards zero: the floor, one more where it is negative and not exact.
         down = m.floor_divide(x, y)
@@ -253,7 +253,7 @@ def _truncated_quotient(m: Any, x: Any, y: Any) -> Any:
 
 
 def _remainder(m: Any, x: Any, y: Any) -> Any:
-    check_divisor(m, y)
+    check_divisor(m, x, y)
     return m.remainder(x, y)
 
 

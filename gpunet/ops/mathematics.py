@@ -220,7 +220,7 @@ register(Logit())
 
 
 def _fmod(m: Any, x: Any, y: Any) -> Any:
-    check_divisor(m, y)
+    check_divisor(m, x, y)
     return m.fmod(x, y)
 
 

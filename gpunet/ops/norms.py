@@ -114,7 +114,7 @@ class LogSumExp(Op):
         (x,) = ctx.saved
         axes, y = ctx.state
         module = module_of(x)
-        share = module.exp(operand(x, y.dtype) - module.where(module.isfinite(y), y, y.dtype.type(0)))
+        share = module.exp(operand(x, y.dtype) - module.where(module.isinf(y), y.dtype.type(0), y))
         return ((share * expand_reduced(grad, tuple(x.shape), axes)).astype(x.dtype, copy=False),)
 
     def samples(self) -> Iterator[Sample]:

@@ -79,6 +79,8 @@ class Roll(Op):
         if dims or len(shifts) != 1:
             if len(shifts) != len(dims):
                 raise ShapeError(f"roll: shifts and dims must be of one length, got {len(shifts)} and {len(dims)}")
+            if not x.ndim:
+                raise ShapeError("roll: a 0-d tensor has no dims")
             for dim in dims:
                 normalize_axis(self.name, dim, x.ndim)
         return Inferred((Spec(tuple(x.shape), x.dtype),))

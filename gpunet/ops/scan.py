@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
+from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_floating
 from gpunet.ops.dtypes import INT64, compute_dtype, is_floating
 from gpunet.ops.reduce import normalize_axis
 
@@ -104,6 +104,7 @@ class LogCumSumExp(Op):
     def infer(self, *inputs: Any, dim: int) -> Inferred:
         (x,) = inputs
         normalize_axis(self.name, dim, x.ndim)
+        require_floating(self.name, "input", x)
         return Inferred((Spec(tuple(x.shape), x.dtype),))
 
     def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:

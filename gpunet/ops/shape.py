@@ -171,6 +171,8 @@ class Squeeze(Op):
 
     def _axes(self, x: Any, dim: Shape | None) -> Shape:
         named = range(x.ndim) if dim is None else [normalize_axis("squeeze", axis, x.ndim) for axis in dim]
+        if len(set(named)) != len(named):
+            raise ShapeError(f"squeeze: dim names a dimension twice: {dim}")
         return tuple(axis for axis in named if x.ndim and x.shape[axis] == 1)
 
     def forward(self, ctx: Context, *inputs: Any, dim: Shape | None) -> Any:

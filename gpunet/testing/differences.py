@@ -42,9 +42,24 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("scalar remainder",),
     ),
     Difference(
-        "maximum and minimum take a number",
+        "maximum, minimum and the other functions of two tensors take a number",
         "clamp does so as well; nothing is ambiguous",
-        ("maximum scalar",),
+        ("maximum scalar", "fmax number", "hypot number", "logical_and number", "atan2 number"),
+    ),
+    Difference(
+        "atan2 and logaddexp of a bool and a float have a gradient",
+        "the bool counts as a number, as in forward; PyTorch's backward negates the bool and fails",
+        ("atan2 of bools", "logaddexp of bools"),
+    ),
+    Difference(
+        "integers cannot be raised to the powers of negative integers, a tensor's either",
+        "as for a number; PyTorch gives 0, 1 or -1",
+        ("pow negative integers",),
+    ),
+    Difference(
+        "repeat_interleave takes dim=0 for a 0-d tensor",
+        "as it takes -1, and as other functions take both",
+        ("repeat_interleave 0-d dim 0",),
     ),
     Difference(
         "uint8 is refused as a condition, a mask or an index",

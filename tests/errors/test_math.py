@@ -48,7 +48,7 @@ CATALOGUE = [
     BadInput("lerp integers", lambda z, on: z(3, dtype=gn.int64).lerp(z(3, dtype=gn.int64), 0.5), DTypeError,
              "lerp: input must be floating point, got int64"),
     BadInput("addcdiv integers", lambda z, on: z(3, dtype=gn.int64).addcdiv(z(3, dtype=gn.int64), z(3, dtype=gn.int64)),
-             DTypeError, "addcdiv: one of the tensors must be floating point, got int64"),
+             DTypeError, "addcdiv: tensor1 or tensor2 must be floating point, got int64"),
     BadInput("max of nothing", lambda z, on: z(0, 3).max(), ShapeError,
              "max: input has no elements along dim, got shape (0, 3)"),
     BadInput("max dim", lambda z, on: z(3).max(1), ShapeError, "max: dim must lie in -1..0 for a 1-d tensor, got 1"),
