@@ -52,6 +52,17 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("atan2 of bools", "logaddexp of bools"),
     ),
     Difference(
+        "asinh_, acosh_ and atanh_ are differentiable",
+        "as asinh, acosh and atanh are; PyTorch refuses in backward",
+        tuple(f"{name}_{more}" for name in ("asinh", "arcsinh", "atanh", "arctanh") for more in ("", " view"))
+        + ("acosh_", "arccosh_"),
+    ),
+    Difference(
+        "what logical_not_, logical_and_, logical_or_ and logical_xor_ overwrite has a gradient of zero",
+        "a truth value is constant; PyTorch passes the gradient on as if nothing had been written",
+        ("logical_not_", "logical_not_ view", "logical_and_", "logical_or_", "logical_xor_"),
+    ),
+    Difference(
         "integers cannot be raised to the powers of negative integers, a tensor's either",
         "as for a number; PyTorch gives 0, 1 or -1",
         ("pow negative integers",),
