@@ -54,8 +54,10 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
     Difference(
         "asinh_, acosh_ and atanh_ are differentiable",
         "as asinh, acosh and atanh are; PyTorch refuses in backward",
-        tuple(f"{name}_{more}" for name in ("asinh", "arcsinh", "atanh", "arctanh") for more in ("", " view"))
-        + ("acosh_", "arccosh_"),
+        (
+            *(f"{name}_{more}" for name in ("asinh", "arcsinh", "atanh", "arctanh") for more in ("", " view")),
+            *("acosh_", "arccosh_"),
+        ),
     ),
     Difference(
         "what logical_not_, logical_and_, logical_or_ and logical_xor_ overwrite has a gradient of zero",
