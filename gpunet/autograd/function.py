@@ -18,13 +18,11 @@ from gpunet.backend.memory import empty
 from gpunet.ops import REGISTRY
 from gpunet.ops.base import NO_GRAD, Op
 from gpunet.ops.dtypes import canonical_dtype, is_floating
-from gpunet.ops.indexing import assign
+from gpunet.ops.indexing import assign, is_logical_view
 
 __all__ = ["ShapeError", "apply"]
 
 SET_INDEX = REGISTRY["set_index"]
-# The stamp of a tensor that shares another's array without being a view of it in the graph.
-ALIAS = -1
 
 
 def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attributes: Any) -> Any:
@@ -98,10 +96,9 @@ def apply(op: Op, *inputs: Any, output_device: Device | None = None, **attribute
             array = np.asarray(array)
         tensor = Tensor._wrap(array, target)
         if op.is_view:
-            if shares(array, arrays[0]):
-                _make_view(tensor, inputs[0], op, attributes, index)
-            elif inputs[0]._view is None:
-                note_copy(tensor, inputs[0])
+            shared = shares(array, arrays[0])
+            if shared or _is_copied_view(inputs[0], op, attributes):
+                _make_view(tensor, inputs[0], op, attributes, index, not shared)
         if node is not None and is_floating(array.dtype):
             tensor._requires_grad = True
             tensor._node = node
@@ -135,26 +132,36 @@ def connect(node: Node, inputs: tuple[Any, ...], outputs: list[Tensor]) -> None:
                 break
 
 
-def _make_view(tensor: Tensor, source: Tensor, op: Op, attributes: dict[str, Any], number: int) -> None:
-    """Note what a tensor is a view of, and how it comes from there: what is written to one is seen in all."""
-    tensor._counter = source._counter
-    tensor._stamp = source._counter[1]
-    root, steps = (source, ()) if source._view is None else source._view
+def _make_view(tensor: Tensor, source: Tensor, op: Op, attributes: dict[str, Any], number: int, copied: bool) -> None:
+    """Note what a tensor is a view of, and how it comes from there: what is written to one is seen in all.
+
+    ``copied`` says that its elements had to be copied, though PyTorch's are the same memory: activations lie
+    channels-last here. Such a tensor follows what is written to the others when it is next used, and hands on what is
+    written to it; so do views of it.
+    """
+    counter = tensor._counter = source._counter
+    root, steps, seen = (source, (), True) if source._view is None else source._view
     # A view that gradient mode did not see has no place in the graph.
-    seen = grad_state.enabled and steps is not None
-    tensor._view = (root, (*steps, (op, attributes, number)) if seen else None)
+    tensor._view = (root, (*steps, (op, attributes, number)), seen and grad_state.enabled)
+    copied = copied or type(source._stamp) is tuple
+    tensor._stamp = (counter[0], counter[1]) if copied else counter[1]
+
+
+def _is_copied_view(source: Tensor, op: Op, attributes: dict[str, Any]) -> bool:
+    """Whether PyTorch, whose elements lie in logical order, would not copy them."""
+    root, steps = (source, ()) if source._view is None else source._view[:2]
+    return is_logical_view(root.shape, (*steps, (op, attributes, 0)))
 
 
 def note_copy(copy: Tensor, source: Any) -> None:
     """Note that a tensor is a copy where PyTorch's would be a view, so that no write is lost: in-place refuses both.
 
-    It lasts for as long as both are in use. What ``detach`` and ``data`` give shares an array with who is.
+    It lasts for as long as both are in use.
     """
     root = source if source._view is None else source._view[0]
-    held = weakref.ref(root._array if root._stamp == ALIAS else root)
     others = [other for other in root._counter[2] or () if other() is not None]
     root._counter[2] = [*others, weakref.ref(copy)]
-    copy._counter[2] = [held]
+    copy._counter[2] = [weakref.ref(root)]
 
 
 def shares(a: Any, b: Any) -> bool:

@@ -5,6 +5,9 @@ checks saved arrays against), and how often a write has given them another place
 it is a view of, its root, and the steps from there. Inside the graph a write to a view is a write to part of its root:
 the root's place becomes a ``set_index`` of its old one and the value, and every view finds its own place anew from the
 root when it is next used.
+
+Where the layout made a view a copy, the same holds for the elements: they are handed to the root after a write, and
+fetched from it before the next use if something else was written.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from gpunet.autograd.grad_mode import state as grad_state
 from gpunet.autograd.indexing import SET_INDEX, index_layout
 from gpunet.autograd.observer import state as observer_state
 from gpunet.autograd.reductions import Reductions
-from gpunet.backend.devices import CPU, META, cupy
+from gpunet.backend.devices import CPU, META, array_module, cupy
 from gpunet.backend.errors import DeviceError, DTypeError, GradientError, ShapeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import cast_scalar, is_floating, stored_scalar
 from gpunet.ops.elementwise import broadcast_shapes
+from gpunet.ops.indexing import view_of
 
 if TYPE_CHECKING:
     from gpunet.autograd.tensor import Tensor
@@ -45,10 +49,10 @@ class InPlace(Reductions):
         # How often the elements have been written, how often that changed their place in the graph, and who was copied
         # from or to where PyTorch has a view; views share it.
         _counter: list[Any]
-        # The second of these when the place in the graph was last looked up.
-        _stamp: int
-        # For a view, the tensor whose memory it is and the steps from there (None if gradient mode did not see them).
-        _view: tuple[Tensor, Any] | None
+        # The second of these when the place in the graph was last looked up; the first two for a view that is a copy.
+        _stamp: Any
+        # For a view, the tensor whose memory it is, the steps from there, and whether gradient mode saw them.
+        _view: tuple[Tensor, Any, bool] | None
         _node: Node | None
         _index: int
         _requires_grad: bool
@@ -63,7 +67,21 @@ class InPlace(Reductions):
         return self._counter[0]
 
     def _bump_version(self) -> None:
+        if type(self._stamp) is tuple:
+            self._hand_on()
         self._counter[0] += 1
+
+    def _hand_on(self) -> None:
+        """Write the elements of a view that is a copy to its root."""
+        assert self._view is not None
+        root, steps, _ = self._view
+        if self._device is not META:
+            logical = array_module(root._array).ascontiguousarray(root._array)
+            if logical is root._array:
+                logical = logical.copy()
+            view_of(logical, steps)[...] = self._array
+            root._array[...] = logical
+        self._stamp = (self._counter[0] + 1, self._counter[1])
 
     def _catch_up(self) -> None:
         """Find a view's place in the graph again if its root was given another."""
@@ -72,9 +90,18 @@ class InPlace(Reductions):
 
     def _refresh(self) -> None:
         assert self._view is not None
-        root, steps = self._view
-        self._stamp = self._counter[1]
-        if steps is None or (self._requires_grad and self._node is None):
+        root, steps, seen = self._view
+        version, moves, _ = self._counter
+        if type(self._stamp) is tuple:
+            known, looked = self._stamp
+            if known != version and self._device is not META:
+                self._array[...] = view_of(root._array, steps)
+            self._stamp = (version, moves)
+            if looked == moves:
+                return
+        else:
+            self._stamp = moves
+        if not seen or (self._requires_grad and self._node is None):
             return  # a constant, or a leaf of its own
         if not root._requires_grad:
             self._node, self._index, self._requires_grad = None, 0, False
@@ -96,7 +123,7 @@ class InPlace(Reductions):
         Raises:
             GradientError: while gradients are recorded, a leaf that requires grad, a view of one, or a view that the
                 graph cannot follow.
-            ValueError: read-only memory, several elements in one place, or a copy where PyTorch has a view.
+            ValueError: read-only memory, several elements in one place, or a copy that ``unfold`` made.
         """
         self._catch_up()
         root: Any = self if self._view is None else self._view[0]
@@ -111,8 +138,7 @@ class InPlace(Reductions):
             self._counter[2] = [other for other in self._counter[2] if other() is not None] or None
             if self._counter[2]:
                 raise ValueError(
-                    "in-place: view, flatten or unfold had to copy here, since activations lie channels-last in "
-                    "memory, so the write would not be seen through both tensors; write to a clone(), or before viewing"
+                    "in-place: unfold gives a copy, so the write would not be seen in both tensors; write to a clone()"
                 )
         if isinstance(self._array, np.ndarray) and not self._array.flags.writeable:
             raise ValueError("in-place: the tensor shares read-only memory, or is expanded; use clone() first")
@@ -125,8 +151,8 @@ class InPlace(Reductions):
         """
         if self._view is None:
             return
-        steps = self._view[1]
-        if steps is None:
+        _, steps, seen = self._view
+        if not seen:
             raise GradientError(
                 "in-place: a view made under no_grad cannot be written to while gradients are recorded; "
                 "make it, or write to it, in one and the same mode"
@@ -147,17 +173,19 @@ class InPlace(Reductions):
                 node.retained = {**(node.retained or {}), index: kept}
         self._node, self._index, self._requires_grad = node, index, True
         self._counter[1] += 1
-        self._stamp = self._counter[1]
+        if self._view is None:
+            self._stamp = self._counter[1]
 
     def _record_write(self, value: Any, layout: tuple[Any, ...] = (), arrays: list[Tensor] | None = None) -> None:
         """Give the tensor's root its new place in the graph: ``value`` is what stands at an index of this tensor."""
-        root, steps = (self, ()) if self._view is None else self._view
+        root, steps = (self, ()) if self._view is None else self._view[:2]
         self._check_view()
         inputs = (root, value, *(arrays or ()))
         needs = tuple(bool(getattr(each, "_requires_grad", False)) for each in inputs)
         node = Node(SET_INDEX, needs, {"layout": layout, "view": steps}, self._device)
         plain = value if isinstance(value, (bool, int, float)) else value._array
-        SET_INDEX.keep(node, root._array, plain, [array._array for array in arrays or ()])  # type: ignore[attr-defined]
+        order = tuple(range(root.ndim)) if type(self._stamp) is tuple else None
+        SET_INDEX.keep(node, root._array, plain, [array._array for array in arrays or ()], order)  # type: ignore[attr-defined]
         function.connect(node, inputs, [root])  # type: ignore[list-item]
         root._take_place(node, 0)
         self._catch_up()

@@ -71,18 +71,15 @@ class Shapes(Indexing):
         """As ``reshape``: shares the elements where the layout allows it, else copies them.
 
         PyTorch refuses where the layout would need a copy; gpunet's activations are physically NHWC, so
-        ``x.view(n, -1)`` after a convolution copies instead. While both are in use neither can be written in place.
+        ``x.view(n, -1)`` after a convolution copies instead. What is written to one of the two reaches the other when
+        it is next used.
 
         Raises:
             TypeError: a dtype: its bytes cannot be read as another type's; ``to`` converts the values.
         """
         if len(shape) == 1 and isinstance(shape[0], (np.dtype, type)):
             raise TypeError("view: the elements' bytes cannot be seen as another dtype; use to(dtype) for their values")
-        source: Any = self
-        result = self.reshape(*shape)
-        if result._view is None and source._view is not None:
-            function.note_copy(result, source)
-        return result
+        return self.reshape(*shape)
 
     def view_as(self, other: Tensor) -> Tensor:
         """Viewed with another tensor's shape."""

@@ -275,6 +275,7 @@ class Tensor(Filling):
         if self.numel() != 1:
             raise ShapeError(f"item: only a tensor of one element can become a number, got shape {self.shape}")
         raise_deferred()
+        self._catch_up()
         return self._array.item() if isinstance(self._array, np.ndarray) else to_numpy(self._array).item()
 
     def tolist(self) -> Any:
@@ -285,6 +286,7 @@ class Tensor(Filling):
         if self._device is META:
             raise DeviceError(f"{caller}: a tensor on 'meta' has no data")
         raise_deferred()
+        self._catch_up()
         return to_numpy(self._array)
 
     def numpy(self) -> np.ndarray:
@@ -516,9 +518,8 @@ class Tensor(Filling):
 
     def detach(self) -> Tensor:
         """The same elements, shared, outside the graph."""
-        result = Tensor._wrap(self._array, self._device)
+        result = self.data
         result._counter = self._counter
-        result._stamp = function.ALIAS
         return result
 
     def detach_(self) -> Tensor:
@@ -532,8 +533,11 @@ class Tensor(Filling):
     @property
     def data(self) -> Tensor:
         """The same elements, shared, outside the graph and unseen by the version check."""
+        self._catch_up()
         result = Tensor._wrap(self._array, self._device)
-        result._stamp = function.ALIAS
+        if self._view is not None and type(self._stamp) is tuple:  # goes on following what it was copied from
+            result._counter = self._counter
+            result._view, result._stamp = (*self._view[:2], False), self._stamp
         return result
 
     @data.setter

@@ -331,6 +331,61 @@ def view_of(array: Any, view: View) -> Any:
     return array
 
 
+def is_logical_view(shape: Shape, view: View) -> bool:
+    """Whether the steps of a view need no copy where the elements lie in logical order, as PyTorch's do."""
+    strides: list[int] = []
+    step = 1
+    for extent in reversed(shape):
+        strides.insert(0, step)
+        step *= max(extent, 1)
+    # An array of one element with these strides: only its shape and strides are looked at.
+    array: Any = np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), shape, strides)
+    for op, attributes, number in view:
+        if op.name == "reshape":
+            wanted = op.infer(array, **attributes).outputs[0].shape
+            found = reshaped_strides(array.shape, array.strides, wanted)
+            if found is None:
+                return False
+            array = np.lib.stride_tricks.as_strided(array, wanted, found)
+        else:
+            array = view_of(array, ((op, attributes, number),))
+    return True
+
+
+def reshaped_strides(shape: Shape, strides: Shape, wanted: Shape) -> Shape | None:
+    """The strides of a reshape that copies nothing, or None where there are none.
+
+    Neighbouring dimensions can be merged if the step of the outer one is the inner one's whole extent; each run of
+    dimensions that can is split anew.
+    """
+    if 0 in shape:
+        return tuple(1 for _ in wanted)
+    runs: list[list[int]] = []  # the elements and the innermost stride of each run
+    for extent, stride in zip(shape, strides, strict=True):
+        if extent == 1:
+            continue
+        if runs and runs[-1][1] == extent * stride:
+            runs[-1] = [runs[-1][0] * extent, stride]
+        else:
+            runs.append([extent, stride])
+    result: list[int] = []
+    left, step = 1, 1
+    for extent in reversed(wanted):
+        if extent == 1:
+            result.insert(0, step)
+            continue
+        if left == 1:
+            if not runs:
+                return None
+            left, step = runs.pop()
+        if left % extent:
+            return None
+        result.insert(0, step)
+        left //= extent
+        step *= extent
+    return tuple(result)
+
+
 def physical_order(array: Any) -> tuple[int, ...]:
     """The dimensions of an array from the slowest to the fastest."""
     return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
@@ -379,9 +434,15 @@ class SetIndex(Op):
         self.keep(ctx, x, value, arrays)
         return y
 
-    def keep(self, ctx: Context, x: Any, value: Any, arrays: Sequence[Any]) -> None:
-        """Keep for backward what it needs; for who has written in place already."""
-        ctx.state = (Spec(tuple(value.shape), value.dtype) if hasattr(value, "dtype") else None, physical_order(x))
+    def keep(
+        self, ctx: Context, x: Any, value: Any, arrays: Sequence[Any], order: tuple[int, ...] | None = None
+    ) -> None:
+        """Keep for backward what it needs; for who has written in place already.
+
+        ``order`` is the physical order in which the view copies nothing, x's own unless given.
+        """
+        like = Spec(tuple(value.shape), value.dtype) if hasattr(value, "dtype") else None
+        ctx.state = (like, physical_order(x) if order is None else order)
         ctx.save(*arrays)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:

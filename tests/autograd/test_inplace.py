@@ -200,7 +200,77 @@ def overlapping(m: Any, x: Any) -> Any:
     return y
 
 
+def pooled(m: Any, x: Any) -> Any:
+    """x as an activation: in gpunet it lies channels-last in memory, so that flattening it copies."""
+    return m.nn.functional.avg_pool2d(x, 1)
+
+
+def flat_relu(m: Any, x: Any) -> Any:
+    y = pooled(m, x)
+    z = m.nn.functional.relu(y.view(y.size(0), -1), inplace=True)
+    return both(y * 2, z)
+
+
+def flat_writes(m: Any, x: Any, w: Any) -> Any:
+    y = pooled(m, x)
+    z = y.flatten(1)
+    part = z[:, 2:5]
+    part *= w
+    z[0, 0] = 7.0
+    y[1, 0] += 1
+    z += 1
+    return both(y, z, part, y.view(-1)[3:9])
+
+
+def flat_then_base(m: Any, x: Any) -> Any:
+    y = pooled(m, x)
+    z = y.reshape(y.shape[0], -1)
+    y.mul_(x)
+    return both(z.sin(), y)
+
+
+def flat_without_graph(m: Any, x: Any) -> Any:
+    y = pooled(m, x.detach())
+    z = y.view(-1)
+    z[::3] = -1.0
+    y.view(y.shape[0], -1)[:, 1].zero_()
+    y[0].view(-1).add_(2)
+    y.data.flatten()[4] = 9.0
+    y.detach().view(-1)[5] = 8.0
+    return both(y, z)
+
+
+def flat_saved(m: Any, x: Any) -> Any:
+    y = pooled(m, x)
+    z = y * y
+    y.view(-1).add_(1)
+    return z
+
+
+def grouped(m: Any, x: Any) -> Any:
+    y = pooled(m, x)
+    q = y.view(2, 2, 2, 12)
+    q[:, :, 0] = m.sigmoid(q[:, :, 0])
+    return both(y, q)
+
+
+def flat_under_no_grad(m: Any, x: Any) -> Any:
+    y = pooled(m, x)
+    z = y.view(2, -1)
+    with m.no_grad():
+        z[:, :2] = 0.0
+        y.view(-1)[5] = 1.0
+    return both(y * 2, z * 3)
+
+
 INPLACE = [
+    case("flattened activation, relu", flat_relu, (2, 4, 3, 4)),
+    case("flattened activation, written by parts", flat_writes, (2, 4, 3, 4), (3,)),
+    case("flattened activation, base written", flat_then_base, (2, 4, 3, 4)),
+    case("flattened activation without graph", flat_without_graph, (2, 4, 3, 4)),
+    case("flattened activation, saved before", flat_saved, (2, 4, 3, 4)),
+    case("activation in groups", grouped, (2, 4, 3, 4)),
+    case("flattened activation under no_grad", flat_under_no_grad, (2, 4, 3, 4)),
     case("add to a total", accumulate, (3, 4)),
     case("rows of a result", running_rows, (2, 3), (3,)),
     case("views before and after", view_before_and_after, (3, 4)),
