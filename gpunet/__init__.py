@@ -370,6 +370,7 @@ utils.data = data  # type: ignore[attr-defined]
 _sys.modules["gpunet.utils"] = utils
 _sys.modules["gpunet.utils.data"] = data
 _sys.modules["gpunet.linalg"] = linalg
+_missing.explain("gpunet.utils")
 for _module in (data.dataloader, data.dataset, data.sampler):  # also imported by these names
     _sys.modules[_module.__name__.replace("gpunet.data", "gpunet.utils.data")] = _module
 
@@ -385,4 +386,4 @@ def __getattr__(name: str) -> Any:
     """``gn.bfloat16`` needs the ml_dtypes package, which is an extra: it is imported when asked for."""
     if name == "bfloat16":
         return ops.dtypes.bfloat16()
-    raise _missing.missing(name)
+    raise _missing.missing(__name__, name)

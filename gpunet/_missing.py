@@ -1,22 +1,38 @@
-"""What PyTorch has at its top and gpunet does not, and what to do instead: the text of ``gn.jit``'s AttributeError."""
+"""Names that PyTorch has and gpunet does not, and what to do instead: the text of ``gn.jit``'s AttributeError."""
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from typing import Any, Final
 
-__all__ = ["INSTEAD", "missing"]
+__all__ = ["INSTEAD", "explain", "missing"]
 
+_AMP: Final = "call .half() or .bfloat16() on the module and its inputs"
+_ANOMALY: Final = "take the line out; gn.isfinite(x).all() and tensor.register_hook find what is not finite"
+_ATTENTION: Final = "attention is not had; write it with gn.matmul and softmax"
 _COMPLEX: Final = "there are no complex numbers here; keep real and imaginary parts in two tensors"
+_FIRST_ORDER: Final = "gpunet computes first-order gradients only: loss.backward() and gn.autograd.grad"
+_FRACTIONAL: Final = "use max pooling or adaptive max pooling"
+_GRAPHS: Final = "operations run as they are called; take the line out"
+_LOWER_CASE: Final = "use the name that ends in an underscore"
+_MEMORY: Final = "use gn.cuda.memory_allocated and gn.cuda.memory_reserved"
+_ONE_DEVICE: Final = "train on one device, or place parts of a model on several with .to(device)"
+_ORDER: Final = "operations run in order on one stream of each GPU; use gn.cuda.synchronize"
+_PIPES: Final = "use Dataset, IterableDataset and DataLoader"
 _QUANTIZED: Final = "there is no quantization here; float16 and bfloat16 halve the memory"
+_RECURRENT: Final = "recurrent layers are not had yet; write the steps with gn.nn.Linear"
 _UNSIGNED: Final = "uint8 is the only unsigned type; use int32 or int64"
+_VARIABLE: Final = "tensors are variables: use gn.tensor(data, requires_grad=True)"
 
-# A name of torch -> what to do instead. Submodules answer for everything in them (gn.backends.cudnn).
+# A name after torch -> what to do instead. Modules answer for everything in them (gn.backends.cudnn).
 INSTEAD: Final[dict[str, str]] = {
     "Event": "there is gn.cuda.synchronize",
     "Stream": "operations run in order on one stream of each GPU",
-    "amp": "call .half() or .bfloat16() on the module and its inputs",
+    "amp": _AMP,
+    "Variable": _VARIABLE,
+    "GradScaler": "gradients are not scaled; take the scaler out",
     "ao": _QUANTIZED,
-    "autocast": "call .half() or .bfloat16() on the module and its inputs",
+    "autocast": _AMP,
     "backends": "there are no switches such as cudnn.benchmark: results are deterministic, and what runs follows from "
     "shapes; take the line out",
     "cdouble": _COMPLEX,
@@ -26,7 +42,7 @@ INSTEAD: Final[dict[str, str]] = {
     "complex128": _COMPLEX,
     "complex32": _COMPLEX,
     "complex64": _COMPLEX,
-    "distributed": "train on one device, or place parts of a model on several with .to(device)",
+    "distributed": _ONE_DEVICE,
     "export": "save weights with gn.save(model.state_dict(), path)",
     "fft": "use numpy.fft on tensor.numpy()",
     "func": "gradients are loss.backward() and gn.autograd.grad",
@@ -56,11 +72,157 @@ INSTEAD: Final[dict[str, str]] = {
     "use_deterministic_algorithms": "results are deterministic by default; take the line out",
     "vmap": "write the operation for a batch: operations broadcast",
     "xpu": "there are CPUs and CUDA GPUs: gn.device('auto') chooses",
+    "nn.AdaptiveLogSoftmaxWithLoss": "use gn.nn.Linear and gn.nn.CrossEntropyLoss",
+    "nn.CTCLoss": "there is no CTC loss; gn.nn.CrossEntropyLoss needs aligned labels",
+    "nn.CrossMapLRN2d": "use gn.nn.LocalResponseNorm",
+    "nn.DataParallel": _ONE_DEVICE,
+    "nn.parallel": _ONE_DEVICE,
+    "nn.SyncBatchNorm": "use gn.nn.BatchNorm2d: a model trains on one device",
+    "nn.FractionalMaxPool2d": _FRACTIONAL,
+    "nn.FractionalMaxPool3d": _FRACTIONAL,
+    "nn.MultiheadAttention": _ATTENTION,
+    "nn.attention": _ATTENTION,
+    "nn.Transformer": _ATTENTION,
+    "nn.TransformerDecoder": _ATTENTION,
+    "nn.TransformerDecoderLayer": _ATTENTION,
+    "nn.TransformerEncoder": _ATTENTION,
+    "nn.TransformerEncoderLayer": _ATTENTION,
+    "nn.GRU": _RECURRENT,
+    "nn.GRUCell": _RECURRENT,
+    "nn.LSTM": _RECURRENT,
+    "nn.LSTMCell": _RECURRENT,
+    "nn.RNN": _RECURRENT,
+    "nn.RNNBase": _RECURRENT,
+    "nn.RNNCell": _RECURRENT,
+    "nn.RNNCellBase": _RECURRENT,
+    "nn.Buffer": "use Module.register_buffer",
+    "nn.Container": "use gn.nn.Module",
+    "nn.LazyInstanceNorm1d": "give the channels: gn.nn.InstanceNorm1d(num_features)",
+    "nn.LazyInstanceNorm2d": "give the channels: gn.nn.InstanceNorm2d(num_features)",
+    "nn.LazyInstanceNorm3d": "give the channels: gn.nn.InstanceNorm3d(num_features)",
+    "nn.NLLLoss2d": "use gn.nn.NLLLoss",
+    "nn.grad": "gradients of layers come from loss.backward()",
+    "nn.modules": "the layers are in gn.nn: from gpunet.nn import Conv2d",
+    "nn.intrinsic": _QUANTIZED,
+    "nn.qat": _QUANTIZED,
+    "nn.quantizable": _QUANTIZED,
+    "nn.quantized": _QUANTIZED,
+    "nn.functional.ctc_loss": "there is no CTC loss; cross_entropy needs aligned labels",
+    "nn.functional.conv_tbc": "use conv1d on input.permute(1, 2, 0)",
+    "nn.functional.scaled_dot_product_attention": _ATTENTION,
+    "nn.functional.multi_head_attention_forward": _ATTENTION,
+    "nn.functional.fractional_max_pool2d": _FRACTIONAL,
+    "nn.functional.fractional_max_pool3d": _FRACTIONAL,
+    "nn.functional.pdist": "use gn.cdist(x, x) and its upper triangle",
+    "nn.functional.upsample": "use interpolate",
+    "nn.functional.upsample_bilinear": "use interpolate",
+    "nn.functional.upsample_nearest": "use interpolate",
+    "nn.init.constant": _LOWER_CASE,
+    "nn.init.dirac": _LOWER_CASE,
+    "nn.init.eye": _LOWER_CASE,
+    "nn.init.kaiming_normal": _LOWER_CASE,
+    "nn.init.kaiming_uniform": _LOWER_CASE,
+    "nn.init.normal": _LOWER_CASE,
+    "nn.init.orthogonal": _LOWER_CASE,
+    "nn.init.sparse": _LOWER_CASE,
+    "nn.init.uniform": _LOWER_CASE,
+    "nn.init.xavier_normal": _LOWER_CASE,
+    "nn.init.xavier_uniform": _LOWER_CASE,
+    "nn.utils.clip_grad_norm": _LOWER_CASE,
+    "nn.utils.rnn": _RECURRENT,
+    "nn.utils.prune": "there is no pruning; set weights to zero under gn.no_grad()",
+    "nn.utils.skip_init": "make the module: its weights are set when it is made",
+    "nn.utils.stateless": "parameters belong to their modules; use load_state_dict",
+    "nn.utils.fuse_conv_bn_eval": "layers are not fused by hand; call .eval() and run the model",
+    "nn.utils.fuse_conv_bn_weights": "layers are not fused by hand; call .eval() and run the model",
+    "nn.utils.fuse_linear_bn_eval": "layers are not fused by hand; call .eval() and run the model",
+    "nn.utils.fuse_linear_bn_weights": "layers are not fused by hand; call .eval() and run the model",
+    "autograd.Function": "write it of tensor operations, whose gradients follow; tensor.register_hook changes one",
+    "autograd.Variable": _VARIABLE,
+    "autograd.variable": _VARIABLE,
+    "autograd.anomaly_mode": _ANOMALY,
+    "autograd.detect_anomaly": _ANOMALY,
+    "autograd.set_detect_anomaly": _ANOMALY,
+    "autograd.forward_ad": _FIRST_ORDER,
+    "autograd.functional": _FIRST_ORDER,
+    "autograd.gradgradcheck": _FIRST_ORDER,
+    "autograd.graph": "gn.autograd.observe sees every operation as it runs",
+    "autograd.profiler": "use gn.profile",
+    "cuda.CUDAGraph": _GRAPHS,
+    "cuda.graph": _GRAPHS,
+    "cuda.graphs": _GRAPHS,
+    "cuda.make_graphed_callables": _GRAPHS,
+    "cuda.Event": _ORDER,
+    "cuda.Stream": _ORDER,
+    "cuda.StreamContext": _ORDER,
+    "cuda.current_stream": _ORDER,
+    "cuda.default_stream": _ORDER,
+    "cuda.set_stream": _ORDER,
+    "cuda.stream": _ORDER,
+    "cuda.OutOfMemoryError": "catch MemoryError",
+    "cuda.amp": _AMP,
+    "cuda.device": "name the device: tensor.to('cuda:1')",
+    "cuda.set_device": "name the device: gn.set_default_device('cuda:1')",
+    "cuda.get_rng_state": "use gn.get_rng_state",
+    "cuda.initial_seed": "use gn.initial_seed",
+    "cuda.seed": "use gn.seed",
+    "cuda.set_rng_state": "use gn.set_rng_state",
+    "cuda.get_rng_state_all": "use gn.get_rng_state",
+    "cuda.seed_all": "use gn.seed",
+    "cuda.set_rng_state_all": "use gn.set_rng_state",
+    "cuda.max_memory_allocated": _MEMORY,
+    "cuda.max_memory_reserved": _MEMORY,
+    "cuda.mem_get_info": _MEMORY,
+    "cuda.memory": _MEMORY,
+    "cuda.memory_stats": _MEMORY,
+    "cuda.memory_summary": _MEMORY,
+    "cuda.memory_snapshot": _MEMORY,
+    "cuda.reset_peak_memory_stats": _MEMORY,
+    "cuda.get_device_capability": "python -m gpunet info tells of the GPU",
+    "cuda.get_device_properties": "python -m gpunet info tells of the GPU",
+    "cuda.is_bf16_supported": "python -m gpunet info tells of the GPU",
+    "cuda.nccl": _ONE_DEVICE,
+    "cuda.nvtx": "use gn.profile",
+    "cuda.profiler": "use gn.profile",
+    "cuda.init": "the GPU is made ready when first used; take the line out",
+    "cuda.is_initialized": "the GPU is made ready when first used; take the line out",
+    "cuda.ipc_collect": "tensors cross process borders as arrays; take the line out",
+    "utils.benchmark": "use timeit, with gn.cuda.synchronize on a GPU",
+    "utils.checkpoint": "activations are kept for backward; a smaller batch takes less memory",
+    "utils.cpp_extension": "operations are written in Python; there are no extensions",
+    "utils.dlpack": "use gn.from_dlpack",
+    "utils.mobile_optimizer": _QUANTIZED,
+    "utils.model_zoo": "models are in gn.models; weights are loaded with gn.load",
+    "utils.tensorboard": "use the tensorboard or tensorboardX package with tensor.item()",
+    "utils.data.DistributedSampler": _ONE_DEVICE,
+    "utils.data.distributed": _ONE_DEVICE,
+    "utils.data.DFIterDataPipe": _PIPES,
+    "utils.data.IterDataPipe": _PIPES,
+    "utils.data.MapDataPipe": _PIPES,
+    "utils.data.datapipes": _PIPES,
+    "utils.data.functional_datapipe": _PIPES,
+    "optim.Adafactor": "use gn.optim.Adam or gn.optim.AdamW",
+    "optim.Muon": "use gn.optim.SGD(nesterov=True) or gn.optim.AdamW",
+    "optim.SparseAdam": "gradients are dense: use gn.optim.Adam",
 }
 
 
-def missing(name: str) -> AttributeError:
-    """The error for a name the module does not have: with advice where PyTorch has it."""
-    advice = INSTEAD.get(name)
-    text = f"module 'gpunet' has no attribute {name!r}"
+def missing(module: str, name: str) -> AttributeError:
+    """The error for a name that a module, such as ``gpunet.nn``, does not have: with advice where PyTorch has it."""
+    inside = module.partition(".")[2]
+    place = f"{inside}." if inside != "data" else "utils.data."  # PyTorch's place for it
+    advice = INSTEAD.get(f"{place}{name}" if inside else name)
+    text = f"module {module!r} has no attribute {name!r}"
     return AttributeError(text if advice is None else f"{text}: {advice}", name=name)
+
+
+def explain(module: str) -> None:
+    """Let a module say what to do instead of a name it does not have.
+
+    Set rather than defined in each module: a ``__getattr__`` in its text would hide misspelt names from type checkers.
+    """
+
+    def absent(name: str) -> Any:
+        raise missing(module, name)
+
+    vars(sys.modules[module])["__getattr__"] = absent

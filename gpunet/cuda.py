@@ -6,6 +6,7 @@ available, no device is there, no memory is used. Only what cannot be done witho
 
 from __future__ import annotations
 
+from gpunet import _missing
 from gpunet.backend import cuda_runtime
 from gpunet.backend.devices import Device, is_cuda_available
 from gpunet.backend.random import Generator
@@ -111,3 +112,6 @@ def empty_cache() -> None:
     """Give the GPU memory that no array uses back, for other programs to use. Does nothing without a GPU."""
     if is_available():
         cuda_runtime.free_cached_memory()
+
+
+_missing.explain(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gpunet import _missing
 from gpunet.autograd import function as function
 from gpunet.autograd import observer as observer
 from gpunet.autograd.creation import (
@@ -136,3 +137,6 @@ def grad(
         None if value is None else Tensor._wrap(value, source._device)
         for value, source in zip(found, wanted, strict=True)
     )
+
+
+_missing.explain(__name__)

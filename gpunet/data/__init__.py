@@ -3,6 +3,8 @@
 The same objects are in ``gpunet.utils.data``.
 """
 
+from gpunet import _missing
+
 from . import filters, transforms
 from .collate import default_collate, default_convert
 from .dataloader import DataLoader
@@ -82,3 +84,5 @@ __all__ = [
     # Filters of image processing
     "filters",
 ]
+
+_missing.explain(__name__)

@@ -1,5 +1,6 @@
 """Layers, losses, initialisers and their functional forms, under PyTorch's names."""
 
+from gpunet import _missing
 from gpunet.nn import functional, init, utils
 from gpunet.nn.activation import (
     CELU,
@@ -278,3 +279,5 @@ __all__ = [
     "init",
     "utils",
 ]
+
+_missing.explain(__name__)

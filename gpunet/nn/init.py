@@ -12,6 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from gpunet import _missing
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import on_device, transfer
 from gpunet.backend.errors import DTypeError, ShapeError
@@ -360,3 +361,6 @@ def kaiming_normal_(
         generator: stream to draw from.
     """
     return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
+
+
+_missing.explain(__name__)

@@ -1,5 +1,6 @@
 """Optimizers and learning rate schedules, under PyTorch's names."""
 
+from gpunet import _missing
 from gpunet.optim import lr_scheduler, swa_utils
 from gpunet.optim.adam import Adam, AdamW
 from gpunet.optim.adam_variants import Adamax, NAdam, RAdam
@@ -25,3 +26,5 @@ __all__ = [
     "lr_scheduler",
     "swa_utils",
 ]
+
+_missing.explain(__name__)

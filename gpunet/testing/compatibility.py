@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import gpunet
+from gpunet import _missing
 from gpunet.testing.differences import DIFFERENCES
 
 __all__ = [
@@ -260,8 +261,7 @@ def rows_of(calls: dict[str, set[str]]) -> list[tuple[str, str, str, str]]:
 
 def missing_names() -> dict[str, str]:
     """Names of PyTorch that gpunet does not have, and what to do instead."""
-    table: Any = getattr(gpunet, "_NOT_HAD", {})
-    return dict(table)
+    return {f"torch.{name}": text for name, text in _missing.INSTEAD.items()}
 
 
 def compatibility_page(calls: dict[str, set[str]], write_own: Callable[[], list[str]] = own_names) -> str:

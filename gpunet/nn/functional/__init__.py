@@ -3,6 +3,7 @@
 Images are (N, C, H, W), or (C, H, W) without a batch. Activations are physically NHWC; shapes are always logical.
 """
 
+from gpunet import _missing
 from gpunet.nn.functional.activation import (
     celu,
     celu_,
@@ -240,3 +241,5 @@ __all__ = [
 
 for _name in __all__:
     globals()[_name] = name_wrong_types(globals()[_name])
+
+_missing.explain(__name__)

@@ -1,5 +1,6 @@
 """Gradient clipping, parameters as one vector, and weights that are computed from others."""
 
+from gpunet import _missing
 from gpunet.nn.utils import parametrizations, parametrize
 from gpunet.nn.utils.clip import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from gpunet.nn.utils.convert import parameters_to_vector, vector_to_parameters
@@ -20,3 +21,5 @@ __all__ = [
     "vector_to_parameters",
     "weight_norm",
 ]
+
+_missing.explain(__name__)
