@@ -59,9 +59,9 @@ def test_a_name_that_nobody_has_gets_pythons_text(module: str) -> None:
 
 
 def test_importing_a_missing_name_is_an_import_error() -> None:
-    with pytest.raises(ImportError, match="cannot import name 'Variable' from 'gpunet.autograd'"):
+    with pytest.raises(ImportError, match=r"cannot import name 'Variable' from 'gpunet.autograd'"):
         from gpunet.autograd import Variable  # noqa: F401
-    with pytest.raises(ImportError, match="cannot import name 'LSTM' from 'gpunet.nn'"):
+    with pytest.raises(ImportError, match=r"cannot import name 'LSTM' from 'gpunet.nn'"):
         from gpunet.nn import LSTM  # noqa: F401
 
 
