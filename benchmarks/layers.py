@@ -177,7 +177,11 @@ class Side:
         self.parameters = list(self.layer.parameters())
         self.output = self.layer(*self.inputs, *self.others)
         shape = tuple(self.output.shape)
-        self.gradient = from_numpy(rng.standard_normal(shape, np.float32)) if shape else None
+        self.gradient = None
+        if shape:  # in the order of the output in memory, as it comes from the next layer
+            order = sorted(range(len(shape)), key=lambda axis: -self.output.stride()[axis])
+            drawn = np.ascontiguousarray(rng.standard_normal(shape, np.float32).transpose(order))
+            self.gradient = from_numpy(drawn.transpose([order.index(axis) for axis in range(len(shape))]))
 
     def __call__(self) -> None:
         for tensor in (*self.inputs, *self.parameters):

@@ -170,6 +170,10 @@ def _check_hardtanh(low: float, high: float) -> None:
 
 def _leaky_relu(work: Work, x: Any, y: Any, *, slope: float) -> None:
     m = work.module
+    if 0 < slope <= 1:
+        m.multiply(x, slope, out=y)
+        m.maximum(x, y, out=y)
+        return
     part = work("a")
     m.minimum(x, 0, out=part)
     m.multiply(part, slope, out=part)
@@ -220,17 +224,11 @@ def _hardswish(work: Work, x: Any, y: Any) -> None:
 
 def _hardswish_slope(work: Work, grad: Any, x: Any, dx: Any) -> None:
     m = work.module
-    mask, edge = work("mask", BOOL), work("a")
-    # x / 3 + 1/2 is -1/2 and 3/2 at the ends of -3..3; beyond them half of one is added or taken.
-    m.maximum(x, -3.0, out=dx)
-    m.minimum(dx, 3.0, out=dx)
-    m.multiply(dx, 1 / 3, out=dx)
+    mask = work("mask", BOOL)
+    m.multiply(x, 1 / 3, out=dx)
     m.add(dx, 0.5, out=dx)
-    for comparison, bound, step in ((m.less_equal, -3.0, 0.5), (m.greater_equal, 3.0, -0.5)):
-        comparison(x, bound, out=mask)
-        edge[...] = mask
-        m.multiply(edge, step, out=edge)
-        m.add(dx, edge, out=dx)
+    m.copyto(dx, 0.0, where=m.less_equal(x, -3.0, out=mask))
+    m.copyto(dx, 1.0, where=m.greater_equal(x, 3.0, out=mask))
     m.multiply(dx, grad, out=dx)
 
 
