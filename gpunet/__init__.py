@@ -216,6 +216,7 @@ __all__ = [
     "device",
     "double",
     "dstack",
+    "dtype",
     "e",
     "empty",
     "empty_like",
@@ -353,6 +354,7 @@ int32 = int = _np.dtype(_np.int32)
 int64 = long = _np.dtype(_np.int64)
 uint8 = _np.dtype(_np.uint8)
 bool = _np.dtype(_np.bool_)
+dtype = _np.dtype  # the class of them all
 
 e, inf, nan, newaxis, pi = _math.e, _math.inf, _math.nan, None, _math.pi
 # What PyTorch scripts pass as memory_format=: taken, and without effect, as the order in memory is gpunet's own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from gpunet.autograd.tensor import Tensor, is_cupy_array
 from gpunet.autograd.types import TYPED
 from gpunet.backend.devices import CPU, Device, current_device, device_of, transfer
 from gpunet.backend.errors import DTypeError
-from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, get_default_dtype, is_floating, stored_scalar
+from gpunet.ops.dtypes import BOOL, INT64, canonical_dtype, get_default_dtype, is_floating, promote_types, stored_scalar
 
 __all__ = [
     "BoolTensor",
@@ -90,13 +90,38 @@ def _as_array(data: Any, keep: bool) -> np.ndarray:
         array = None
     if array is None or array.dtype == object:
         raise ValueError("data: sequences must be nested evenly and hold numbers")
-    has_arrays = isinstance(data, (list, tuple)) and data and isinstance(data[0], (np.ndarray, np.generic))
-    if array.dtype == np.float64 and not has_arrays and not keep:
+    if isinstance(data, (list, tuple)) and not keep:
+        numbers, held = _held_types(data)
+        if held:  # NumPy's scalars and arrays keep their dtypes, and meet numbers as tensors meet theirs
+            kinds = [get_default_dtype() if kind is float else np.dtype(kind) for kind in numbers]
+            return array.astype(reduce(promote_types, map(canonical_dtype, [*kinds, *held])), copy=False)
+    if array.dtype == np.float64 and not keep:
         with np.errstate(over="ignore"):
             return array.astype(get_default_dtype())
     if array.size == 0 and isinstance(data, (list, tuple)):
         return array.astype(get_default_dtype())
     return array
+
+
+def _held_types(data: Any) -> tuple[set[type], set[Any]]:
+    """The types of the Python numbers in nested sequences, and the dtypes of the NumPy scalars and arrays."""
+    numbers: set[type] = set()
+    held: set[Any] = set()
+    kinds = set(map(type, data))
+    for kind in kinds:
+        if kind in (bool, int, float):
+            numbers.add(kind)
+        elif issubclass(kind, np.generic):
+            held.add(np.dtype(kind))
+    if not kinds <= numbers:
+        for item in data:
+            if isinstance(item, (list, tuple)):
+                inner = _held_types(item)
+                numbers |= inner[0]
+                held |= inner[1]
+            elif isinstance(item, np.ndarray):
+                held.add(item.dtype)
+    return numbers, held
 
 
 def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -430,26 +455,39 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
     return Tensor._wrap(np.frombuffer(buffer, kind, count, offset), CPU).requires_grad_(requires_grad)
 
 
-def _constructor(name: str) -> Callable[..., Tensor]:
+class _Typed(type):
+    """Classes of PyTorch's old names of tensor types: what is theirs goes by dtype and device."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return (
+            isinstance(instance, Tensor)
+            and instance.dtype.name == TYPED[cls.__name__]
+            and instance.device.type == "cpu"
+        )
+
+
+def _new_typed(cls: type, *data: Any) -> Tensor:
+    dtype = TYPED[cls.__name__]
+    if len(data) == 1 and not isinstance(data[0], (int, Size)):
+        return tensor(data[0], dtype=dtype)
+    return empty(*(data or (0,)), dtype=dtype)
+
+
+def _typed(name: str) -> Any:
     """PyTorch's old constructor of a dtype: data, or sizes of an uninitialised tensor."""
-    dtype = TYPED[name]
-
-    def make(*data: Any) -> Tensor:
-        if len(data) == 1 and not isinstance(data[0], (int, Size)):
-            return tensor(data[0], dtype=dtype)
-        return empty(*(data or (0,)), dtype=dtype)
-
-    make.__name__ = make.__qualname__ = name
-    make.__doc__ = f"A {dtype} tensor of data, or uninitialised of given sizes, as PyTorch's ``{name}``."
-    return make
+    doc = (
+        f"A {TYPED[name]} tensor of data, or uninitialised of given sizes, as PyTorch's ``{name}``;\n"
+        f"    ``isinstance(x, {name})`` is true for the tensors of that dtype on the CPU."
+    )
+    return _Typed(name, (), {"__doc__": doc, "__module__": __name__, "__new__": _new_typed})
 
 
-FloatTensor = _constructor("FloatTensor")
-DoubleTensor = _constructor("DoubleTensor")
-HalfTensor = _constructor("HalfTensor")
-LongTensor = _constructor("LongTensor")
-IntTensor = _constructor("IntTensor")
-ShortTensor = _constructor("ShortTensor")
-CharTensor = _constructor("CharTensor")
-ByteTensor = _constructor("ByteTensor")
-BoolTensor = _constructor("BoolTensor")
+FloatTensor = _typed("FloatTensor")
+DoubleTensor = _typed("DoubleTensor")
+HalfTensor = _typed("HalfTensor")
+LongTensor = _typed("LongTensor")
+IntTensor = _typed("IntTensor")
+ShortTensor = _typed("ShortTensor")
+CharTensor = _typed("CharTensor")
+ByteTensor = _typed("ByteTensor")
+BoolTensor = _typed("BoolTensor")

@@ -90,7 +90,7 @@ class Filling(Overwriting):
     # Random numbers in place -----------------------------------------------------------------------------------------
 
     def _filled(self, values: np.ndarray) -> Tensor:
-        array = values.astype(self.dtype, copy=False)
+        array = np.asarray(values).astype(self.dtype, copy=False)  # arithmetic makes 0-d arrays scalars
         return self.copy_(function.wrap(function.to_device_array(array, self._device), self._device))
 
     def uniform_(self, low: float = 0.0, to: float = 1.0, *, generator: Generator | None = None, **bounds: Any) -> Any:

@@ -143,7 +143,11 @@ class Expand(Op):
     def forward(self, ctx: Context, *inputs: Any, shape: Shape) -> Any:
         (x,) = inputs
         ctx.state = Spec(tuple(x.shape), x.dtype)
-        return module_of(x).broadcast_to(x, self.infer(x, shape=shape).outputs[0].shape)
+        wanted = self.infer(x, shape=shape).outputs[0].shape
+        extra = len(wanted) - x.ndim
+        if wanted == (1,) * extra + tuple(x.shape):  # nothing stretches: the view can be written to
+            return x[(*(None,) * extra, ...)]
+        return module_of(x).broadcast_to(x, wanted)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         return (unbroadcast(grad_outputs[0], ctx.state),)
@@ -151,6 +155,7 @@ class Expand(Op):
     def samples(self) -> Iterator[Sample]:
         yield Sample("stretch", (_draw(3, 1),), {"shape": (3, 4)})
         yield Sample("new dimensions", (_draw(3, 1),), {"shape": (2, -1, 4)})
+        yield Sample("nothing stretched", (_draw(3, 2),), {"shape": (1, 3, -1)})
         yield Sample("0-d", (_draw(),), {"shape": (2, 3)})
         yield Sample("empty batch", (_draw(0, 1),), {"shape": (-1, 4)})
 

@@ -49,6 +49,7 @@ NOT_COMPARED: Final[dict[str, str]] = {
     "gpunet.utils.data.Dataset": "a base class without code",
     "gpunet.utils.data.IterableDataset": "a base class without code",
     "gpunet.utils.data.Sampler": "a base class without code",
+    "gpunet.dtype": "NumPy's class of dtypes",
     "gpunet.Size": "made by shape and size, which are compared",
     "gpunet.Tensor.cuda": "needs a GPU",
     "gpunet.Tensor.grad_fn": "a node of one's own",
