@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -200,6 +200,20 @@ class AvgPool(_Mean):
         yield Sample("divisor", (x,), {**base, "divisor_override": 5})
 
 
+class _Even(NamedTuple):
+    """What an adaptive pooling with regions of one size keeps: the shape of its input, and the output's size."""
+
+    shape: tuple[int, ...]
+    size: Extents
+
+
+def _is_even(spatial: tuple[int, ...], size: Extents) -> bool:
+    """Whether all regions have one size, and are so long that adding up their cells one by one would not pay."""
+    if 0 in size or 0 in spatial or any(extent % count for extent, count in zip(spatial, size, strict=True)):
+        return False
+    return set(size) == {1} or max(extent // count for extent, count in zip(spatial, size, strict=True)) > 16
+
+
 class AdaptiveAvgPool(_Mean):
     """Averages over as many regions as the output has cells."""
 
@@ -224,21 +238,30 @@ class AdaptiveAvgPool(_Mean):
 
     def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
         (x,) = inputs
-        if self.path(x) == "reference" or set(self._size(x, **attributes)) != {1}:
+        size = self._size(x, **attributes)
+        if self.path(x) == "reference" or not _is_even(tuple(x.shape[2:]), size):
             return super().forward(ctx, *inputs, **attributes)
-        # One region is everything: a mean, and a gradient that need not be written out.
-        ctx.state = tuple(x.shape)
-        axes = tuple(range(2, x.ndim))
-        return x.mean(axis=axes, dtype=compute_dtype(x.dtype), keepdims=True).astype(x.dtype, copy=False)
+        # Regions of one size: a mean over parts of dimensions.
+        n, c, *spatial = x.shape
+        ctx.state = _Even((n, c, *spatial), size)
+        parts = [part for extent, count in zip(spatial, size, strict=True) for part in (count, extent // count)]
+        split = channels_last(x).reshape(n, *parts, c)
+        y = split.mean(axis=tuple(range(2, split.ndim - 1, 2)), dtype=compute_dtype(x.dtype))
+        return channels_first(y.astype(x.dtype, copy=False))
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
-        if set(ctx.attributes["output_size"]) != {1}:
+        if not isinstance(ctx.state, _Even):
             return super().backward(ctx, *grad_outputs)
+        (n, c, *spatial), size = ctx.state
+        parts = [part for extent, count in zip(spatial, size, strict=True) for part in (count, extent // count)]
         module = module_of(grad)
-        spread = channels_last(grad) / grad.dtype.type(math.prod(ctx.state[2:]))
-        n, c, *spatial = ctx.state
-        return (channels_first(module.broadcast_to(spread, (n, *spatial, c))),)
+        spread = channels_last(grad) / grad.dtype.type(math.prod(parts[1::2]))
+        if set(size) == {1}:  # one region is everything: its gradient need not be written out
+            return (channels_first(module.broadcast_to(spread, (n, *spatial, c))),)
+        ones = [part for count in size for part in (count, 1)]
+        whole = module.broadcast_to(spread.reshape(n, *ones, c), (n, *parts, c))
+        return (channels_first(whole.reshape(n, *spatial, c)),)
 
     def reference(self, *inputs: Any, **attributes: Any) -> Any:
         (x,) = inputs

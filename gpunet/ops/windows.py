@@ -277,6 +277,7 @@ def adaptive_samples(dims: int) -> Iterator[Sample]:
 
     yield sample("global", image(2, 3, 4, 5, 3), 1, 1, 1)
     yield sample("dividing", image(2, 3, 4, 6, 3), 2, 3, 3)
+    yield sample("long regions", image(2, 3, 36, 2, 2), 2, 1, 2)
     yield sample("overlapping", image(2, 3, 5, 7, 4), 3, 4, 3)
     yield sample("larger than the input", image(1, 2, 3, 2, 2), 5, 4, 3)
     yield sample("channels first", np.ascontiguousarray(image(2, 3, 4, 5, 4)), 2, 2, 2)
