@@ -65,6 +65,7 @@ from gpunet.nn.loss import (
     L1Loss,
     MarginRankingLoss,
     MSELoss,
+    MultiLabelMarginLoss,
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     NLLLoss,
@@ -129,6 +130,7 @@ from gpunet.nn.pooling import (
     MaxUnpool3d,
 )
 from gpunet.nn.sparse import Embedding, EmbeddingBag
+from gpunet.nn.unflatten import Unflatten
 from gpunet.nn.uninitialized import UninitializedBuffer, UninitializedParameter
 from gpunet.nn.upsampling import (
     Upsample,
@@ -228,6 +230,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
@@ -266,6 +269,7 @@ __all__ = [
     "Threshold",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
+    "Unflatten",
     "Unfold",
     "UninitializedBuffer",
     "UninitializedParameter",

@@ -73,6 +73,14 @@ FUNCTIONAL: dict[str, list[tuple[Callable[..., Any], tuple[gn.Tensor, ...]]]] = 
     "conv_transpose3d": [
         (lambda x, w: F.conv_transpose3d(x, w, stride=2), (spread(1, 2, 2, 2, 2), spread(2, 1, 2, 2, 2)))
     ],
+    "affine_grid": [(lambda t: F.affine_grid(t, (2, 1, 3, 4), False), (spread(2, 2, 3),))],
+    "grid_sample": [
+        (
+            lambda x, g, padding=padding: F.grid_sample(x, g, "bilinear", padding, False),
+            (spread(1, 2, 4, 5), spread(1, 3, 3, 2) * 0.97),
+        )
+        for padding in ("zeros", "border", "reflection")
+    ],
     "unfold": [(lambda x: F.unfold(x, 2, padding=1, stride=2), (spread(1, 2, 4, 5),))],
     "fold": [(lambda x: F.fold(x, (4, 5), 2), (spread(1, 8, 12),))],
     "max_pool1d": [(lambda x: F.max_pool1d(x, 3, 2, 1), (spread(2, 2, 7),))],

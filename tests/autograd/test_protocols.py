@@ -219,30 +219,10 @@ def test_array_protocol_copies_when_it_is_told_to() -> None:
         x.__array__(np.dtype(np.float64), copy=False)
 
 
-def test_names_that_are_not_had_say_what_to_do() -> None:
-    from gpunet._missing import INSTEAD
-
-    for name, advice in INSTEAD.items():
-        assert not hasattr(gn, name), f"{name} is had now; take it out of the table"
-        with pytest.raises(AttributeError) as caught:
-            getattr(gn, name)
-        assert str(caught.value) == f"module 'gpunet' has no attribute {name!r}: {advice}"
-    with pytest.raises(AttributeError) as caught:
-        gn.no_such_name  # noqa: B018
-    assert str(caught.value) == "module 'gpunet' has no attribute 'no_such_name'"
-
-
 def test_everything_named_is_there() -> None:
     assert len(gn.__all__) == len(set(gn.__all__))
     for name in gn.__all__:
         assert hasattr(gn, name), name
-
-
-def test_advice_is_for_names_of_pytorch() -> None:
-    from gpunet._missing import INSTEAD
-
-    theirs = set(dir(torch)) | {"onnx", "distributed", "set_deterministic"}
-    assert set(INSTEAD) <= theirs
 
 
 def test_accelerator_agrees_with_cuda() -> None:

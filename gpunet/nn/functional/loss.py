@@ -28,6 +28,7 @@ __all__ = [
     "margin_ranking_loss",
     "mse_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "poisson_nll_loss",
@@ -323,6 +324,22 @@ def multi_margin_loss(
     refuse_deprecated("multi_margin_loss", size_average, reduce)
     op = REGISTRY["multi_margin_loss"]
     return apply(op, input, target, weight, reduction=reduction, p=p, margin=float(margin))
+
+
+def multilabel_margin_loss(
+    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Tensor:
+    """Multi-label hinge loss: 1 / C sum over labels j, and classes i that are none, of max(0, 1 - x_j + x_i).
+
+    Args:
+        input: scores (N, C) or (C,).
+        target: int64 labels of the input's shape, each row's up to the first -1.
+
+    Raises:
+        IndexError: a label outside -1..C-1; on a GPU at the next point of synchronisation.
+    """
+    refuse_deprecated("multilabel_margin_loss", size_average, reduce)
+    return apply(REGISTRY["multilabel_margin_loss"], input, target, reduction=reduction)
 
 
 def multilabel_soft_margin_loss(

@@ -6,12 +6,78 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from gpunet.autograd import Tensor, apply
+import numpy as np
+
+from gpunet.autograd import Tensor, apply, as_tensor
 from gpunet.backend.errors import ShapeError
 from gpunet.nn.functional.pooling import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from gpunet.ops import REGISTRY
+from gpunet.ops.base import require_floating
 
-__all__ = ["channel_shuffle", "interpolate", "pixel_shuffle", "pixel_unshuffle"]
+__all__ = ["affine_grid", "channel_shuffle", "grid_sample", "interpolate", "pixel_shuffle", "pixel_unshuffle"]
+
+
+def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> Tensor:
+    """The places that affine maps send the pixels of an image to, for ``grid_sample``.
+
+    Args:
+        theta: (N, 2, 3), or (N, 3, 4) for volumes: maps of coordinates in -1..1, x first.
+        size: of the image wanted: (N, C, H, W) or (N, C, D, H, W).
+        align_corners: whether -1 and 1 are the centres of the outer pixels, rather than their outer edges.
+
+    Returns:
+        (N, H, W, 2) or (N, D, H, W, 3).
+
+    Raises:
+        ShapeError: theta and size do not match, or a size below 1.
+        DTypeError: integers.
+    """
+    extents = tuple(size)
+    dims = len(extents) - 2
+    if dims not in (2, 3) or tuple(theta.shape) != (extents[0], dims, dims + 1):
+        raise ShapeError(
+            f"affine_grid: theta must be (N, 2, 3) for a size (N, C, H, W) or (N, 3, 4) for (N, C, D, H, W), "
+            f"got shape {tuple(theta.shape)} and size {extents}"
+        )
+    require_floating("affine_grid", "theta", theta)
+    if min(extents) < 1:
+        raise ShapeError(f"affine_grid: size must be positive, got {extents}")
+    # The last dimension is x, the first coordinate.
+    ends = [(count, 1.0 if align_corners else 1 - 1 / count) for count in extents[2:]]
+    lines = [np.linspace(-end, end, count) if count > 1 else np.zeros(1) for count, end in ends]
+    axes = np.meshgrid(*lines, indexing="ij")
+    points = np.stack([*reversed(axes), np.ones(extents[2:])], axis=-1).reshape(-1, dims + 1)
+    base = as_tensor(points.astype(theta.dtype), device=theta.device)
+    return base.matmul(theta.transpose(1, 2)).reshape(extents[0], *extents[2:], dims)
+
+
+def grid_sample(
+    input: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """The input at the places of a grid (Jaderberg et al. 2015); gradients flow to both.
+
+    Args:
+        input: (N, C, H, W).
+        grid: (N, H_out, W_out, 2): (x, y), -1 and 1 at the image's ends; of the input's dtype.
+        mode: ``"bilinear"`` or ``"nearest"``.
+        padding_mode: what is outside: ``"zeros"``, ``"border"`` or ``"reflection"``.
+        align_corners: whether -1 and 1 are the centres of the outer pixels, rather than their outer edges (None).
+
+    Returns:
+        (N, C, H_out, W_out).
+
+    Raises:
+        ShapeError: other ranks, or batches that differ.
+        ValueError: another mode.
+        DTypeError: integers, or two dtypes.
+    """
+    op = REGISTRY["grid_sample"]
+    return apply(op, input, grid, mode=mode, padding_mode=padding_mode, align_corners=bool(align_corners))
+
 
 # Public name of a mode: the number of spatial dimensions it is for (None: any), and the operation's name for it.
 _MODES: dict[str, tuple[int | None, str]] = {
