@@ -20,8 +20,11 @@ __all__ = [
     "index_add",
     "index_copy",
     "index_fill",
+    "index_put",
     "index_select",
+    "is_complex",
     "is_floating_point",
+    "is_signed",
     "masked_fill",
     "masked_scatter",
     "masked_select",
@@ -35,6 +38,7 @@ __all__ = [
     "rot90",
     "scatter",
     "scatter_add",
+    "select",
     "swapaxes",
     "swapdims",
     "t",
@@ -62,6 +66,10 @@ index_add = _function("index_add", "A copy with slices added.")
 index_copy = _function("index_copy", "A copy with slices replaced.")
 index_fill = _function("index_fill", "A copy with slices set to a number.")
 index_select = _function("index_select", "The slices at given positions of a dimension.")
+index_put = _function("index_put", "A copy with values at an index.")
+is_complex = _function("is_complex", "False: there are no complex numbers.")
+is_signed = _function("is_signed", "Whether the dtype holds negative numbers.")
+select = _function("select", "The slice at a position of a dimension.")
 is_floating_point = _function("is_floating_point", "Whether the dtype is floating.")
 masked_fill = _function("masked_fill", "A copy with one value under a mask.")
 masked_scatter = _function("masked_scatter", "A copy with the elements under a mask replaced.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gpunet.autograd import function
 from gpunet.autograd.aliases import numpy_names
 from gpunet.autograd.arithmetic import check_tensors
-from gpunet.autograd.selecting import Selecting
+from gpunet.autograd.placing import Placing
 from gpunet.backend.errors import DeviceError
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import INT64, canonical_dtype
@@ -26,7 +26,7 @@ class ValuesIndices(NamedTuple):
     indices: Tensor
 
 
-class Sorting(Selecting):
+class Sorting(Placing):
     """Sorting and running sums. Mixed into Tensor."""
 
     __slots__ = ()
