@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ class Placing(Selecting):
             values: broadcasts to the elements chosen; of self's dtype.
             accumulate: add to what is there, repeated places in a fixed order.
         """
-        result = self.clone()
+        result: Tensor = self.clone()  # type: ignore[attr-defined]
         return result.index_put_(indices, values, accumulate)
 
     def index_put_(self, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
@@ -75,7 +76,7 @@ class Placing(Selecting):
             return self  # type: ignore[return-value]
         # The places as numbers in row-major order: an index into the positions themselves.
         positions = function.wrap(
-            function.to_device_array(np.arange(self.numel()).reshape(self.shape), self._device), self._device
+            function.to_device_array(np.arange(math.prod(self.shape)).reshape(self.shape), self._device), self._device
         )
         layout = tuple((number,) for number in range(len(indices)))
         chosen = function.apply(GATHER, positions, *indices, layout=layout)
