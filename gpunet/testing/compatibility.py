@@ -46,6 +46,7 @@ NOT_COMPARED: Final[dict[str, str]] = {
     "gpunet.load": "a safetensors file, never pickle: tests/interop/test_safetensors_io.py",
     "gpunet.set_num_threads": "tests/backend/test_threads.py",
     "gpunet.autograd.gradcheck": "other defaults: tests/autograd/test_gradcheck.py",
+    "gpunet.optim.Optimizer": "a base class: tests/optim derive from it",
     "gpunet.utils.data.Dataset": "a base class without code",
     "gpunet.utils.data.IterableDataset": "a base class without code",
     "gpunet.utils.data.Sampler": "a base class without code",

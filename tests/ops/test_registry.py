@@ -108,8 +108,9 @@ def test_reference_has_the_gradient_of_differences(op: Op, sample: Sample) -> No
             continue
         assert gradient.shape == value.shape
         places = list(np.ndindex(*value.shape))
-        if len(places) > 40:
-            places = [places[i] for i in rng.choice(len(places), 40, replace=False)]
+        count = 40 if max(outputs[0].size, value.size) < 2000 else 8  # references of large samples take their time
+        if len(places) > count:
+            places = [places[i] for i in rng.choice(len(places), count, replace=False)]
         some_gradient = some_gradient or bool(np.any(gradient != 0))
         for place in places:
             above, below = list(inputs_of(sample)), list(inputs_of(sample))
