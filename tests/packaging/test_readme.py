@@ -23,7 +23,7 @@ def test_commands_for_a_fresh_machine_are_marked() -> None:
 
 
 def test_code_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))  # one goes on from the other
     env = os.environ | {"GPUNET_DEVICE": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -35,7 +35,10 @@ def test_code_runs(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[-1]) > 0.95
+    accuracy = re.search(r"test accuracy (\S+)", done.stdout)
+    assert accuracy is not None
+    assert float(accuracy[1]) > 0.95
+    assert "conv2d" in done.stdout.partition(accuracy[0])[2], "the profile's table"
 
 
 def test_every_extra_is_in_the_table() -> None:
