@@ -113,7 +113,23 @@ ENTRIES: dict[str, Entry] = {
 }
 
 # Why the slowest are the slowest; printed beside them.
-REASONS: dict[str, str] = {}
+REASONS: dict[str, str] = {
+    "Flatten": "activations lie channels-last, so that flattening copies; PyTorch's NCHW is a view",
+    "GELU": "the error function is a polynomial in NumPy passes, computed again in backward; PyTorch's is one vectorised pass",
+    "MaxPool2d 3, stride 2": "nine strided passes over the windows, and nine to put the gradient back",
+    "MaxPool3d 2": "a pass for each of the window's eight cells",
+    "AdaptiveMaxPool2d 7": "sixty-four strided passes, one for each cell of a region",
+    "AdaptiveAvgPool2d 7": "the interpreter: a pass for each row and column of a region",
+    "AdaptiveAvgPool1d 7": "the interpreter: a pass for each cell of a region",
+    "Conv2d 3, depthwise": "one column for each channel: no matrix product to gain from, taps are added one by one",
+    "GroupNorm 8": "several passes; at small sizes the interpreter's overhead for each block",
+    "InstanceNorm2d": "several passes; at small sizes the interpreter's overhead for each block",
+    "Upsample 2, bilinear": "two interpolations, each of several passes, where PyTorch has one loop",
+    "Embedding": "the gradient of the table is dense, and written out in full",
+    "LayerNorm": "several passes over each block",
+    "SiLU": "exp and several passes, in forward and again in backward",
+    "Softmax": "a pass each for the maximum, the exponential, the sum and the quotient",
+}
 
 RANDOM = ("Dropout", "Dropout2d", "AlphaDropout")
 

@@ -29,7 +29,7 @@ def missing_gpu() -> str | None:
     return None if cupy.cuda.is_available() else "CuPy finds no CUDA GPU"
 
 
-# Virtual machines may announce matrix tiles (AMX) that trap when they are used; PyTorch's half precision would die of it.
+# Virtual machines may announce matrix tiles (AMX) that trap when they are used: PyTorch's half precision dies of it.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
 
 

@@ -21,7 +21,7 @@ from gpunet.ops.dtypes import compute_dtype
 
 __all__ = ["Layout", "Work", "chunk_slices", "map_chunks", "run_slices", "select", "sum_chunks"]
 
-_CHUNK_BYTES = 1 << 17
+_CHUNK_BYTES = 1 << 19
 _PARALLEL_FROM = 1 << 15
 
 

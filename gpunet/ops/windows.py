@@ -41,7 +41,7 @@ __all__ = [
 
 Extents = tuple[int, ...]
 
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 20
 _PARALLEL_FROM = 1 << 16
 # More taps than this are taken one dimension after the other.
 _MANY_TAPS = 16

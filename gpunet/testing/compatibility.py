@@ -247,6 +247,9 @@ def rows_of(calls: dict[str, set[str]]) -> list[tuple[str, str, str, str]]:
         if theirs is None:
             continue
         ours = _parameters(value) or []
+        method = getattr(gpunet.Tensor, name.rpartition(".")[2], None)
+        if ours == ["input"] and method is not None and name.count(".") == 1:  # calls the method with what it is given
+            ours = ["input", *(_parameters(method) or [])]
         wanted = _parameters(theirs) or []
         lacking = [argument for argument in wanted if argument not in ours and argument not in NOWHERE]
         if not ours and len(lacking) == len(wanted):  # taken as they come

@@ -27,7 +27,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(["Linear", "Embedding", "GroupNorm", "Threshold"], (4, 4)),
     **dict.fromkeys(["Softmax", "LogSoftmax", "Softmin"], (1,)),
     **dict.fromkeys(["PixelShuffle", "PixelUnshuffle", "ChannelShuffle", "Unfold", "LazyLinear"], (2,)),
-    "Bilinear": (2, 3, 4), "EmbeddingBag": (4, 4), "Fold": ((4, 4), 2), "Unflatten": (1, (2, 2)), "MaxUnpool1d": (2,), "MaxUnpool2d": (2,),
+    "EmbeddingBag": (4, 4),
+    "Bilinear": (2, 3, 4), "Fold": ((4, 4), 2), "Unflatten": (1, (2, 2)), "MaxUnpool1d": (2,), "MaxUnpool2d": (2,),
     "MaxUnpool3d": (2,), "UpsamplingBilinear2d": (None, 2), "UpsamplingNearest2d": (None, 2), "Upsample": (None, 2),
     "RNN": (3, 4), "LSTM": (3, 4), "GRU": (3, 4), "RNNCell": (3, 4), "LSTMCell": (3, 4), "GRUCell": (3, 4),
 }  # fmt: skip

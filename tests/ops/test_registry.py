@@ -9,12 +9,19 @@ import pytest
 
 import gpunet as gn
 from gpunet.autograd import Tensor, apply
-from gpunet.ops import REGISTRY, Context, Op, Sample, use_path
+from gpunet.ops import REGISTRY, Context, Op, Sample, chunked, use_path, windows
 from gpunet.ops.base import is_differentiable_input
 
 CASES = [
     pytest.param(op, sample, id=f"{name}-{sample.label}") for name, op in REGISTRY.items() for sample in op.samples()
 ]
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let samples of moderate size be worked on in several chunks."""
+    monkeypatch.setattr(chunked, "_CHUNK_BYTES", 1 << 17)
+    monkeypatch.setattr(windows, "_BLOCK_BYTES", 1 << 18)
 
 
 def inputs_of(sample: Sample, dtype: Any = np.float64) -> tuple[Any, ...]:
