@@ -115,7 +115,7 @@ ENTRIES: dict[str, Entry] = {
 # Why the slowest are the slowest; printed beside them.
 REASONS: dict[str, str] = {
     "Flatten": "activations lie channels-last, so that flattening copies; PyTorch's NCHW is a view",
-    "GELU": "the error function is a polynomial in NumPy passes, computed again in backward; PyTorch's is one vectorised pass",
+    "GELU": "the error function takes many NumPy passes, and again in backward; PyTorch has one vectorised loop",
     "MaxPool2d 3, stride 2": "nine strided passes over the windows, and nine to put the gradient back",
     "MaxPool3d 2": "a pass for each of the window's eight cells",
     "AdaptiveMaxPool2d 7": "sixty-four strided passes, one for each cell of a region",
