@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpunet.autograd import draws, function
-from gpunet.autograd.overwriting import Overwriting
+from gpunet.autograd.reshaping import Reshaping
 from gpunet.autograd.shapes import sizes
 from gpunet.backend.devices import CPU, META, to_numpy
 from gpunet.backend.devices import device as to_device
@@ -46,7 +46,7 @@ def probabilities(name: str, p: Any) -> Any:
     return values
 
 
-class Filling(Overwriting):
+class Filling(Reshaping):
     """Tensors made like another, and random fills in place. Mixed into Tensor."""
 
     __slots__ = ()

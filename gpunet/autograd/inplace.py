@@ -91,6 +91,7 @@ class InPlace(Reductions):
     def _refresh(self) -> None:
         assert self._view is not None
         root, steps, seen = self._view
+        self._check_root(root)
         version, moves, _ = self._counter
         if type(self._stamp) is tuple:
             known, looked = self._stamp
@@ -117,6 +118,19 @@ class InPlace(Reductions):
             observer_state.observers = observers
         self._node, self._index, self._requires_grad = place._node, place._index, place._requires_grad
 
+    @staticmethod
+    def _check_root(root: Any) -> None:
+        """Raise if what a tensor is a view of is a view itself by now: the steps from there lead elsewhere.
+
+        Raises:
+            GradientError: it was given another shape in place.
+        """
+        if root._view is not None:
+            raise GradientError(
+                "in-place: the tensor this is a view of was given another shape by unsqueeze_, squeeze_, transpose_ or "
+                "t_ since; take the view again"
+            )
+
     def _check_writable(self) -> None:
         """Raise if the elements must not be written to.
 
@@ -127,6 +141,8 @@ class InPlace(Reductions):
         """
         self._catch_up()
         root: Any = self if self._view is None else self._view[0]
+        if root is not self:
+            self._check_root(root)
         if grad_state.enabled and any(t._requires_grad and t._node is None for t in (self, root)):
             raise GradientError(
                 "in-place: a leaf that requires grad cannot be written to while gradients are recorded; "

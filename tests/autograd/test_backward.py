@@ -921,3 +921,12 @@ def test_unfold_is_a_copy_that_refuses_to_be_written() -> None:
     t = gn.zeros(2, 3, 4)
     with pytest.raises(ValueError, match="in-place: unfold gives a copy"):
         t.unfold(1, 2, 1)[0, 0] = 11
+
+
+def test_views_taken_before_another_shape_are_refused() -> None:
+    y = leaf(1.0, 2.0) * 2
+    view = y[:1]
+    y.unsqueeze_(0)
+    assert y.shape == (1, 2)
+    with pytest.raises(GradientError, match="the tensor this is a view of was given another shape"):
+        view.add_(1)

@@ -38,6 +38,22 @@ def changed(x: Any, name: str, *arguments: Any, part: Any = Ellipsis, **options:
     return y
 
 
+SHAPES = [
+    ("unsqueeze_", (0,)), ("unsqueeze_", (-1,)), ("squeeze_", ()), ("squeeze_", (0,)), ("transpose_", (0, 1)),
+    ("swapaxes_", (0, -1)), ("swapdims_", (-2, -1)), ("t_", ()),
+]  # fmt: skip
+
+
+def reshaped(y: Any, name: str, *args: Any) -> Any:
+    """The tensor given another shape, then written through it and through a view of it."""
+    given = getattr(y, name)(*args)
+    y[..., 0] = 3.0
+    y.mul_(2)
+    part = y[0]
+    part += 1
+    return given is y, y, part, y.sum()
+
+
 CASES = [
     *(case(name, lambda m, x, name=name: changed(x, name), INSIDE) for name in UNARY),
     *(case(f"{name} view", lambda m, x, name=name: changed(x, name, part=1), INSIDE) for name in UNARY),
@@ -65,6 +81,18 @@ CASES = [
     case("addr_", lambda m, x, a, b: changed(x, "addr_", a, b), (3, 4), (3,), (4,)),
     case("baddbmm_", lambda m, x, a, b: changed(x, "baddbmm_", a, b), (2, 3, 4), (2, 3, 2), (2, 2, 4)),
     case("addbmm_", lambda m, x, a, b: changed(x, "addbmm_", a, b), (3, 4), (2, 3, 2), (2, 2, 4)),
+    *(
+        case(f"{name} {label}", lambda m, x, name=name, args=args, make=make: reshaped(make(x), name, *args), (1, 3, 3))
+        for name, args in SHAPES
+        for label, make in (("of a result", lambda x: x * 2), ("of a constant", lambda x: x.detach().clone()),
+                            ("of a view", lambda x: (x * 2)[0]))
+        if not (name == "t_" and label != "of a view")
+    ),
+    case("unsqueeze_ of a leaf", lambda m, x: x.unsqueeze_(0), (3,)),
+    case("unsqueeze_ too far", lambda m, x: (x * 1).unsqueeze_(3), (3,)),
+    case("t_ of three dimensions", lambda m, x: (x * 1).t_(), (2, 3, 4)),
+    case("unsqueeze_ after saving", lambda m, x: (y := x * 1, z := y * y, y.unsqueeze_(0), z)[3], (3,)),
+    case("squeeze_ of an input", lambda m, x: m.tensor([[1.0, 2.0]]).squeeze_(0).requires_grad_().exp(), (1,)),
     case("sin_ leaf", lambda m, x: x.sin_(), (3,)),
     case("sin_ twice", lambda m, x: changed(x, "sin_").sin_(), (3,)),
 ]
