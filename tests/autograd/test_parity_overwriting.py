@@ -84,8 +84,11 @@ CASES = [
     *(
         case(f"{name} {label}", lambda m, x, name=name, args=args, make=make: reshaped(make(x), name, *args), (1, 3, 3))
         for name, args in SHAPES
-        for label, make in (("of a result", lambda x: x * 2), ("of a constant", lambda x: x.detach().clone()),
-                            ("of a view", lambda x: (x * 2)[0]))
+        for label, make in (
+            ("of a result", lambda x: x * 2),
+            ("of a constant", lambda x: x.detach().clone()),
+            ("of a view", lambda x: (x * 2)[0]),
+        )
         if not (name == "t_" and label != "of a view")
     ),
     case("unsqueeze_ of a leaf", lambda m, x: x.unsqueeze_(0), (3,)),
