@@ -403,6 +403,80 @@ CATALOGUE = [
         "batch_norm: input must be a Tensor, got ndarray",
     ),
     BadInput("relu", lambda z, on: F.relu(3.0), TypeError, "relu: input must be a Tensor, got float"),
+    BadInput(
+        "MultiLabelMarginLoss",
+        lambda z, on: on(nn.MultiLabelMarginLoss())(z(2, 3), z(2, 4, dtype=gn.int64)),
+        ShapeError,
+        "multilabel_margin_loss: target must have the input's shape (2, 3), got (2, 4)",
+    ),
+    BadInput(
+        "MultiLabelMarginLoss 2",
+        lambda z, on: on(nn.MultiLabelMarginLoss())(z(2, 3), z(2, 3)),
+        DTypeError,
+        "multilabel_margin_loss: target must hold int64 class indices, got float32",
+    ),
+    BadInput(
+        "multilabel_margin_loss",
+        lambda z, on: F.multilabel_margin_loss(z(2, 3, 4), z(2, 3, 4, dtype=gn.int64)),
+        ShapeError,
+        "multilabel_margin_loss: input must be (C,) or (N, C) with classes, got (2, 3, 4)",
+    ),
+    BadInput(
+        "Unflatten",
+        lambda z, on: on(nn.Unflatten(1, (2, 2)))(z(2, 3)),
+        ShapeError,
+        "unflatten: sizes must multiply to 3, the size of dim 1, got (2, 2)",
+    ),
+    BadInput(
+        "Unflatten 2",
+        lambda z, on: on(nn.Unflatten(3, (2, 2)))(z(2, 4)),
+        ShapeError,
+        "unflatten: dim must lie in -2..1 for a 2-d tensor, got 3",
+    ),
+    BadInput(
+        "affine_grid",
+        lambda z, on: F.affine_grid(z(2, 3, 3), (2, 3, 4, 4)),
+        ShapeError,
+        "affine_grid: theta must be (N, 2, 3) for a size (N, C, H, W) or (N, 3, 4) for (N, C, D, "
+        "H, W), got shape (2, 3, 3) and size (2, 3, 4, 4)",
+    ),
+    BadInput(
+        "affine_grid 2",
+        lambda z, on: F.affine_grid(z(2, 2, 3, dtype=gn.int64), (2, 3, 4, 4)),
+        DTypeError,
+        "affine_grid: theta must be floating point, got int64",
+    ),
+    BadInput(
+        "grid_sample",
+        lambda z, on: F.grid_sample(z(2, 3, 4, 4), z(2, 5, 5, 3)),
+        ShapeError,
+        "grid_sample: input must be (N, C, H, W) and grid (N, H_out, W_out, 2), got shapes (2, 3, "
+        "4, 4) and (2, 5, 5, 3)",
+    ),
+    BadInput(
+        "grid_sample 2",
+        lambda z, on: F.grid_sample(z(2, 3, 4), z(2, 5, 5, 2)),
+        ShapeError,
+        "grid_sample: input must be (N, C, H, W) and grid (N, H_out, W_out, 2), got shapes (2, 3, 4) and (2, 5, 5, 2)",
+    ),
+    BadInput(
+        "grid_sample 3",
+        lambda z, on: F.grid_sample(z(2, 3, 4, 4), z(2, 5, 5, 2), mode="cubic"),
+        ValueError,
+        "grid_sample: mode must be one of 'bilinear', 'nearest', got 'cubic'",
+    ),
+    BadInput(
+        "grid_sample 4",
+        lambda z, on: F.grid_sample(z(2, 3, 4, 4, dtype=gn.int64), z(2, 5, 5, 2, dtype=gn.int64)),
+        DTypeError,
+        "grid_sample: input must be floating point, got int64",
+    ),
+    BadInput(
+        "rrelu_",
+        lambda z, on: F.rrelu_(z(3), 0.5, 0.1),
+        ValueError,
+        "rrelu: lower must not be greater than upper, got 0.5 and 0.1",
+    ),
 ]
 
 
