@@ -13,7 +13,7 @@ scalar that its type can hold.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -219,21 +219,29 @@ def read_kernel_file(path: Path) -> KernelFile:
     """
     source = path.read_text(encoding="utf-8")
     headers = {header.name: header.read_text(encoding="utf-8") for header in sorted(path.parent.glob("*.cuh"))}
-    return KernelFile(path.stem, path, source, MappingProxyType(headers), parse_signatures(source, path.name))
+    signatures = parse_signatures(source, path.name, headers)
+    return KernelFile(path.stem, path, source, MappingProxyType(headers), signatures)
 
 
-def parse_signatures(source: str, name: str = "kernel.cu") -> Mapping[str, Signature]:
+def parse_signatures(
+    source: str, name: str = "kernel.cu", headers: Mapping[str, str] | None = None
+) -> Mapping[str, Signature]:
     """Read the declarations of all ``__global__`` functions.
+
+    A parameter list may name a macro without arguments, defined in the file or in a header, that stands for several
+    parameters.
 
     Args:
         source: the text of a kernel file.
         name: what to call it in errors.
+        headers: the text of the headers that may define such a macro, by name.
 
     Raises:
         ValueError: a ``__global__`` function that Python could not launch: it is not ``extern "C"``, is declared twice
             or has a parameter of an unknown type.
     """
     text = _COMMENT.sub(_blank_comment, source)
+    macros = _macros((*(headers or {}).values(), source))
     constants = {match[1]: int(match[2]) for match in re.finditer(r"constexpr\s+int\s+(\w+)\s*=\s*(\d+)\s*;", text)}
     signatures: dict[str, Signature] = {}
     matched = 0
@@ -243,7 +251,8 @@ def parse_signatures(source: str, name: str = "kernel.cu") -> Mapping[str, Signa
         function = match[2]
         if function in signatures:
             raise ValueError(f"{name}:{line}: {function} is declared twice")
-        declarations = [part for part in match[3].split(",") if part.strip()]
+        written = re.sub(r"\b[A-Z]\w*\b", lambda word: macros.get(word[0], word[0]), match[3])
+        declarations = [part for part in written.split(",") if part.strip()]
         try:
             parameters = tuple(_parse_parameter(part) for part in declarations)
         except ValueError as error:
@@ -257,6 +266,16 @@ def parse_signatures(source: str, name: str = "kernel.cu") -> Mapping[str, Signa
             "so that it can be found by its name"
         )
     return MappingProxyType(signatures)
+
+
+def _macros(texts: Iterable[str]) -> dict[str, str]:
+    """What macros without arguments stand for, by name."""
+    found = {}
+    for text in texts:
+        joined = _COMMENT.sub(_blank_comment, text).replace("\\\n", " ")
+        for match in re.finditer(r"^[ \t]*#[ \t]*define[ \t]+([A-Z]\w*)[ \t]+(\S.*)$", joined, re.MULTILINE):
+            found[match[1]] = match[2].strip()
+    return found
 
 
 def _blank_comment(match: re.Match[str]) -> str:

@@ -159,3 +159,14 @@ def test_signatures_match_what_the_tests_rely_on():
     folder = Path(__file__).parent
     assert len(read_kernel_file(folder / "machinery.cu").functions) == 12
     assert len(read_kernel_file(folder / "faults.cu").functions) == 16
+
+
+def test_a_macro_stands_for_several_parameters():
+    header = "#define SIZES \\\n  int rows, int columns /* of all */, \\\n      long long pitch\n#define CALL(x) x\n"
+    source = '#define MORE bool flag\nextern "C" __global__ void f(float* output, SIZES, MORE) {}\n'
+    parameters = parse_signatures(source, headers={"sizes.cuh": header})["f"].parameters
+    assert [(p.name, p.dtype) for p in parameters] == [
+        ("output", "float32"), ("rows", "int32"), ("columns", "int32"), ("pitch", "int64"), ("flag", "bool")
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="SIZES"):
+        parse_signatures(source)
