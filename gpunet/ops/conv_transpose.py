@@ -20,20 +20,16 @@ from gpunet.ops.base import Context, Inferred, Sample, Spec, register
 from gpunet.ops.convolution import (
     ConvolutionBase,
     carried,
-    conv_sample,
     reference_gather,
     reference_scatter,
     reference_weight,
 )
 from gpunet.ops.convolution_array import convolve_array, input_gradient_array, weight_gradient_array
 from gpunet.ops.convolution_cpu import convolve, input_gradient, weight_gradient
+from gpunet.ops.convolution_samples import conv_sample
 from gpunet.ops.convolution_window import Geometry, Padding, Sizes
 
 __all__: list[str] = []
-
-
-def _geometry(attributes: dict[str, Any]) -> Geometry:
-    return Geometry(*(attributes[name] for name in Geometry._fields))
 
 
 class ConvTranspose(ConvolutionBase):
@@ -93,28 +89,29 @@ class ConvTranspose(ConvolutionBase):
     def reference(self, *inputs: Any, **attributes: Any) -> Any:
         x, weight, bias = inputs
         shape = self.infer(*inputs, **attributes).outputs[0].shape
-        y = reference_scatter(x, weight, _geometry(attributes), shape)
+        y = reference_scatter(x, weight, Geometry.of(attributes), shape)
         return y if bias is None else y + bias.reshape(-1, *(1,) * self.rank)
 
     def reference_backward(self, grad_outputs: tuple[Any, ...], inputs: tuple[Any, ...], **attributes: Any) -> Any:
         (dy,) = grad_outputs
         x, weight, bias = inputs
-        geometry = _geometry(attributes)
+        geometry = Geometry.of(attributes)
         dx = reference_gather(dy, weight, geometry, x.shape[2:])
         dw = reference_weight(x, dy, geometry, weight.shape)
         return dx, dw, None if bias is None else dy.sum(axis=(0, *range(2, dy.ndim)))
 
-    def _run(self, path: str, x: Any, weight: Any, bias: Any, attributes: dict[str, Any], size: Sizes) -> Any:
+    def _run(self, path: str, inputs: tuple[Any, ...], attributes: dict[str, Any], shape: Sizes) -> Any:
+        x, weight, bias = inputs
         run = input_gradient if path == "cpu" else input_gradient_array
-        return run(x, weight, bias, _geometry(attributes), size)
+        return run(x, weight, bias, Geometry.of(attributes), shape)
 
     def _gradients(self, path: str, grad: Any, ctx: Context, carry: Any) -> tuple[Any, Any]:
         x, weight = carried(ctx, carry)
-        geometry = _geometry(ctx.attributes)
+        geometry = Geometry.of(ctx.attributes)
         for_input = convolve_array if path == "array" else convolve
         for_weight = weight_gradient_array if path == "array" else weight_gradient
-        dx = for_input(grad, weight, None, geometry, ctx.state[0][2:]) if ctx.needs_grad[0] else None
-        dweight = for_weight(x, grad, ctx.state[1], geometry) if ctx.needs_grad[1] else None
+        dx = for_input(grad, weight, None, geometry, ctx.state[1][2:]) if ctx.needs_grad[0] else None
+        dweight = for_weight(x, grad, ctx.state[2], geometry) if ctx.needs_grad[1] else None
         return dx, dweight
 
     def samples(self) -> Iterator[Sample]:

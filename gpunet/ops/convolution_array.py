@@ -7,6 +7,7 @@ from typing import Any
 
 from gpunet.ops.base import module_of
 from gpunet.ops.convolution_window import Geometry, Sizes, tap_slices
+from gpunet.ops.epilogue import add_epilogue
 from gpunet.ops.gemm import matrix_product
 from gpunet.ops.windows import channels_first, channels_last
 
@@ -45,16 +46,28 @@ def _grouped_rows(grad: Any, groups: int) -> Any:
     return channels_last(grad).reshape(-1, groups, k // groups).transpose(1, 0, 2)
 
 
-def convolve_array(x: Any, weight: Any, bias: Any, geometry: Geometry, size: Sizes) -> Any:
-    """y from x, w and b; ``size`` is y's."""
+def convolve_array(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    geometry: Geometry,
+    size: Sizes,
+    residual: Any = None,
+    activation: str | None = None,
+) -> Any:
+    """y from x, w, b and r; ``size`` is y's."""
     k, per_group, *kernel = weight.shape
     groups = geometry.groups
     rank = len(kernel)
     patches = _patches(x, tuple(kernel), size, geometry)
     split = weight.reshape(groups, k // groups, per_group, *kernel)
     matrices = split.transpose(0, *range(3, 3 + rank), 2, 1).reshape(groups, -1, k // groups)
-    y = matrix_product(patches, matrices).transpose(1, 0, 2).reshape(x.shape[0], *size, k)
-    return channels_first(module_of(x).ascontiguousarray(y if bias is None else y + bias))
+    rows = matrix_product(patches, matrices).transpose(1, 0, 2).reshape(x.shape[0], *size, k)
+    y = channels_first(module_of(x).ascontiguousarray(rows))
+    if bias is not None:
+        y += bias.reshape(-1, *(1,) * rank)
+    add_epilogue(y, residual, activation)
+    return y
 
 
 def input_gradient_array(grad: Any, weight: Any, bias: Any, geometry: Geometry, shape: Sizes) -> Any:

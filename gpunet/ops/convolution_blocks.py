@@ -1,4 +1,4 @@
-"""How the CPU cuts a convolution into blocks of output pixels, and what of the input a block reads.
+"""How the CPU cuts a convolution into blocks of output pixels, what of the input a block reads, and how it ends.
 
 Images are (N, D, H, W, C). A block is what one thread works on at a time, small enough for its cache.
 """
@@ -13,8 +13,9 @@ import numpy as np
 from gpunet.backend.memory import scratch
 from gpunet.backend.threads import parallel_for, single_threaded_blas
 from gpunet.ops.convolution_window import Sizes
+from gpunet.ops.epilogue import add_epilogue
 
-__all__ = ["Block", "Window", "block_region", "cut", "run_blocks"]
+__all__ = ["Block", "Epilogue", "Window", "block_region", "cut", "run_blocks"]
 
 Block = tuple[int, int, int, int, int, int]  # first image, end, first plane, end, first row, end
 
@@ -34,6 +35,26 @@ class Window(NamedTuple):
     stride: Sizes
     dilation: Sizes
     start: Sizes
+
+
+class Epilogue(NamedTuple):
+    """What follows the products while a block is still in the cache: y = activation(products + b + r).
+
+    Attributes:
+        bias: (K,) or None; whoever multiplies adds it.
+        residual: (N, D', H', W', K) or None, in any memory order.
+        activation: None or ``"relu"``.
+    """
+
+    bias: Any = None
+    residual: Any = None
+    activation: str | None = None
+
+    def finish(self, result: np.ndarray, block: Block) -> None:
+        """Add the residual to a block's pixels (images, planes, rows, columns, K) and apply the activation."""
+        first, last, plane, plane_end, row, row_end = block
+        part = None if self.residual is None else self.residual[first:last, plane:plane_end, row:row_end]
+        add_epilogue(result, part, self.activation)
 
 
 def cut(images: int, size: Sizes, depth: int, itemsize: int) -> list[Block]:

@@ -27,7 +27,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from gpunet.backend.memory import empty, scratch
 from gpunet.ops import convolution_thin as thin
-from gpunet.ops.convolution_blocks import Block, Window, block_region, cut, run_blocks
+from gpunet.ops.convolution_blocks import Block, Epilogue, Window, block_region, cut, run_blocks
 from gpunet.ops.convolution_window import Geometry, Sizes, phase_taps
 from gpunet.ops.windows import channels_first, channels_last
 
@@ -141,12 +141,12 @@ def _matrices(order: Any, groups: int) -> list[Any]:
     return list(diagonal.reshape(groups // joined, taps * joined * inner, joined * outer))
 
 
-def _multiply(x: np.ndarray, order: Any, window: Window, out: np.ndarray, bias: Any, groups: int) -> None:
+def _multiply(x: np.ndarray, order: Any, window: Window, out: np.ndarray, epilogue: Epilogue, groups: int) -> None:
     """Write a convolution of x (N, D, H, W, C) with weights (T, R, S, C/G, K) into out (N, D', H', W', K)."""
     if out.size == 0:
         return
     if _is_thin(groups, order.shape[3], order.shape[4] // groups):
-        thin.multiply(x, order, window, out, bias, groups)
+        thin.multiply(x, order, window, out, epilogue, groups)
         return
     weights = _matrices(order, groups)
     images, *size, k = out.shape
@@ -162,16 +162,28 @@ def _multiply(x: np.ndarray, order: Any, window: Window, out: np.ndarray, bias: 
         result = target.reshape(pixels, k) if direct else scratch("conv.result", (pixels, k), out.dtype)
         for group, (patch, matrix) in enumerate(zip(patches.read(blocks[index]), weights, strict=True)):
             np.matmul(patch, matrix, out=result[:, group * width : (group + 1) * width])
-        if bias is not None:
-            result += bias
+        if epilogue.bias is not None:
+            result += epilogue.bias
+        epilogue.finish(result.reshape(target.shape), blocks[index])
         if not direct:
             target[...] = result.reshape(target.shape)
 
     run_blocks(len(blocks), images * math.prod(size) * depth * k, run)
 
 
-def convolve(x: Any, weight: Any, bias: Any, geometry: Geometry, size: Sizes) -> Any:
-    """y from x (N, C, ...), w (K, C/G, ...) and b (K,); ``size`` is y's. The result is physically channels-last."""
+def convolve(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    geometry: Geometry,
+    size: Sizes,
+    residual: Any = None,
+    activation: str | None = None,
+) -> Any:
+    """y from x (N, C, ...), w (K, C/G, ...), b (K,) and r, which has y's shape; ``size`` is y's.
+
+    The result is physically channels-last.
+    """
     out = empty((x.shape[0], *size, weight.shape[0]), x.dtype)
     kernel = _lift_weight(weight)
     window = Window(
@@ -181,7 +193,9 @@ def convolve(x: Any, weight: Any, bias: Any, geometry: Geometry, size: Sizes) ->
         lift([-before for before, _ in geometry.padding], 0),
     )
     order = kernel.transpose(2, 3, 4, 1, 0)  # a view of contiguous memory in a layer's own weight
-    _multiply(_lift_pixels(channels_last(x)), order, window, _lift_pixels(out), bias, geometry.groups)
+    added = None if residual is None else _lift_pixels(residual.transpose(0, *range(2, residual.ndim), 1))
+    epilogue = Epilogue(bias, added, activation)
+    _multiply(_lift_pixels(channels_last(x)), order, window, _lift_pixels(out), epilogue, geometry.groups)
     return channels_first(out)
 
 
@@ -220,7 +234,7 @@ def input_gradient(grad: Any, weight: Any, bias: Any, geometry: Geometry, shape:
         count = tuple(len(taps) for taps, _, _ in chosen)
         order = used.transpose(3, 4, 5, 1, 0, 2).reshape(*count, k // groups, groups * per_group)
         offset, step = tuple(o for _, o, _ in chosen), tuple(d for _, _, d in chosen)
-        _multiply(dy, order, Window(count, (1, 1, 1), step, offset), part, bias, groups)
+        _multiply(dy, order, Window(count, (1, 1, 1), step, offset), part, Epilogue(bias), groups)
     return channels_first(dx)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from gpunet.backend.memory import scratch
-from gpunet.ops.convolution_blocks import Block, Window, block_region, cut, run_blocks
+from gpunet.ops.convolution_blocks import Block, Epilogue, Window, block_region, cut, run_blocks
 from gpunet.ops.convolution_window import Sizes
 
 __all__ = ["multiply", "weight_gradient"]
@@ -132,14 +132,14 @@ def _merged(block: np.ndarray) -> bool:
     return block.strides[4] == block.itemsize and block.strides[3] == block.shape[4] * block.itemsize
 
 
-def multiply(x: np.ndarray, order: Any, window: Window, out: np.ndarray, bias: Any, groups: int) -> None:
+def multiply(x: np.ndarray, order: Any, window: Window, out: np.ndarray, epilogue: Epilogue, groups: int) -> None:
     """Write a convolution of x (N, D, H, W, C) with weights (T, R, S, C/G, K) into out (N, D', H', W', K)."""
     images, *size, k = out.shape
     inner = order.shape[3]
     blocks = cut(images, tuple(size), 2 * inner * k, x.itemsize)
     reader = _Reader(x, inner, k, tuple(size), window, groups, blocks)
     weights = reader.repeated(order)
-    shift = None if bias is None else np.tile(bias, reader.chunk)
+    shift = None if epilogue.bias is None else np.tile(epilogue.bias, reader.chunk)
 
     def run(index: int) -> None:
         first, last, plane, plane_end, row, row_end = blocks[index]
@@ -158,6 +158,7 @@ def multiply(x: np.ndarray, order: Any, window: Window, out: np.ndarray, bias: A
                     line += total
             if shift is not None:
                 line += shift[:length]
+        epilogue.finish(reader.turn(result), blocks[index])
         if not direct:
             target[...] = result
 

@@ -37,6 +37,11 @@ class Geometry(NamedTuple):
     dilation: Sizes
     groups: int
 
+    @classmethod
+    def of(cls, attributes: dict[str, Any]) -> Geometry:
+        """What an operation's attributes say of it."""
+        return cls(*(attributes[name] for name in cls._fields))
+
 
 def conv_output_size(
     size: int, kernel: int, stride: int = 1, padding: int | Pair = 0, dilation: int = 1, ceil_mode: bool = False

@@ -1,7 +1,7 @@
 """Linear layers and matrix products.
 
-linear:  y = x W^T + b           x (..., I), W (O, I), b (O,), y (..., O)
-         dx = dy W,  dW = dy^T x,  db = sum of dy over all but the last dimension
+linear:  y = activation(z + residual),  z = x W^T + b      x (..., I), W (O, I), b (O,), residual and y (..., O)
+         dx = dz W,  dW = dz^T x,  db = sum of dz over all but the last dimension;  the epilogue: ``epilogue``
 matmul:  NumPy's and PyTorch's: 1-d operands gain and lose a dimension, leading dimensions broadcast
          dA = dC B^T,  dB = A^T dC
 """
@@ -18,6 +18,7 @@ from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_same_dtype
 from gpunet.ops.dtypes import BOOL, compute_dtype
 from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
+from gpunet.ops.epilogue import add_epilogue, check_epilogue, masked_gradient, reference_epilogue
 from gpunet.ops.gemm import matrix_product
 
 
@@ -27,14 +28,14 @@ def _rows(x: Any) -> Any:
 
 
 class Linear(Op):
-    """y = x W^T + b."""
+    """y = x W^T + b, plus a residual and through a ReLU if asked."""
 
     name = "linear"
     autocast = "lower"
-    epilogue = ("bias",)
+    epilogue = ("bias", "residual", "activation")
 
-    def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
-        x, weight, bias = inputs
+    def infer(self, *inputs: Any, activation: str | None = None) -> Inferred:
+        x, weight, bias, residual = inputs
         if weight.ndim != 2:
             raise ShapeError(f"linear: weight must be 2-d (out_features, in_features), got shape {tuple(weight.shape)}")
         if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
@@ -44,47 +45,80 @@ class Linear(Op):
             )
         if bias is not None and tuple(bias.shape) != (weight.shape[0],):
             raise ShapeError(f"linear: bias must have shape ({weight.shape[0]},), got {tuple(bias.shape)}")
-        require_same_dtype("linear", input=x, weight=weight, bias=bias)
+        require_same_dtype("linear", input=x, weight=weight, bias=bias, residual=residual)
         shape = (*x.shape[:-1], weight.shape[0])
+        check_epilogue("linear", shape, residual, activation)
         return Inferred((Spec(shape, x.dtype),), math.prod(shape) * weight.shape[1])
 
-    def reference(self, *inputs: Any, **attributes: Any) -> Any:
-        x, weight, bias = inputs
-        y = np.einsum("...i,oi->...o", x, weight)
-        return y if bias is None else y + bias
+    def reference(self, *inputs: Any, activation: str | None = None) -> Any:
+        x, weight, bias, residual = inputs
+        z = np.einsum("...i,oi->...o", x, weight)
+        return reference_epilogue(z if bias is None else z + bias, residual, activation)
 
-    def forward(self, ctx: Context, *inputs: Any, **attributes: Any) -> Any:
-        x, weight, bias = inputs
-        ctx.save(x if ctx.needs_grad[1] else None, weight if ctx.needs_grad[0] else None)
-        ctx.state = tuple(x.shape), None if bias is None else bias.dtype
-        if self.path(*inputs) == "reference":
-            return self.reference(*inputs)
-        y = matrix_product(_rows(x), weight.T)
-        if bias is not None:
-            y += bias
-        return y.reshape(*x.shape[:-1], weight.shape[0])
+    def reference_backward(self, grad_outputs: tuple[Any, ...], inputs: tuple[Any, ...], **attributes: Any) -> Any:
+        (dz,) = grad_outputs
+        x, weight, bias, residual = inputs
+        if attributes.get("activation") == "relu":
+            dz = np.where(self.reference(*inputs, **attributes) > 0, dz, 0)
+        dbias = None if bias is None else dz.sum(axis=tuple(range(dz.ndim - 1)))
+        dweight = np.einsum("ro,ri->oi", _rows(dz), _rows(x))
+        return np.einsum("...o,oi->...i", dz, weight), dweight, dbias, None if residual is None else dz
+
+    def forward(self, ctx: Context, *inputs: Any, activation: str | None = None) -> Any:
+        x, weight, bias, residual = inputs
+        path = self.path(*inputs, activation=activation)
+        if path == "reference":
+            y = self.reference(*inputs, activation=activation)
+        else:
+            y = matrix_product(_rows(x), weight.T)
+            if bias is not None:
+                y += bias
+            y = y.reshape(*x.shape[:-1], weight.shape[0])
+            add_epilogue(y, residual, activation)
+        kept = None if activation is None else y
+        ctx.save(x if ctx.needs_grad[1] else None, weight if ctx.needs_grad[0] else None, kept)
+        ctx.state = path, tuple(x.shape)
+        return y
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
-        x, weight = ctx.saved
-        shape, bias_dtype = ctx.state
+        x, weight, y = ctx.saved
+        _, shape = ctx.state
+        if y is not None:
+            grad = masked_gradient(grad, y)
         flat = _rows(grad)
         dx = matrix_product(flat, weight).reshape(shape) if ctx.needs_grad[0] else None
         dweight = matrix_product(flat.T, _rows(x)) if ctx.needs_grad[1] else None
         dbias = None
         if ctx.needs_grad[2]:
-            dbias = flat.sum(axis=0, dtype=compute_dtype(flat.dtype)).astype(bias_dtype, copy=False)
-        return dx, dweight, dbias
+            dbias = flat.sum(axis=0, dtype=compute_dtype(flat.dtype)).astype(flat.dtype, copy=False)
+        return dx, dweight, dbias, grad if ctx.needs_grad[3] else None
 
     def samples(self) -> Iterator[Sample]:
         rng = np.random.default_rng(37)
-        yield Sample("batch", (rng.standard_normal((5, 3)), rng.standard_normal((4, 3)), rng.standard_normal(4)))
-        yield Sample("no bias", (rng.standard_normal((5, 3)), rng.standard_normal((4, 3)), None))
-        yield Sample("1-d", (rng.standard_normal(3), rng.standard_normal((4, 3)), rng.standard_normal(4)))
-        yield Sample("3-d", (rng.standard_normal((2, 5, 3)), rng.standard_normal((1, 3)), rng.standard_normal(1)))
-        yield Sample("transposed", (rng.standard_normal((3, 5)).T, rng.standard_normal((3, 4)).T, None))
-        yield Sample("threads", (rng.standard_normal((300, 200)), rng.standard_normal((160, 200)), None))
-        yield Sample("empty batch", (np.zeros((0, 3)), rng.standard_normal((4, 3)), rng.standard_normal(4)))
+
+        def case(label: str, rows: tuple[int, ...], inner: int, outer: int, **options: Any) -> Sample:
+            x, weight = rng.standard_normal((*rows, inner)), rng.standard_normal((outer, inner))
+            bias = rng.standard_normal(outer) if options.pop("bias", True) else None
+            residual = rng.standard_normal((*rows, outer)) if options.pop("residual", False) else None
+            return Sample(label, (x, weight, bias, residual), {"activation": None, **options})
+
+        yield case("batch", (5,), 3, 4)
+        yield case("no bias", (5,), 3, 4, bias=False)
+        yield case("1-d", (), 3, 4)
+        yield case("3-d", (2, 5), 3, 1)
+        transposed = rng.standard_normal((3, 5)).T, rng.standard_normal((3, 4)).T, None, None
+        yield Sample("transposed", transposed, {"activation": None})
+        yield case("threads", (300,), 200, 160, bias=False)
+        yield case("empty batch", (0,), 3, 4)
+        yield case("relu", (5,), 3, 4, activation="relu")
+        yield case("residual", (5,), 3, 4, bias=False, residual=True)
+        yield case("residual and relu", (2, 5), 3, 4, residual=True, activation="relu")
+        yield case("1-d, residual and relu", (), 3, 4, residual=True, activation="relu")
+        yield case("threads, residual and relu", (300,), 200, 160, residual=True, activation="relu")
+        strided = rng.standard_normal((4, 7)).T, rng.standard_normal((3, 4)), None, rng.standard_normal((3, 7)).T
+        yield Sample("transposed residual", strided, {"activation": "relu"})
+        yield case("empty batch, residual and relu", (0,), 3, 4, residual=True, activation="relu")
 
 
 register(Linear())

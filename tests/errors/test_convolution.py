@@ -66,6 +66,44 @@ def _functions() -> list[BadInput]:
                 f"{name}: groups must be an integer, got 1.5",
             ),
         ]
+    for dims in (1, 2, 3):
+        name, space, kernel = f"conv{dims}d", (9,) * dims, (3,) * dims
+        call = getattr(F, name)
+        fits = (2, 4, *(7,) * dims)
+        entries += [
+            BadInput(
+                f"{name} residual",
+                lambda z, on, f=call, s=space, k=kernel: f(z(2, 3, *s), z(4, 3, *k), residual=z(2, 4, *s)),
+                ShapeError,
+                f"{name}: residual must have the output's shape {fits}, got {(2, 4, *space)}",
+            ),
+            BadInput(
+                f"{name} residual of one image",
+                lambda z, on, f=call, s=space, k=kernel, r=fits: f(z(2, 3, *s), z(4, 3, *k), residual=z(*r[1:])),
+                ShapeError,
+                f"{name}: residual must have the output's shape {fits}, got {fits[1:]}",
+            ),
+            BadInput(
+                f"{name} residual's dtype",
+                lambda z, on, f=call, s=space, k=kernel, r=fits: f(
+                    z(2, 3, *s), z(4, 3, *k), residual=z(*r, dtype=gn.float64)
+                ),
+                DTypeError,
+                f"{name}: residual has dtype float64, but input has float32; they must be the same",
+            ),
+            BadInput(
+                f"{name} residual no tensor",
+                lambda z, on, f=call, s=space, k=kernel: f(z(2, 3, *s), z(4, 3, *k), residual=1.0),
+                TypeError,
+                f"{name}: residual must be a Tensor, got float",
+            ),
+            BadInput(
+                f"{name} activation",
+                lambda z, on, f=call, s=space, k=kernel: f(z(2, 3, *s), z(4, 3, *k), activation="tanh"),
+                ValueError,
+                f"{name}: activation must be None or 'relu', got 'tanh'",
+            ),
+        ]
     for dims, layout in ((1, "(N, C, L)"), (2, "(N, C, H, W)"), (3, "(N, C, D, H, W)")):
         name, space, kernel = f"conv_transpose{dims}d", (9,) * dims, (3,) * dims
         call = getattr(F, name)
@@ -134,6 +172,14 @@ def _functions() -> list[BadInput]:
 
 CATALOGUE = [
     *_functions(),
+    BadInput("linear residual", lambda z, on: F.linear(z(2, 5), z(3, 5), residual=z(3)),
+             ShapeError, "linear: residual must have the output's shape (2, 3), got (3,)"),
+    BadInput("linear residual's dtype", lambda z, on: F.linear(z(2, 5), z(3, 5), residual=z(2, 3, dtype=gn.float64)),
+             DTypeError, "linear: residual has dtype float64, but input has float32; they must be the same"),
+    BadInput("linear residual no tensor", lambda z, on: F.linear(z(2, 5), z(3, 5), residual=2),
+             TypeError, "linear: residual must be a Tensor, got int"),
+    BadInput("linear activation", lambda z, on: F.linear(z(2, 5), z(3, 5), activation=F.relu),
+             ValueError, f"linear: activation must be None or 'relu', got {F.relu!r}"),
     BadInput("unfold rank", lambda z, on: F.unfold(z(5, 6), 3),
              ShapeError, "unfold: input must be (N, C, H, W) or (C, H, W), got shape (5, 6)"),
     BadInput("unfold dtype", lambda z, on: F.unfold(z(2, 3, 5, 6, dtype=INT), 3),

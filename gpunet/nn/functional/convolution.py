@@ -93,14 +93,26 @@ def _apply(op: str, dims: int, input: Tensor, *rest: Any, **attributes: Any) -> 
 
 
 def _conv(
-    dims: int, input: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+    dims: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    residual: Any,
+    activation: Any,
 ) -> Tensor:
     op = f"conv{dims}d"
     steps, spread = extents(op, "stride", stride, dims), extents(op, "dilation", dilation, dims)
     kernel = weight.shape[2:] if weight.ndim == dims + 2 else (1,) * dims
     pads = _padding(op, padding, kernel, steps, spread)
     count = _checked_groups(op, groups)
-    return _apply(op, dims, input, weight, bias, stride=steps, padding=pads, dilation=spread, groups=count)
+    if residual is not None and input.ndim == dims + 1:  # one image by itself
+        residual = residual.unsqueeze(0)
+    attributes = {"stride": steps, "padding": pads, "dilation": spread, "groups": count, "activation": activation}
+    return _apply(op, dims, input, weight, bias, residual, **attributes)
 
 
 def conv1d(
@@ -111,8 +123,14 @@ def conv1d(
     padding: IntPair | str = 0,
     dilation: IntPair = 1,
     groups: int = 1,
+    *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
 ) -> Tensor:
-    """One-dimensional convolution (cross-correlation).
+    """One-dimensional convolution (cross-correlation), with what follows it in a network.
+
+    ``residual`` and ``activation`` are gpunet's own: y = activation(conv(x) + bias + residual) in one operation, which
+    writes y once and keeps nothing else for backward.
 
     Args:
         input: (N, C, L) or (C, L).
@@ -122,14 +140,18 @@ def conv1d(
         padding: zeros added on each side; ``"valid"`` for none, ``"same"`` to keep the size at stride 1.
         dilation: distance between taps.
         groups: independent groups of channels.
+        residual: added to the result; of its shape and dtype, or None.
+        activation: ``"relu"``, applied last, or None.
 
     Returns:
         (N, K, P) with P = floor((L + 2 padding - dilation (R - 1) - 1) / stride) + 1.
 
     Raises:
-        ShapeError: channels, groups or sizes that do not fit, or a kernel larger than the padded input.
+        ShapeError: channels, groups, sizes or a residual that do not fit, or a kernel larger than the padded input.
+        DTypeError: integers, or dtypes that differ.
+        ValueError: another activation.
     """
-    return _conv(1, input, weight, bias, stride, padding, dilation, groups)
+    return _conv(1, input, weight, bias, stride, padding, dilation, groups, residual, activation)
 
 
 def conv2d(
@@ -140,8 +162,14 @@ def conv2d(
     padding: IntPair | str = 0,
     dilation: IntPair = 1,
     groups: int = 1,
+    *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
 ) -> Tensor:
-    """Two-dimensional convolution (cross-correlation).
+    """Two-dimensional convolution (cross-correlation), with what follows it in a network.
+
+    ``residual`` and ``activation`` are gpunet's own: y = activation(conv(x) + bias + residual) in one operation, which
+    writes y once and keeps nothing else for backward.
 
     Args:
         input: (N, C, H, W) or (C, H, W).
@@ -151,14 +179,18 @@ def conv2d(
         padding: zeros added on each side; ``"valid"`` for none, ``"same"`` to keep the size at stride 1.
         dilation: distance between taps.
         groups: independent groups of channels.
+        residual: added to the result; of its shape and dtype, or None.
+        activation: ``"relu"``, applied last, or None.
 
     Returns:
         (N, K, P, Q) with P = floor((H + 2 padding - dilation (R - 1) - 1) / stride) + 1.
 
     Raises:
-        ShapeError: channels, groups or sizes that do not fit, or a kernel larger than the padded input.
+        ShapeError: channels, groups, sizes or a residual that do not fit, or a kernel larger than the padded input.
+        DTypeError: integers, or dtypes that differ.
+        ValueError: another activation.
     """
-    return _conv(2, input, weight, bias, stride, padding, dilation, groups)
+    return _conv(2, input, weight, bias, stride, padding, dilation, groups, residual, activation)
 
 
 def conv3d(
@@ -169,8 +201,14 @@ def conv3d(
     padding: IntPair | str = 0,
     dilation: IntPair = 1,
     groups: int = 1,
+    *,
+    residual: Tensor | None = None,
+    activation: str | None = None,
 ) -> Tensor:
-    """Three-dimensional convolution (cross-correlation).
+    """Three-dimensional convolution (cross-correlation), with what follows it in a network.
+
+    ``residual`` and ``activation`` are gpunet's own: y = activation(conv(x) + bias + residual) in one operation, which
+    writes y once and keeps nothing else for backward.
 
     Args:
         input: (N, C, D, H, W) or (C, D, H, W).
@@ -180,14 +218,18 @@ def conv3d(
         padding: zeros added on each side; ``"valid"`` for none, ``"same"`` to keep the size at stride 1.
         dilation: distance between taps.
         groups: independent groups of channels.
+        residual: added to the result; of its shape and dtype, or None.
+        activation: ``"relu"``, applied last, or None.
 
     Returns:
         (N, K, O, P, Q), each size as in ``conv2d``.
 
     Raises:
-        ShapeError: channels, groups or sizes that do not fit, or a kernel larger than the padded input.
+        ShapeError: channels, groups, sizes or a residual that do not fit, or a kernel larger than the padded input.
+        DTypeError: integers, or dtypes that differ.
+        ValueError: another activation.
     """
-    return _conv(3, input, weight, bias, stride, padding, dilation, groups)
+    return _conv(3, input, weight, bias, stride, padding, dilation, groups, residual, activation)
 
 
 def _conv_transpose(
