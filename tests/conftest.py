@@ -48,7 +48,17 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    kernel_items = [item for item in items if "device" in item.fixturenames and runs_kernels(item)]
+    if kernel_items:
+        from gpunet.testing import host_compiler_missing
+
+        missing = host_compiler_missing()
+        for item in kernel_items:
+            item.add_marker(pytest.mark.kernels)
+            if missing is not None:
+                item.add_marker(pytest.mark.skip(reason=missing))
     gpu_items = [item for item in items if item.get_closest_marker("gpu")]
     reason = missing_gpu() if gpu_items else None
     if reason is not None:
@@ -60,6 +70,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
     # What looks back at the parity suite comes after it.
     items.sort(key=lambda item: item.path.name == "test_compatibility.py")
+
+
+def runs_kernels(item: Any) -> bool:
+    """Return whether a test is done where operations take the path of a GPU, on the CPU."""
+    device = item.callspec.params.get("device") if hasattr(item, "callspec") else None
+    return isinstance(device, str) and device == "cuda-on-cpu"
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -1,7 +1,8 @@
-"""The error catalogue: bad inputs, and the one clear error each gives, with the same class and text on cpu and meta.
+"""The error catalogue: bad inputs, and the one clear error each gives, with the same class and text on every device.
 
-Every text names the argument (or the operation) and the rule. On a GPU errors about shapes are these too, since
-``infer`` raises them before anything runs; errors about values are raised at the next synchronisation.
+Every text names the argument (or the operation) and the rule. On the path of a GPU, which is run on the CPU here,
+errors about shapes are these too, since ``infer`` raises them before anything runs; errors about values are raised at
+the next synchronisation.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pytest
 import gpunet as gn
 import gpunet.nn.functional as F
 from gpunet import DTypeError, GradientError, ShapeError, nn
+from gpunet.testing.bad_input import CUDA_ON_CPU, DEVICES, BadInput, device_for_tensors
 
 # What is bad, how it is done, and the error. z(*size, dtype=float32) makes zeros on the device; on(module) moves a
 # layer there.
@@ -355,23 +357,16 @@ VALUES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("device", ["cpu", "cpu:1", "meta"])
-@pytest.mark.parametrize(
-    ("act", "error", "text"), [entry[1:] for entry in CATALOGUE], ids=[entry[0] for entry in CATALOGUE]
-)
-def test_bad_input(act: Callable[[Any, Any], Any], error: type[Exception], text: str, device: str) -> None:
-    def zeros(*size: int, dtype: Any = gn.float32) -> gn.Tensor:
-        return gn.zeros(size, dtype=dtype, device=device)
-
-    with pytest.raises(error) as caught:
-        act(zeros, lambda module: module.to(device))
-    assert type(caught.value) is error
-    assert str(caught.value) == text
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("entry", [BadInput(*entry) for entry in CATALOGUE], ids=repr)
+def test_bad_input(entry: BadInput, device: str) -> None:
+    entry.check(device)
 
 
+@pytest.mark.parametrize("device", ["cpu", CUDA_ON_CPU])
 @pytest.mark.parametrize(("act", "error", "text"), [entry[1:] for entry in VALUES], ids=[entry[0] for entry in VALUES])
-def test_bad_value(act: Callable[[], Any], error: type[Exception], text: str) -> None:
-    with pytest.raises(error) as caught:
+def test_bad_value(act: Callable[[], Any], error: type[Exception], text: str, device: str) -> None:
+    with device_for_tensors(device), pytest.raises(error) as caught:
         act()
     assert type(caught.value) is error
     assert str(caught.value) == text

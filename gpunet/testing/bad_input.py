@@ -1,4 +1,4 @@
-"""Entries of the error catalogue: what is bad, and the one clear error it gives, the same on cpu and meta.
+"""Entries of the error catalogue: what is bad, and the one clear error it gives, the same wherever it is done.
 
 A family's catalogue is a list of ``BadInput``; its test is one line::
 
@@ -6,19 +6,39 @@ A family's catalogue is a list of ``BadInput``; its test is one line::
     @pytest.mark.parametrize("entry", CATALOGUE, ids=repr)
     def test_bad_input(entry, device):
         entry.check(device)
+
+``CUDA_ON_CPU`` stands for the path that operations take on a GPU, run on this machine's CPU. A test that has it for its
+parameter ``device`` belongs to the kernels' suite, and is skipped where kernels cannot run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import gpunet
+from gpunet.testing.host_kernels import cuda_on_cpu
 
-__all__ = ["DEVICES", "BadInput"]
+__all__ = ["CUDA_ON_CPU", "DEVICES", "BadInput", "device_for_tensors"]
 
-DEVICES: Final = ("cpu", "cpu:1", "meta")
+CUDA_ON_CPU: Final = "cuda-on-cpu"
+DEVICES: Final = ("cpu", "cpu:1", "meta", CUDA_ON_CPU)
+
+
+@contextmanager
+def device_for_tensors(device: str) -> Iterator[str]:
+    """The device that tensors are made on; inside the block of ``CUDA_ON_CPU`` operations take the path of a GPU.
+
+    Raises:
+        RuntimeError: there is no C++20 compiler for ``CUDA_ON_CPU``.
+    """
+    if device != CUDA_ON_CPU:
+        yield device
+        return
+    with cuda_on_cpu():
+        yield "cpu"
 
 
 @dataclass(frozen=True)
@@ -42,20 +62,21 @@ class BadInput:
         return self.label
 
     def check(self, device: str) -> None:
-        """Do it on a device.
+        """Do it on one of ``DEVICES``.
 
         Raises:
             AssertionError: no error, or another one.
         """
-
-        def zeros(*size: int, dtype: Any = gpunet.float32) -> gpunet.Tensor:
-            return gpunet.zeros(size, dtype=dtype, device=device)
-
         caught: Exception | None = None
-        try:
-            self.act(zeros, lambda module: module.to(device))
-        except Exception as error:
-            caught = error
+        with device_for_tensors(device) as place:
+
+            def zeros(*size: int, dtype: Any = gpunet.float32) -> gpunet.Tensor:
+                return gpunet.zeros(size, dtype=dtype, device=place)
+
+            try:
+                self.act(zeros, lambda module: module.to(place))
+            except Exception as error:
+                caught = error
         assert caught is not None, f"{self.label}: no error on {device}"
         assert type(caught) is self.error, f"{type(caught).__name__}: {caught}"
         assert str(caught) == self.text, str(caught)
