@@ -1,0 +1,1 @@
+"""gpunet beside PyTorch with cuDNN on a GPU: ``python -m benchmarks.gpu --help``."""
