@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as _np
 
-from gpunet import _missing, accelerator, autograd, cuda, data, interop, models, nn, ops, optim
+from gpunet import _missing, accelerator, autograd, backends, cuda, data, interop, models, nn, ops, optim
 from gpunet._version import __version__
 from gpunet.autograd import (
     Tensor,
@@ -153,7 +153,15 @@ from gpunet.autograd.types import (
     result_type,
 )
 from gpunet.backend.devices import Device, device, get_default_device, set_default_device
-from gpunet.backend.errors import CheckpointError, DeviceError, DTypeError, GradientError, ShapeError
+from gpunet.backend.errors import (
+    CheckpointError,
+    DeviceError,
+    DTypeError,
+    GradientError,
+    OutOfMemoryError,
+    ShapeError,
+)
+from gpunet.backend.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from gpunet.backend.random import (
     Generator,
     fork_rng,
@@ -185,6 +193,7 @@ __all__ = [
     "HalfTensor",
     "IntTensor",
     "LongTensor",
+    "OutOfMemoryError",
     "ShapeError",
     "ShortTensor",
     "Size",
@@ -200,6 +209,7 @@ __all__ = [
     "atleast_2d",
     "atleast_3d",
     "autograd",
+    "backends",
     "bernoulli",
     "block_diag",
     "bool",
@@ -244,6 +254,7 @@ __all__ = [
     "gather",
     "get_default_device",
     "get_default_dtype",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "get_printoptions",
     "get_rng_state",
@@ -325,6 +336,7 @@ __all__ = [
     "seed",
     "set_default_device",
     "set_default_dtype",
+    "set_float32_matmul_precision",
     "set_grad_enabled",
     "set_num_threads",
     "set_printoptions",

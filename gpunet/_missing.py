@@ -15,26 +15,23 @@ _FIRST_ORDER: Final = "gpunet computes first-order gradients only: loss.backward
 _FRACTIONAL: Final = "use max pooling or adaptive max pooling"
 _GRAPHS: Final = "operations run as they are called; take the line out"
 _LOWER_CASE: Final = "use the name that ends in an underscore"
-_MEMORY: Final = "use gn.cuda.memory_allocated and gn.cuda.memory_reserved"
+_MEMORY: Final = "use gn.cuda.memory_stats and gn.cuda.memory_summary"
 _ONE_DEVICE: Final = "train on one device, or place parts of a model on several with .to(device)"
-_ORDER: Final = "operations run in order on one stream of each GPU; use gn.cuda.synchronize"
 _PIPES: Final = "use Dataset, IterableDataset and DataLoader"
 _QUANTIZED: Final = "there is no quantization here; float16 and bfloat16 halve the memory"
 _RECURRENT: Final = "recurrent layers are not had yet; write the steps with gn.nn.Linear"
 _UNSIGNED: Final = "uint8 is the only unsigned type; use int32 or int64"
 _VARIABLE: Final = "tensors are variables: use gn.tensor(data, requires_grad=True)"
 
-# A name after torch -> what to do instead. Modules answer for everything in them (gn.backends.cudnn).
+# A name after torch -> what to do instead. Modules answer for everything in them (gn.jit.script).
 INSTEAD: Final[dict[str, str]] = {
-    "Event": "there is gn.cuda.synchronize",
-    "Stream": "operations run in order on one stream of each GPU",
+    "Event": "use gn.cuda.Event",
+    "Stream": "use gn.cuda.Stream",
     "amp": _AMP,
     "Variable": _VARIABLE,
     "GradScaler": "gradients are not scaled; take the scaler out",
     "ao": _QUANTIZED,
     "autocast": _AMP,
-    "backends": "there are no switches such as cudnn.benchmark: results are deterministic, and what runs follows from "
-    "shapes; take the line out",
     "cdouble": _COMPLEX,
     "cfloat": _COMPLEX,
     "compile": "modules run as they are; call the module itself",
@@ -152,17 +149,7 @@ INSTEAD: Final[dict[str, str]] = {
     "cuda.graph": _GRAPHS,
     "cuda.graphs": _GRAPHS,
     "cuda.make_graphed_callables": _GRAPHS,
-    "cuda.Event": _ORDER,
-    "cuda.Stream": _ORDER,
-    "cuda.StreamContext": _ORDER,
-    "cuda.current_stream": _ORDER,
-    "cuda.default_stream": _ORDER,
-    "cuda.set_stream": _ORDER,
-    "cuda.stream": _ORDER,
-    "cuda.OutOfMemoryError": "catch MemoryError",
     "cuda.amp": _AMP,
-    "cuda.device": "name the device: tensor.to('cuda:1')",
-    "cuda.set_device": "name the device: gn.set_default_device('cuda:1')",
     "cuda.get_rng_state": "use gn.get_rng_state",
     "cuda.initial_seed": "use gn.initial_seed",
     "cuda.seed": "use gn.seed",
@@ -170,23 +157,20 @@ INSTEAD: Final[dict[str, str]] = {
     "cuda.get_rng_state_all": "use gn.get_rng_state",
     "cuda.seed_all": "use gn.seed",
     "cuda.set_rng_state_all": "use gn.set_rng_state",
-    "cuda.max_memory_allocated": _MEMORY,
-    "cuda.max_memory_reserved": _MEMORY,
-    "cuda.mem_get_info": _MEMORY,
-    "cuda.memory": _MEMORY,
-    "cuda.memory_stats": _MEMORY,
-    "cuda.memory_summary": _MEMORY,
+    "cuda.memory": "its functions are in gn.cuda",
     "cuda.memory_snapshot": _MEMORY,
-    "cuda.reset_peak_memory_stats": _MEMORY,
-    "cuda.get_device_capability": "python -m gpunet info tells of the GPU",
-    "cuda.get_device_properties": "python -m gpunet info tells of the GPU",
-    "cuda.is_bf16_supported": "python -m gpunet info tells of the GPU",
+    "cuda.is_bf16_supported": "ask gn.cuda.get_device_capability() >= (8, 0)",
+    "cuda.ExternalStream": "use gn.cuda.Stream; its cuda_stream is the address that other libraries take",
+    "cuda.set_per_process_memory_fraction": "set CUPY_GPU_MEMORY_LIMIT, such as 50%, before Python starts",
     "cuda.nccl": _ONE_DEVICE,
     "cuda.nvtx": "use gn.profile",
     "cuda.profiler": "use gn.profile",
-    "cuda.init": "the GPU is made ready when first used; take the line out",
-    "cuda.is_initialized": "the GPU is made ready when first used; take the line out",
     "cuda.ipc_collect": "tensors cross process borders as arrays; take the line out",
+    "backends.cpu": "python -m gpunet info tells of the machine",
+    "backends.mkl": "the CPU's operations are NumPy's; take the line out",
+    "backends.mkldnn": "the CPU's operations are NumPy's; take the line out",
+    "backends.openmp": "use gn.get_num_threads",
+    "backends.opt_einsum": "gn.einsum chooses the order itself; take the line out",
     "utils.benchmark": "use timeit, with gn.cuda.synchronize on a GPU",
     "utils.checkpoint": "activations are kept for backward; a smaller batch takes less memory",
     "utils.cpp_extension": "operations are written in Python; there are no extensions",

@@ -1,33 +1,84 @@
 """``gpunet.cuda``: what a user sees of the GPU, under the names of ``torch.cuda``.
 
 Importing it does not import CuPy, and on a machine without a GPU its questions have honest answers: nothing is
-available, no device is there, no memory is used. Only what cannot be done without a GPU raises.
+available, no device is there, no memory is used. Only what cannot be done without a GPU raises. ``docs/cuda.md`` tells
+of devices, memory, streams and errors together.
 """
 
 from __future__ import annotations
 
 from gpunet import _missing
-from gpunet.backend import cuda_runtime
-from gpunet.backend.devices import Device, is_cuda_available
+from gpunet.backend import cuda_runtime, gpu_memory
+from gpunet.backend.cuda_runtime import CurrentDevice as device
+from gpunet.backend.cuda_runtime import DeviceProperties
+from gpunet.backend.devices import Device, is_cuda_available, is_cuda_in_use
+from gpunet.backend.devices import cupy as _require_gpu
+from gpunet.backend.errors import OutOfMemoryError
 from gpunet.backend.random import Generator
+from gpunet.backend.streams import (
+    Event,
+    Stream,
+    StreamContext,
+    current_stream,
+    default_stream,
+    set_stream,
+    stream,
+)
 
 __all__ = [
+    "DeviceProperties",
+    "Event",
+    "OutOfMemoryError",
+    "Stream",
+    "StreamContext",
     "current_device",
+    "current_stream",
+    "default_stream",
+    "device",
     "device_count",
     "empty_cache",
+    "get_device_capability",
     "get_device_name",
+    "get_device_properties",
+    "init",
     "is_available",
+    "is_initialized",
     "manual_seed",
     "manual_seed_all",
+    "max_memory_allocated",
+    "max_memory_reserved",
+    "mem_get_info",
     "memory_allocated",
     "memory_reserved",
+    "memory_stats",
+    "memory_summary",
+    "reset_peak_memory_stats",
+    "set_device",
+    "set_stream",
+    "stream",
     "synchronize",
 ]
+
+_GIB = 1 << 30
 
 
 def is_available() -> bool:
     """True if a CUDA GPU can be used. ``gpunet info`` says why, where it cannot."""
     return is_cuda_available()
+
+
+def is_initialized() -> bool:
+    """True if something has used the GPU, or asked whether there is one. It does not look for one itself."""
+    return is_cuda_in_use()
+
+
+def init() -> None:
+    """Make the GPU ready, as its first use would.
+
+    Raises:
+        DeviceError: there is no usable GPU; the message says why.
+    """
+    _require_gpu()
 
 
 def device_count() -> int:
@@ -44,6 +95,19 @@ def current_device() -> int:
     return cuda_runtime.cuda_index(None)
 
 
+def set_device(device: Device | str | int | None) -> None:
+    """Make a GPU the one that ``"cuda"`` means in this thread.
+
+    Args:
+        device: which one, as ``"cuda:1"`` or 1; None is the current one, and a negative number changes nothing.
+
+    Raises:
+        DeviceError: there is no such GPU; the message says why.
+    """
+    if not isinstance(device, int) or device >= 0:
+        cuda_runtime.set_current_device(cuda_runtime.cuda_index(device))
+
+
 def get_device_name(device: Device | str | int | None = None) -> str:
     """The name of a GPU, such as ``"NVIDIA H100"``.
 
@@ -54,6 +118,31 @@ def get_device_name(device: Device | str | int | None = None) -> str:
         DeviceError: there is no such GPU.
     """
     return cuda_runtime.device_name(cuda_runtime.cuda_index(device))
+
+
+def get_device_properties(device: Device | str | int | None = None) -> DeviceProperties:
+    """What a GPU is and has: ``name``, ``total_memory``, ``major``, ``minor``, ``multi_processor_count`` and more.
+
+    Args:
+        device: which one; None is the current one.
+
+    Raises:
+        DeviceError: there is no such GPU.
+    """
+    return cuda_runtime.device_properties(cuda_runtime.cuda_index(device))
+
+
+def get_device_capability(device: Device | str | int | None = None) -> tuple[int, int]:
+    """A GPU's compute capability, such as ``(9, 0)``.
+
+    Args:
+        device: which one; None is the current one.
+
+    Raises:
+        DeviceError: there is no such GPU.
+    """
+    found = get_device_properties(device)
+    return found.major, found.minor
 
 
 def manual_seed(seed: int) -> None:
@@ -68,8 +157,22 @@ def manual_seed(seed: int) -> None:
 manual_seed_all = manual_seed
 
 
+def mem_get_info(device: Device | str | int | None = None) -> tuple[int, int]:
+    """Bytes of a GPU's memory that are free, whoever may ask for them, and all there are.
+
+    What is free for CuPy's pool to take; arrays can also have what the pool holds and does not use.
+
+    Args:
+        device: which one; None is the current one.
+
+    Raises:
+        DeviceError: there is no such GPU; the message says why.
+    """
+    return gpu_memory.memory_free_and_total(cuda_runtime.cuda_index(device))
+
+
 def memory_allocated(device: Device | str | int | None = None) -> int:
-    """Bytes of a GPU's memory that arrays occupy; 0 without a GPU.
+    """Bytes of a GPU's memory that arrays occupy, in the pieces of 512 that CuPy hands out; 0 without a GPU.
 
     Args:
         device: which one; None is the current one.
@@ -77,9 +180,21 @@ def memory_allocated(device: Device | str | int | None = None) -> int:
     Raises:
         DeviceError: a GPU was named that is not there.
     """
-    if device is None and not is_available():
-        return 0
-    return cuda_runtime.memory_allocated(cuda_runtime.cuda_index(device))
+    return 0 if _nowhere(device) else gpu_memory.memory_allocated(cuda_runtime.cuda_index(device))
+
+
+def max_memory_allocated(device: Device | str | int | None = None) -> int:
+    """The most bytes of a GPU's memory that arrays have occupied at a time; 0 without a GPU.
+
+    Counted from the first use of the GPU, or from ``reset_peak_memory_stats``.
+
+    Args:
+        device: which one; None is the current one.
+
+    Raises:
+        DeviceError: a GPU was named that is not there.
+    """
+    return 0 if _nowhere(device) else gpu_memory.max_memory_allocated(cuda_runtime.cuda_index(device))
 
 
 def memory_reserved(device: Device | str | int | None = None) -> int:
@@ -91,9 +206,72 @@ def memory_reserved(device: Device | str | int | None = None) -> int:
     Raises:
         DeviceError: a GPU was named that is not there.
     """
-    if device is None and not is_available():
-        return 0
-    return cuda_runtime.memory_reserved(cuda_runtime.cuda_index(device))
+    return 0 if _nowhere(device) else gpu_memory.memory_reserved(cuda_runtime.cuda_index(device))
+
+
+def max_memory_reserved(device: Device | str | int | None = None) -> int:
+    """The most bytes of a GPU's memory that have been held for arrays at a time; 0 without a GPU.
+
+    Args:
+        device: which one; None is the current one.
+
+    Raises:
+        DeviceError: a GPU was named that is not there.
+    """
+    return 0 if _nowhere(device) else gpu_memory.max_memory_reserved(cuda_runtime.cuda_index(device))
+
+
+def reset_peak_memory_stats(device: Device | str | int | None = None) -> None:
+    """Let ``max_memory_allocated`` and ``max_memory_reserved`` start from now. Does nothing without a GPU.
+
+    Args:
+        device: which one; None is the current one.
+
+    Raises:
+        DeviceError: a GPU was named that is not there.
+    """
+    if not _nowhere(device):
+        gpu_memory.reset_peak_memory(cuda_runtime.cuda_index(device))
+
+
+def memory_stats(device: Device | str | int | None = None) -> dict[str, int]:
+    """Numbers about a GPU's memory, those of PyTorch's that there are; nothing without a GPU.
+
+    Args:
+        device: which one; None is the current one.
+
+    Returns:
+        ``allocated_bytes.all.current`` and ``.peak``, ``reserved_bytes.all.current`` and ``.peak``,
+        ``num_alloc_retries`` (allocations that first failed) and ``num_ooms`` (those that failed for good).
+
+    Raises:
+        DeviceError: a GPU was named that is not there.
+    """
+    return {} if _nowhere(device) else gpu_memory.memory_statistics(cuda_runtime.cuda_index(device))
+
+
+def memory_summary(device: Device | str | int | None = None, abbreviated: bool = False) -> str:
+    """``memory_stats`` as a few lines of text.
+
+    Args:
+        device: which one; None is the current one.
+        abbreviated: PyTorch's, without effect: the text is short.
+
+    Raises:
+        DeviceError: a GPU was named that is not there.
+    """
+    if _nowhere(device):
+        return "no GPU is used"
+    index = cuda_runtime.cuda_index(device)
+    found = gpu_memory.memory_statistics(index)
+    free, total = gpu_memory.memory_free_and_total(index)
+    lines = [f"memory of cuda:{index} ({cuda_runtime.device_name(index)})   now GiB     peak GiB"]
+    for name, key in (("used by arrays", "allocated_bytes"), ("held by the pool", "reserved_bytes")):
+        now, peak = (found[f"{key}.all.{when}"] / _GIB for when in ("current", "peak"))
+        lines.append(f"  {name:<18}{now:12.3f} {peak:12.3f}")
+    lines.append(f"  {'free on the GPU':<18}{free / _GIB:12.3f} of {total / _GIB:.3f}")
+    lines.append(f"  allocations tried again: {found['num_alloc_retries']}, failed: {found['num_ooms']}")
+    return "\n".join(lines)
 
 
 def synchronize(device: Device | str | int | None = None) -> None:
@@ -111,7 +289,12 @@ def synchronize(device: Device | str | int | None = None) -> None:
 def empty_cache() -> None:
     """Give the GPU memory that no array uses back, for other programs to use. Does nothing without a GPU."""
     if is_available():
-        cuda_runtime.free_cached_memory()
+        gpu_memory.free_cached_memory()
+
+
+def _nowhere(device: Device | str | int | None) -> bool:
+    """True where no GPU is named and there is none."""
+    return device is None and not is_available()
 
 
 _missing.explain(__name__)

@@ -25,7 +25,7 @@ LAYERS = (
     {"backend"},
     {"ops"},
     {"autograd"},
-    {"cuda", "accelerator"},  # what a user sees of the GPU
+    {"cuda", "accelerator", "backends"},  # what a user sees of the GPU
     {"nn"},
     {"functions"},  # the tensors' methods as functions, for the facade
     {"optim", "data", "interop", "distributions"},

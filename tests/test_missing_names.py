@@ -48,7 +48,7 @@ def test_pytorch_has_what_the_table_lists(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["", "nn", "nn.functional", "nn.init", "nn.utils", "autograd", "cuda", "optim", "utils"]
+    "module", ["", "nn", "nn.functional", "nn.init", "nn.utils", "autograd", "backends", "cuda", "optim", "utils"]
 )
 def test_a_name_that_nobody_has_gets_pythons_text(module: str) -> None:
     place = _look_up(gn, module) if module else gn

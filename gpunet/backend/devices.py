@@ -14,6 +14,7 @@ import importlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any, ClassVar, Final
@@ -34,10 +35,12 @@ __all__ = [
     "device",
     "get_default_device",
     "is_cuda_available",
+    "is_cuda_in_use",
     "on_device",
     "set_default_device",
     "to_numpy",
     "transfer",
+    "when_cupy_loads",
 ]
 
 _KINDS: Final = ("cpu", "cuda", "meta")
@@ -146,6 +149,18 @@ class MetaArray:
 _cupy: ModuleType | None = None
 _cupy_reason: str | None = None
 _cupy_lock = threading.Lock()
+_preparations: list[Callable[[Any], None]] = []
+
+
+def when_cupy_loads(prepare: Callable[[Any], None]) -> None:
+    """Have ``prepare(cupy)`` called once, before gpunet first uses CuPy; at once where it already has.
+
+    It runs under a lock, so it may not ask for CuPy in any other way than by its argument.
+    """
+    with _cupy_lock:
+        _preparations.append(prepare)
+        if _cupy is not None:
+            prepare(_cupy)
 
 
 def _probe_cupy() -> None:
@@ -176,12 +191,20 @@ def _probe_cupy() -> None:
         if count == 0:
             _cupy_reason = "CuPy is installed but the CUDA driver reports no GPU"
             return
+        for prepare in _preparations:
+            prepare(module)
         _cupy = module
 
 
 def is_cuda_available() -> bool:
     """True if a CUDA GPU can be used: CuPy is installed and its driver reports a device."""
-    _probe_cupy()
+    if _cupy is None:
+        _probe_cupy()
+    return _cupy is not None
+
+
+def is_cuda_in_use() -> bool:
+    """True if a GPU can be used and something has asked for one: it does not import CuPy to find out."""
     return _cupy is not None
 
 
@@ -197,7 +220,8 @@ def cupy() -> ModuleType:
     Raises:
         DeviceError: there is no usable GPU; the message says why.
     """
-    _probe_cupy()
+    if _cupy is None:
+        _probe_cupy()
     if _cupy is None:
         raise DeviceError(f"device 'cuda' is not available: {_cupy_reason}")
     return _cupy

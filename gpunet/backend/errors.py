@@ -6,7 +6,7 @@ shapes, dtypes, layouts and devices are raised before anything runs, with the sa
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "DTypeError", "DeviceError", "GradientError", "ShapeError"]
+__all__ = ["CheckpointError", "DTypeError", "DeviceError", "GradientError", "OutOfMemoryError", "ShapeError"]
 
 
 class ShapeError(ValueError):
@@ -19,6 +19,10 @@ class DTypeError(TypeError):
 
 class DeviceError(RuntimeError):
     """Tensors on different devices, or a device that is not there."""
+
+
+class OutOfMemoryError(RuntimeError, MemoryError):
+    """A GPU's memory is used up: PyTorch's name and base class, and Python's."""
 
 
 class GradientError(RuntimeError):

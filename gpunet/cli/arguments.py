@@ -6,8 +6,8 @@ import argparse
 import math
 import os
 
-from gpunet.backend.cuda_runtime import describe_environment
 from gpunet.backend.devices import Device, cuda_unavailable_reason, device, is_cuda_available
+from gpunet.backend.environment import describe_environment
 from gpunet.backend.errors import DeviceError
 from gpunet.cli.console import UsageError
 

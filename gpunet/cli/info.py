@@ -6,13 +6,14 @@ import argparse
 import importlib.metadata
 from typing import Any
 
-from gpunet.backend.cuda_runtime import describe_environment
+from gpunet.backend.environment import describe_environment
 from gpunet.cli.console import EXIT_SUCCESS, say, say_json
 
 # What pip calls it, and the extra that brings it.
 OPTIONAL_PACKAGES = {"matplotlib": "plot", "pillow": "images", "ml_dtypes": "half"}
 REQUIRED_PACKAGES = ("safetensors", "threadpoolctl", "tqdm")
 GIB = 1 << 30
+MIB = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     for title, lines in _sections(found):
         say(title)
         for name, text in lines:
-            say(f"  {name:<16}{text}")
+            say(f"  {name:<17}{text}")
     if found["notes"]:
         say("notes")
         for note in found["notes"]:
@@ -60,6 +61,9 @@ def _sections(found: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
         used += f" (GPUNET_DEVICE={found['GPUNET_DEVICE']})"
     devices = [("auto means", used), ("cpu", f"{found['threads']} threads")]
     for index, gpu in enumerate(found["devices"]):
+        if gpu["name"] is None:
+            devices.append((f"cuda:{index}", "does not answer"))
+            continue
         memory = f"{gpu['memory_total'] / GIB:.1f} GiB, {gpu['memory_free'] / GIB:.1f} GiB free"
         devices.append((f"cuda:{index}", f"{gpu['name']}, compute capability {gpu['compute_capability']}, {memory}"))
     if cupy["version"] is None:
@@ -74,4 +78,8 @@ def _sections(found: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     ]
     if kernels is not None:
         cuda.append(("kernels", f"{kernels['functions']} in {kernels['files']} files in {kernels['folder']}"))
+        cache = kernels["cache"]
+        if cache is not None:
+            size = f"{cache['bytes'] / MIB:.1f} MiB"
+            cuda.append(("compiled kernels", f"{cache['files']} files, {size}, in {cache['folder']}"))
     return [(f"gpunet {found['gpunet']}", versions), ("devices", devices), ("CUDA", cuda)]

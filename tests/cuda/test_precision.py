@@ -1,0 +1,182 @@
+"""Whether float32 may be rounded to TF32: off unless asked for, for matrix products and convolutions alike."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import gpunet as gn
+from gpunet import backends, cuda
+from gpunet.backend import precision
+from gpunet.backend.precision import float32_convolution_precision, float32_matmul_precision
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch):
+    monkeypatch.setattr(precision, "_chosen", dict.fromkeys(precision._chosen, "highest"))
+    kept = dict(backends.cudnn._kept)
+    yield
+    backends.cudnn._kept.update(kept)
+
+
+def test_float32_is_exact_unless_told_otherwise():
+    code = "import gpunet as gn; print(gn.get_float32_matmul_precision(), gn.backends.cudnn.allow_tf32)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert done.stdout.split() == ["highest", "False"]
+
+
+@pytest.mark.parametrize("name, means", [("highest", "highest"), ("high", "high"), ("medium", "high")])
+def test_one_call_for_both(name, means):
+    gn.set_float32_matmul_precision(name)
+    assert gn.get_float32_matmul_precision() == name
+    assert (float32_matmul_precision(), float32_convolution_precision()) == (means, means)
+    assert backends.cuda.matmul.allow_tf32 is backends.cudnn.allow_tf32 is (means == "high")
+    gn.set_float32_matmul_precision("highest")
+    assert (float32_matmul_precision(), float32_convolution_precision()) == ("highest", "highest")
+
+
+@pytest.mark.parametrize("bad", ["low", "HIGH", "", None, 1])
+def test_other_names_are_refused(bad):
+    gn.set_float32_matmul_precision("high")
+    with pytest.raises(ValueError, match="precision: expected 'highest', 'high' or 'medium', got"):
+        gn.set_float32_matmul_precision(bad)
+    assert gn.get_float32_matmul_precision() == "high"
+
+
+def test_the_switches_of_pytorch():
+    backends.cuda.matmul.allow_tf32 = True
+    assert gn.get_float32_matmul_precision() == float32_matmul_precision() == "high"
+    assert float32_convolution_precision() == "highest"
+    backends.cudnn.allow_tf32 = True
+    backends.cuda.matmul.allow_tf32 = False
+    assert (float32_matmul_precision(), float32_convolution_precision()) == ("highest", "high")
+    backends.cudnn.conv.fp32_precision = "ieee"
+    assert backends.cudnn.allow_tf32 is False
+    backends.cuda.matmul.fp32_precision = "tf32"
+    assert backends.cuda.matmul.allow_tf32 is True
+    assert (backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision) == ("tf32", "ieee")
+
+
+def test_switches_without_effect_keep_what_they_are_given():
+    cudnn = backends.cudnn
+    assert (cudnn.benchmark, cudnn.deterministic, cudnn.enabled) == (False, True, False)
+    for name in ("benchmark", "deterministic", "enabled"):
+        for value in (True, False):
+            setattr(cudnn, name, value)
+            assert getattr(cudnn, name) is value
+    assert cudnn.is_available() is False
+    assert cudnn.version() is None
+    assert backends.mps.is_available() is backends.mps.is_built() is False
+    assert backends.cuda.is_built() is True
+
+
+def test_flags_hold_inside_of_their_block():
+    with backends.cudnn.flags(enabled=True, benchmark=True):
+        assert backends.cudnn.benchmark is backends.cudnn.enabled is backends.cudnn.allow_tf32 is True
+        assert backends.cudnn.deterministic is False
+        with backends.cudnn.flags(fp32_precision="ieee"):
+            assert backends.cudnn.allow_tf32 is False
+        assert backends.cudnn.allow_tf32 is True
+    assert (backends.cudnn.benchmark, backends.cudnn.deterministic, backends.cudnn.allow_tf32) == (False, True, False)
+
+
+def test_switches_that_do_not_exist():
+    with pytest.raises(AttributeError, match=r"gpunet.backends.cudnn has no attribute 'benchmarks'; there is no such"):
+        backends.cudnn.benchmarks = True
+    with pytest.raises(AttributeError, match=r"gpunet.backends.cuda.matmul has no attribute 'allow_bf16'"):
+        backends.cuda.matmul.allow_bf16 = True
+    for owner, name in (
+        (backends.cudnn, "benchmark"),
+        (backends.cudnn, "allow_tf32"),
+        (backends.cuda.matmul, "allow_tf32"),
+    ):
+        with pytest.raises(TypeError, match=f"{name}: expected True or False, got 1"):
+            setattr(owner, name, 1)
+    with pytest.raises(ValueError, match="expected 'ieee', 'tf32' or 'none', got 'bf16'"):
+        backends.cuda.matmul.fp32_precision = "bf16"
+
+
+def test_modules_are_imported_as_pytorchs_are():
+    code = (
+        "import gpunet.backends.cudnn as cudnn; cudnn.benchmark = True\n"
+        "from gpunet.backends import cuda; import gpunet as gn\n"
+        "assert gn.backends.cudnn is cudnn and gn.backends.cudnn.benchmark and gn.backends.cuda is cuda\n"
+        "import sys; assert 'cupy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_cupy_is_told(two_gpus):
+    gn.set_float32_matmul_precision("high")
+    assert two_gpus.compute_types == []  # CuPy is not imported for it
+    cuda.init()
+    assert two_gpus.compute_types == ["float32 tf32"]
+    gn.set_float32_matmul_precision("highest")
+    backends.cuda.matmul.allow_tf32 = True
+    backends.cudnn.allow_tf32 = False  # none of CuPy's business
+    assert two_gpus.compute_types == ["float32 tf32", "float32 default", "float32 tf32"]
+
+
+def test_cupys_own_variable_does_not_count(two_gpus, monkeypatch):
+    monkeypatch.setenv("CUPY_TF32", "1")
+    cuda.init()
+    assert two_gpus.compute_types == ["float32 default"]
+
+
+def test_a_gpu_without_tf32_stays_exact(two_gpus):
+    two_gpus.cuda.Device.compute_capability = "75"
+    gn.set_float32_matmul_precision("high")
+    cuda.init()
+    assert two_gpus.compute_types == ["float32 default"]
+
+
+@pytest.mark.kernels
+def test_the_real_cupy_has_what_is_called():
+    cupy = pytest.importorskip("cupy")
+    kinds = cupy._core._routines_linalg
+    precision._tell_cupy(cupy)
+    assert cupy._core.get_compute_type(np.float32) == kinds.COMPUTE_TYPE_DEFAULT
+    assert kinds.COMPUTE_TYPE_TF32 != kinds.COMPUTE_TYPE_DEFAULT
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["highest", "high", "medium"])
+def test_names_mean_what_they_mean_in_pytorch(name):
+    torch = pytest.importorskip("torch")
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(name)
+        gn.set_float32_matmul_precision(name)
+        assert gn.get_float32_matmul_precision() == torch.get_float32_matmul_precision()
+        assert gn.backends.cuda.matmul.allow_tf32 == torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parity
+def test_the_switch_for_matrix_products_is_pytorchs():
+    torch = pytest.importorskip("torch")
+    for allowed in (True, False):
+        torch.backends.cuda.matmul.allow_tf32 = gn.backends.cuda.matmul.allow_tf32 = allowed
+        assert gn.get_float32_matmul_precision() == torch.get_float32_matmul_precision()
+        assert gn.backends.cuda.matmul.fp32_precision == torch.backends.cuda.matmul.fp32_precision
+
+
+@pytest.mark.gpu
+def test_tf32_on_a_real_gpu():
+    """TF32 keeps 10 bits behind the point: 1 + 2^-11 rounds to an even 1, which no exact product does."""
+    x = gn.full((256, 256), 1 + 2.0**-11, device="cuda")
+    one = gn.eye(256, device="cuda")
+    exact = (x @ one).cpu().numpy()
+    assert (exact == np.float32(1 + 2.0**-11)).all()
+    gn.set_float32_matmul_precision("high")
+    rounded = (x @ one).cpu().numpy()
+    gn.set_float32_matmul_precision("highest")
+    assert abs(rounded - 1).max() <= 2.0**-10
+    if cuda.get_device_capability() >= (8, 0):
+        assert (rounded != exact).all()
+    assert ((x @ one).cpu().numpy() == exact).all()
