@@ -19,13 +19,12 @@ from gpunet.backend.errors import ShapeError
 from gpunet.ops.base import Context, Inferred, Sample, Spec, register
 from gpunet.ops.convolution import (
     ConvolutionBase,
+    Implementation,
     carried,
     reference_gather,
     reference_scatter,
     reference_weight,
 )
-from gpunet.ops.convolution_array import convolve_array, input_gradient_array, weight_gradient_array
-from gpunet.ops.convolution_cpu import convolve, input_gradient, weight_gradient
 from gpunet.ops.convolution_samples import conv_sample
 from gpunet.ops.convolution_window import Geometry, Padding, Sizes
 
@@ -100,18 +99,15 @@ class ConvTranspose(ConvolutionBase):
         dw = reference_weight(x, dy, geometry, weight.shape)
         return dx, dw, None if bias is None else dy.sum(axis=(0, *range(2, dy.ndim)))
 
-    def _run(self, path: str, inputs: tuple[Any, ...], attributes: dict[str, Any], shape: Sizes) -> Any:
+    def _run(self, by: Implementation, inputs: tuple[Any, ...], attributes: dict[str, Any], shape: Sizes) -> Any:
         x, weight, bias = inputs
-        run = input_gradient if path == "cpu" else input_gradient_array
-        return run(x, weight, bias, Geometry.of(attributes), shape)
+        return by.input_gradient(x, weight, bias, Geometry.of(attributes), shape)
 
-    def _gradients(self, path: str, grad: Any, ctx: Context, carry: Any) -> tuple[Any, Any]:
+    def _gradients(self, by: Implementation, grad: Any, ctx: Context, carry: Any) -> tuple[Any, Any]:
         x, weight = carried(ctx, carry)
         geometry = Geometry.of(ctx.attributes)
-        for_input = convolve_array if path == "array" else convolve
-        for_weight = weight_gradient_array if path == "array" else weight_gradient
-        dx = for_input(grad, weight, None, geometry, ctx.state[1][2:]) if ctx.needs_grad[0] else None
-        dweight = for_weight(x, grad, ctx.state[2], geometry) if ctx.needs_grad[1] else None
+        dx = by.convolve(grad, weight, None, geometry, ctx.state[1][2:]) if ctx.needs_grad[0] else None
+        dweight = by.weight_gradient(x, grad, ctx.state[2], geometry) if ctx.needs_grad[1] else None
         return dx, dweight
 
     def samples(self) -> Iterator[Sample]:

@@ -20,8 +20,8 @@ where there is an activation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.epilogue import check_epilogue, masked_gradient, reference_epilogue
 from gpunet.ops.windows import LAYOUTS, channels_first, channels_last
 
-__all__ = ["ConvolutionBase", "carried", "reference_gather", "reference_scatter", "reference_weight"]
+__all__ = ["ConvolutionBase", "Implementation", "carried", "reference_gather", "reference_scatter", "reference_weight"]
 
 _WEIGHT_AXES = {1: "R", 2: "R, S", 3: "T, R, S"}
 
@@ -81,6 +81,28 @@ def reference_weight(dy: Any, x: Any, geometry: Geometry, shape: Sizes) -> Any:
     for tap, seen in tap_slices(shape[2:], dy.shape[2:], geometry.stride, geometry.dilation):
         dw[(..., *tap)] = np.einsum(f"ngk{pixels},ngc{pixels}->gkc", _grouped(dy, groups), grouped[(..., *seen)])
     return dw.reshape(shape)
+
+
+class Implementation(NamedTuple):
+    """The four functions that make a convolution and its gradients, and a transposed one and its.
+
+    Attributes:
+        convolve: (x, w, b, geometry, size, residual, activation) to y; ``size`` is y's.
+        input_gradient: (dy, w, b, geometry, shape) to dx, plus b if there is one; ``shape`` is dx's.
+        weight_gradient: (dy, x, shape, geometry) to dw; ``shape`` is dw's.
+        bias_gradient: (dy) to db.
+    """
+
+    convolve: Callable[..., Any]
+    input_gradient: Callable[..., Any]
+    weight_gradient: Callable[..., Any]
+    bias_gradient: Callable[..., Any]
+
+
+_IMPLEMENTATIONS: Final = {
+    "cpu": Implementation(convolve, input_gradient, weight_gradient, channel_sums),
+    "array": Implementation(convolve_array, input_gradient_array, weight_gradient_array, channel_sums),
+}
 
 
 class ConvolutionBase(Op):
@@ -128,11 +150,11 @@ class ConvolutionBase(Op):
             return "cpu", "patches in blocks that fit the cache"
         return "array", "no hand-written kernel yet: patches and a matrix product"
 
-    def _run(self, path: str, inputs: tuple[Any, ...], attributes: dict[str, Any], shape: Sizes) -> Any:
+    def _run(self, by: Implementation, inputs: tuple[Any, ...], attributes: dict[str, Any], shape: Sizes) -> Any:
         """The output, of ``shape``, in the inputs' dtype."""
         raise NotImplementedError
 
-    def _gradients(self, path: str, grad: Any, ctx: Context, carry: Any) -> tuple[Any, Any]:
+    def _gradients(self, by: Implementation, grad: Any, ctx: Context, carry: Any) -> tuple[Any, Any]:
         """The gradients of the input and the weight."""
         raise NotImplementedError
 
@@ -148,7 +170,7 @@ class ConvolutionBase(Op):
             given = inputs
             if carry != x.dtype:
                 given = tuple(value if value is None else value.astype(carry) for value in inputs)
-            y = self._run(path, given, attributes, shape).astype(x.dtype, copy=False)
+            y = self._run(_IMPLEMENTATIONS[path], given, attributes, shape).astype(x.dtype, copy=False)
         activated = attributes.get("activation") is not None
         ctx.save(x if ctx.needs_grad[1] else None, weight if ctx.needs_grad[0] else None, y if activated else None)
         ctx.state = path, tuple(x.shape), tuple(weight.shape), x.dtype
@@ -159,11 +181,12 @@ class ConvolutionBase(Op):
         path, _, _, dtype = ctx.state
         carry = compute_dtype(dtype)
         grad = grad.astype(carry, copy=False)
-        if path != "array" and grad.ndim > 2 and (ctx.needs_grad[0] or ctx.needs_grad[1]):
+        if path != "array" and (ctx.needs_grad[0] or ctx.needs_grad[1]):
             # Once, rather than in each of the gradients.
             grad = channels_first(channels_last(grad))
-        dx, dweight = self._gradients(path, grad, ctx, carry)
-        dbias = channel_sums(grad) if ctx.needs_grad[2] else None
+        by = _IMPLEMENTATIONS["cpu" if path == "reference" else path]
+        dx, dweight = self._gradients(by, grad, ctx, carry)
+        dbias = by.bias_gradient(grad) if ctx.needs_grad[2] else None
         return tuple(v if v is None else v.astype(dtype, copy=False) for v in (dx, dweight, dbias))
 
 
@@ -227,18 +250,16 @@ class Convolution(ConvolutionBase):
         dbias = None if bias is None else dz.sum(axis=(0, *range(2, dz.ndim)))
         return dx, dw, dbias, None if residual is None else dz
 
-    def _run(self, path: str, inputs: tuple[Any, ...], attributes: dict[str, Any], shape: Sizes) -> Any:
+    def _run(self, by: Implementation, inputs: tuple[Any, ...], attributes: dict[str, Any], shape: Sizes) -> Any:
         x, weight, bias, residual = inputs
-        run = convolve if path == "cpu" else convolve_array
-        return run(x, weight, bias, Geometry.of(attributes), shape[2:], residual, attributes.get("activation"))
+        last = attributes.get("activation")
+        return by.convolve(x, weight, bias, Geometry.of(attributes), shape[2:], residual, last)
 
-    def _gradients(self, path: str, grad: Any, ctx: Context, carry: Any) -> tuple[Any, Any]:
+    def _gradients(self, by: Implementation, grad: Any, ctx: Context, carry: Any) -> tuple[Any, Any]:
         x, weight = carried(ctx, carry)
         geometry = Geometry.of(ctx.attributes)
-        for_input = input_gradient_array if path == "array" else input_gradient
-        for_weight = weight_gradient_array if path == "array" else weight_gradient
-        dx = for_input(grad, weight, None, geometry, ctx.state[1]) if ctx.needs_grad[0] else None
-        dweight = for_weight(grad, x, ctx.state[2], geometry) if ctx.needs_grad[1] else None
+        dx = by.input_gradient(grad, weight, None, geometry, ctx.state[1]) if ctx.needs_grad[0] else None
+        dweight = by.weight_gradient(grad, x, ctx.state[2], geometry) if ctx.needs_grad[1] else None
         return dx, dweight
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
