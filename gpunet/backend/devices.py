@@ -34,6 +34,7 @@ __all__ = [
     "current_device",
     "device",
     "get_default_device",
+    "gpu_array_type",
     "is_cuda_available",
     "is_cuda_in_use",
     "on_device",
@@ -297,6 +298,11 @@ def array_module(array: Any) -> Any:
     if _cupy is not None and isinstance(array, _cupy.ndarray):
         return _cupy
     raise DeviceError(f"expected a NumPy or CuPy array, got {type(array).__name__}")
+
+
+def gpu_array_type() -> type | None:
+    """CuPy's class of arrays; None where no GPU is in use."""
+    return None if _cupy is None else _cupy.ndarray
 
 
 def device_of(array: Any) -> Device:
