@@ -11,7 +11,8 @@
 //     COLUMNS x (kernel rows) running sums in registers; a row of sums that has seen all its taps is stored.
 //   - The index of a thread is taken apart once, at its start. Within an image indices are int, images are 64 bits.
 //
-// What is not 3x3 or 5x5, stride 1 or 2, without dilation and depthwise goes to kernels that loop over the taps.
+// What is not 3x3 or 5x5, stride 1 or 2, without dilation and depthwise goes to kernels that loop over the taps; those
+// for groups keep a row of the strip's pixels in registers while the taps move over it.
 #pragma once
 
 #include "conv2d.cuh"
@@ -183,6 +184,51 @@ __device__ void convolve_strip(const Scalar* source, const Scalar* w, const Epil
 #pragma unroll
       for (int a = LIVE - 1; a > 0; --a) sums[a][t] = sums[a - 1][t];
       sums[0][t] = {};
+    }
+  }
+}
+
+constexpr int WIDE = 8;
+
+// One row of taps for WIDE outputs and the V / G groups of G channels that the lanes of a thread are.
+//
+// At tap number j, output t reads the pixel in column + t spacing + j shift of `row`, of `width` pixels. The weights of
+// tap j are at w + j tap_step: G rows of `channels`. With GRADIENT set what is read are gradients, and the weights are
+// transposed. ROLLS says that spacing equals shift: each tap reads what the one before read, but for one pixel, and
+// seen[(t + j) % WIDE] holds what output t reads.
+template <int G, bool GRADIENT, bool ROLLS, int V, typename Scalar>
+__device__ void add_taps(Lanes<Scalar, V> (&sums)[WIDE], const Scalar* row, int width, int pitch, int column,
+                         int spacing, int shift, const Scalar* w, int tap_step, int taps, int channels) {
+  Lanes<Scalar, V> seen[WIDE];
+  const auto load = [&](int at) { return load_lanes_if<V>(unsigned(at) < unsigned(width), row + at * pitch); };
+  if (ROLLS) {
+#pragma unroll
+    for (int t = 0; t < WIDE - 1; ++t) seen[t] = load(column + t * spacing);
+  }
+  for (int first = 0; first < taps; first += ROLLS ? WIDE : 1) {
+#pragma unroll
+    for (int j = 0; j < (ROLLS ? WIDE : 1); ++j) {
+      if (first + j >= taps) continue;
+#pragma unroll
+      for (int t = ROLLS ? WIDE - 1 : 0; t < WIDE; ++t) {
+        seen[(t + j) % WIDE] = load(column + t * spacing + (first + j) * shift);
+      }
+      Lanes<Scalar, V> weights[G];
+#pragma unroll
+      for (int c = 0; c < G; ++c) weights[c] = load_lanes<V>(w + (first + j) * tap_step + c * channels);
+#pragma unroll
+      for (int t = 0; t < WIDE; ++t) {
+        const Lanes<Scalar, V>& pixel = seen[(t + j) % WIDE];
+#pragma unroll
+        for (int k = 0; k < V; ++k) {
+#pragma unroll
+          for (int c = 0; c < G; ++c) {
+            const int in = k / G * G + c;
+            if (GRADIENT) sums[t].lane[in] += pixel.lane[k] * weights[c].lane[k];
+            if (!GRADIENT) sums[t].lane[k] += pixel.lane[in] * weights[c].lane[k];
+          }
+        }
+      }
     }
   }
 }

@@ -16,17 +16,16 @@
 //   pitches that are multiples of four (float64: two).
 //
 // Parallelisation: conv2d_direct.cuh. A strip has four columns, but three in 5x5, which is short of registers; in the
-// last two kernels it has one row.
+// last two kernels it has one row, and eight columns in `groups`.
 //
-// Determinism: each output is the sum of one thread, over r, then s, then c in ascending order (in the first four r
-// descends), whatever the grid.
+// Determinism: each output is the sum of one thread, over r, then s, then c in ascending order, whatever the grid.
 
 #include "conv2d_direct.cuh"
 
 constexpr int COLUMNS = 4;
 
-// Groups of G channels in and G out, G a divisor of V: the lanes of a thread are V / G whole groups.
-template <int G, int V, typename Scalar>
+// Groups of G channels in and G out, G a divisor of V.
+template <int G, bool ROLLS, int V, typename Scalar>
 __device__ void forward_groups(const Scalar* x, const Scalar* w, const Epilogue<Scalar>& epilogue, Scalar* y,
                                const Conv2dSizes& sizes, const StripSizes& strips) {
   const int channels = sizes.groups * G;
@@ -34,37 +33,32 @@ __device__ void forward_groups(const Scalar* x, const Scalar* w, const Epilogue<
   if (!place.exists) return;
   const Images from = images_of_x(sizes), to = images_of_y(sizes);
   x += from.start(place.image) + place.channel;
-  const int column = place.strip * COLUMNS;
-  Lanes<Scalar, V> sums[COLUMNS] = {};
+  w += place.channel;
+  const int column = place.strip * WIDE;
+  const int tap_step = G * channels;
+  Lanes<Scalar, V> sums[WIDE] = {};
   for (int r = 0; r < sizes.kernel_height; ++r) {
     const int in_row = place.first_row * sizes.stride_height - sizes.pad_top + r * sizes.dilation_height;
     if (!from.has_row(in_row)) continue;
-    for (int s = 0; s < sizes.kernel_width; ++s) {
-      const int in_column = column * sizes.stride_width - sizes.pad_left + s * sizes.dilation_width;
-      const Scalar* tap = w + (r * sizes.kernel_width + s) * G * channels + place.channel;
-      Lanes<Scalar, V> weights[G], seen[COLUMNS];
-#pragma unroll
-      for (int c = 0; c < G; ++c) weights[c] = load_lanes<V>(tap + c * channels);
-#pragma unroll
-      for (int t = 0; t < COLUMNS; ++t) {
-        const int at = in_column + t * sizes.stride_width;
-        seen[t] = load_lanes_if<V>(from.has_column(at), x + from.offset(in_row, at));
-      }
-#pragma unroll
-      for (int t = 0; t < COLUMNS; ++t) {
-#pragma unroll
-        for (int c = 0; c < G; ++c) {
-#pragma unroll
-          for (int k = 0; k < V; ++k) sums[t].lane[k] += seen[t].lane[k / G * G + c] * weights[c].lane[k];
-        }
-      }
-    }
+    add_taps<G, false, ROLLS>(sums, x + from.offset(in_row, 0), from.width, from.pitch,
+                              column * sizes.stride_width - sizes.pad_left, sizes.stride_width, sizes.dilation_width,
+                              w + r * sizes.kernel_width * tap_step, tap_step, sizes.kernel_width, channels);
   }
 #pragma unroll
-  for (int t = 0; t < COLUMNS; ++t) {
+  for (int t = 0; t < WIDE; ++t) {
     if (!to.has_column(column + t)) continue;
     const long long index = to.start(place.image) + to.offset(place.first_row, column + t) + place.channel;
     store_lanes(epilogue, sums[t], place.channel, index, y);
+  }
+}
+
+template <int G, int V, typename Scalar>
+__device__ void forward_groups(const Scalar* x, const Scalar* w, const Epilogue<Scalar>& epilogue, Scalar* y,
+                               const Conv2dSizes& sizes, const StripSizes& strips) {
+  if (sizes.dilation_width == sizes.stride_width) {
+    forward_groups<G, true, V>(x, w, epilogue, y, sizes, strips);
+  } else {
+    forward_groups<G, false, V>(x, w, epilogue, y, sizes, strips);
   }
 }
 

@@ -20,11 +20,11 @@
 // Parallelisation: conv2d_direct.cuh, with dx in the place of the output. At stride 1 it is a convolution with the
 // kernel turned round; a strip has four columns, but three in 5x5, which is short of registers. At a larger stride only
 // those taps reach a pixel whose remainder by the stride is its own, and no other is multiplied: the stride 2 kernels
-// take a strip of two pairs of columns two rows at a time; a strip of the last two kernels has four columns of one
-// remainder, `stride` apart, and one row.
+// take a strip of two pairs of columns two rows at a time; a strip of the last two kernels has four columns (groups:
+// eight) of one remainder, `stride` apart, and one row.
 //
-// Determinism: each element is the sum of one thread, over r, then s, then k in ascending order (in 3x3 and 5x5 s
-// descends), whatever the grid.
+// Determinism: each element is the sum of one thread, over r, then s, then k in ascending order (in 3x3 and 5x5 r
+// and s descend), whatever the grid.
 
 #include "conv2d_direct.cuh"
 
@@ -125,53 +125,72 @@ struct Readers {
   }
 };
 
-// The first column of a thread's four, which are `stride` apart: neighbouring strips have the remainders one by one.
-__device__ inline int first_column(const Strip& place, int stride) {
-  return place.strip % stride + place.strip / stride * COLUMNS * stride;
+// The first of a thread's `count` columns, which are `stride` apart: neighbouring strips have the remainders in turn.
+__device__ inline int first_column(const Strip& place, int stride, int count) {
+  return place.strip % stride + place.strip / stride * count * stride;
 }
 
-// Groups of G channels in and G out, G a divisor of V: the lanes of a thread are V / G whole groups.
-template <int G, int V, typename Scalar>
+// The taps of a row that hit: `count` of them, from `first` on with `step` between them. Each reads a column of dy
+// `shift` before the last one's; `output` is the first's.
+struct Hits {
+  int first, count, step, output, shift;
+
+  __device__ Hits(int at, int pad, int stride, int dilation, int taps) : first(0), count(0), step(1), shift(1) {
+    Readers readers(at, pad, stride, dilation);
+    while (first < taps && readers.remainder != 0) {
+      readers.next_tap();
+      ++first;
+    }
+    output = readers.output;
+    if (first == taps) return;
+    readers.next_tap();
+    while (readers.remainder != 0) {
+      readers.next_tap();
+      ++step;
+    }
+    shift = output - readers.output;
+    count = (taps - first + step - 1) / step;
+  }
+};
+
+// Groups of G channels in and G out, G a divisor of V. The outputs of add_taps go from the last column to the first, as
+// the columns of dy do from tap to tap.
+template <int G, bool ROLLS, int V, typename Scalar>
 __device__ void input_grad_groups(const Scalar* dy, const Scalar* w, const Epilogue<Scalar>& epilogue, Scalar* dx,
-                                  const Conv2dSizes& sizes, const StripSizes& strips) {
+                                  const Conv2dSizes& sizes, const Strip& place, const Hits& hits, int column) {
   const int channels = sizes.groups * G;
-  const Strip place = find_strip(strips, channels, V, sizes.images);
-  if (!place.exists) return;
   const Images from = images_of_y(sizes), to = images_of_x(sizes);
-  const int column = first_column(place, sizes.stride_width);
+  const int tap_step = G * channels;
   dy += from.start(place.image) + place.channel;
-  Lanes<Scalar, V> sums[COLUMNS] = {};
+  w += place.channel + hits.first * tap_step;
+  Lanes<Scalar, V> sums[WIDE] = {};
   Readers rows(place.first_row, sizes.pad_top, sizes.stride_height, sizes.dilation_height);
   for (int r = 0; r < sizes.kernel_height; ++r, rows.next_tap()) {
     if (rows.remainder != 0 || !from.has_row(rows.output)) continue;
-    Readers columns(column, sizes.pad_left, sizes.stride_width, sizes.dilation_width);
-    for (int s = 0; s < sizes.kernel_width; ++s, columns.next_tap()) {
-      if (columns.remainder != 0) continue;
-      const Scalar* tap = w + (r * sizes.kernel_width + s) * G * channels + place.channel;
-      Lanes<Scalar, V> weights[G], seen[COLUMNS];
-#pragma unroll
-      for (int c = 0; c < G; ++c) weights[c] = load_lanes<V>(tap + c * channels);
-#pragma unroll
-      for (int t = 0; t < COLUMNS; ++t) {
-        const int q = columns.output + t;
-        seen[t] = load_lanes_if<V>(from.has_column(q), dy + from.offset(rows.output, q));
-      }
-#pragma unroll
-      for (int t = 0; t < COLUMNS; ++t) {
-#pragma unroll
-        for (int k = 0; k < V; ++k) {
-#pragma unroll
-          for (int c = 0; c < G; ++c) sums[t].lane[k / G * G + c] += seen[t].lane[k] * weights[c].lane[k];
-        }
-      }
-    }
+    add_taps<G, true, ROLLS>(sums, dy + from.offset(rows.output, 0), from.width, from.pitch, hits.output + WIDE - 1, -1,
+                             -hits.shift, w + r * sizes.kernel_width * tap_step, hits.step * tap_step, hits.count,
+                             channels);
   }
 #pragma unroll
-  for (int t = 0; t < COLUMNS; ++t) {
-    const int at = column + t * sizes.stride_width;
+  for (int t = 0; t < WIDE; ++t) {
+    const int at = column + (WIDE - 1 - t) * sizes.stride_width;
     if (!to.has_column(at)) continue;
     const long long index = to.start(place.image) + to.offset(place.first_row, at) + place.channel;
     store_lanes(epilogue, sums[t], place.channel, index, dx);
+  }
+}
+
+template <int G, int V, typename Scalar>
+__device__ void input_grad_groups(const Scalar* dy, const Scalar* w, const Epilogue<Scalar>& epilogue, Scalar* dx,
+                                  const Conv2dSizes& sizes, const StripSizes& strips) {
+  const Strip place = find_strip(strips, sizes.groups * G, V, sizes.images);
+  if (!place.exists) return;
+  const int column = first_column(place, sizes.stride_width, WIDE);
+  const Hits hits(column, sizes.pad_left, sizes.stride_width, sizes.dilation_width, sizes.kernel_width);
+  if (hits.shift == 1) {
+    input_grad_groups<G, true, V>(dy, w, epilogue, dx, sizes, place, hits, column);
+  } else {
+    input_grad_groups<G, false, V>(dy, w, epilogue, dx, sizes, place, hits, column);
   }
 }
 
@@ -181,7 +200,7 @@ __device__ void input_grad_scalar(const Scalar* dy, const Scalar* w, const Epilo
   const Strip place = find_strip(strips, sizes.groups * sizes.in_channels, 1, sizes.images);
   if (!place.exists) return;
   const Images from = images_of_y(sizes), to = images_of_x(sizes);
-  const int column = first_column(place, sizes.stride_width);
+  const int column = first_column(place, sizes.stride_width, COLUMNS);
   const int first_k = place.channel / sizes.in_channels * sizes.out_channels;
   dy += from.start(place.image) + first_k;
   w += place.channel % sizes.in_channels * sizes.weight_pitch() + first_k;

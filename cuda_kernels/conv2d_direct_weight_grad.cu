@@ -13,14 +13,15 @@
 //   3x3, 3x3_stride2, 5x5, 5x5_stride2 C = K = 1, those kernels, the same stride in both directions, no dilation
 //   groups                             C = K = 1, 2 or 4 (float64: 1 or 2), any kernel, stride and dilation
 //   scalar                             any groups: the readable one. One channel at a time, at any address.
-//   All but the last read sixteen bytes at a time (5x5: eight): arrays that start at multiples of that, and a number of
-//   channels and pitches that are multiples of four (float64: two).
+//   All but the last read sixteen bytes at a time (5x5: eight): arrays that start at multiples of that, and a number
+//   of channels and pitches that are multiples of four (float64: two).
 //
 // Parallelisation: the x of a block's threads are neighbouring channels, their y workers that share the pixels of the
-// block's split; block (i, j, l) has the i-th channels, split j and, in the last two kernels, tap l. A worker of the
-// first four walks down strips of four output columns (conv2d_direct.cuh) with the sums of all taps in registers: it
-// keeps the rows of dy that are still to meet an input row, and loads each input pixel of the strip once. A worker of
-// the last two walks along pieces of an output row.
+// block's split. Block (i, j, l) has the i-th channels, split j and, in the last two kernels, the l-th taps. A worker
+// of the first four walks down strips of four output columns (conv2d_direct.cuh) with the sums of all taps in
+// registers: it keeps the rows of dy that are still to meet an input row, and loads each input pixel of the strip once.
+// A worker of the last two walks along pieces of an output row: scalar with one tap and input channel, groups with
+// 8 / C taps of a row, which keep the pixels they read in registers where the stride equals the dilation.
 //
 // Determinism: pieces go to workers, and workers' sums are added, in an order that depends on nothing but the launch's
 // sizes; no atomics.
@@ -31,11 +32,11 @@ constexpr int THREADS = 128;
 constexpr int COLUMNS = 4;
 constexpr int PIECE = 32;  // output columns
 
-// Adds up the workers' sums, COUNT of them for each of V channels, and writes them out: value i of the block's channel
-// lanes goes to output[i * value_pitch + channel].
+// Adds up the workers' sums, COUNT of them for each of V channels, and writes the first `count` out: number i goes to
+// output[i * output_pitch + channel].
 template <int COUNT, int V, typename Scalar>
-__device__ void write_block_sums(const Lanes<Scalar, V> (&sums)[COUNT], Scalar* output, int value_pitch, int channel,
-                                 int channels) {
+__device__ void write_block_sums(const Lanes<Scalar, V> (&sums)[COUNT], int count, Scalar* output, int output_pitch,
+                                 int channel, int channels) {
   __shared__ Lanes<Scalar, V> shared[COUNT][THREADS];
   const int thread = threadIdx.y * blockDim.x + threadIdx.x;
 #pragma unroll
@@ -43,13 +44,13 @@ __device__ void write_block_sums(const Lanes<Scalar, V> (&sums)[COUNT], Scalar* 
   __syncthreads();
   const int lane = threadIdx.x;
   if (channel >= channels) return;
-  for (int i = threadIdx.y; i < COUNT; i += blockDim.y) {
+  for (int i = threadIdx.y; i < count; i += blockDim.y) {
     Lanes<Scalar, V> total = shared[i][lane];
     for (int worker = 1; worker < blockDim.y; ++worker) {
 #pragma unroll
       for (int v = 0; v < V; ++v) total.lane[v] += shared[i][worker * blockDim.x + lane].lane[v];
     }
-    *reinterpret_cast<Lanes<Scalar, V>*>(output + i * value_pitch + channel) = total;
+    *reinterpret_cast<Lanes<Scalar, V>*>(output + i * output_pitch + channel) = total;
   }
 }
 
@@ -108,86 +109,128 @@ __device__ void weight_grad_strip(const Scalar* x, const Scalar* dy, Scalar* par
       }
     }
   }
-  write_block_sums(sums, partial + (long long)blockIdx.y * R * S * channels, channels, channel, channels);
+  Scalar* output = partial + (long long)blockIdx.y * R * S * channels;
+  write_block_sums(sums, R * S, output, channels, channel, channels);
 }
 
-// The output columns that one column of the kernel reads inside the image with: begin <= q < end.
-struct Readable {
-  int begin, end;
+// A stretch of output columns begin <= q < end of one row, and the row of x that tap row r reads there.
+struct Piece {
+  int begin, end, in_row, row, image;
+  bool is_read;
 
-  __device__ Readable(const Conv2dSizes& sizes, int shift)  // column q reads input column q stride + shift
-      : begin(shift < 0 ? (-shift + sizes.stride_width - 1) / sizes.stride_width : 0),
-        end(shift < sizes.in_width ? (sizes.in_width - 1 - shift) / sizes.stride_width + 1 : 0) {}
+  // Piece number `number` of all; row_pieces make up a row.
+  __device__ Piece(int number, int row_pieces, const Conv2dSizes& sizes, int r)
+      : begin(number % row_pieces * PIECE),
+        end(min(begin + PIECE, sizes.out_width)),
+        row(number / row_pieces % sizes.out_height),
+        image(number / row_pieces / sizes.out_height) {
+    in_row = row * sizes.stride_height - sizes.pad_top + r * sizes.dilation_height;
+    is_read = unsigned(in_row) < unsigned(sizes.in_height);
+  }
 };
 
-// Calls multiply(address in x, address in dy) for all pairs of pixels of this worker that meet at the tap r, s.
-template <typename Scalar, typename Multiply>
-__device__ void for_each_pair(const Scalar* x, const Scalar* dy, const Conv2dSizes& sizes, int r, int s,
-                              const Multiply& multiply) {
-  const Images from = images_of_x(sizes), to = images_of_y(sizes);
-  const int shift = s * sizes.dilation_width - sizes.pad_left;
-  const Readable readable(sizes, shift);
-  const int row_pieces = (to.width + PIECE - 1) / PIECE;
-  const int pieces = sizes.images * to.height * row_pieces;
+// Calls work(piece) for this worker's pieces of the output that read x at tap row r.
+template <typename Work>
+__device__ void for_each_piece(const Conv2dSizes& sizes, int r, const Work& work) {
+  const int row_pieces = (sizes.out_width + PIECE - 1) / PIECE;
+  const int pieces = sizes.images * sizes.out_height * row_pieces;
   const int end = split_begin(pieces, blockIdx.y + 1);
-  for (int piece = split_begin(pieces, blockIdx.y) + threadIdx.y; piece < end; piece += blockDim.y) {
-    const int row = piece / row_pieces % to.height;
-    const int image = piece / row_pieces / to.height;
-    const int in_row = row * sizes.stride_height - sizes.pad_top + r * sizes.dilation_height;
-    if (!from.has_row(in_row)) continue;
-    const int first = piece % row_pieces * PIECE;
-    const int begin = max(first, readable.begin);
-    const int count = min(min(first + PIECE, to.width), readable.end) - begin;
-    const Scalar* pixel = x + from.start(image) + from.offset(in_row, begin * sizes.stride_width + shift);
-    const Scalar* grad = dy + to.start(image) + to.offset(row, begin);
-    const int step = sizes.stride_width * from.pitch;
-#pragma unroll 4
-    for (int q = 0; q < count; ++q) {
-      multiply(pixel, grad);
-      pixel += step;
-      grad += to.pitch;
-    }
+  for (int number = split_begin(pieces, blockIdx.y) + threadIdx.y; number < end; number += blockDim.y) {
+    const Piece piece(number, row_pieces, sizes, r);
+    if (piece.is_read) work(piece);
   }
 }
 
-// Groups of G channels in and G out, G a divisor of V: the lanes of a thread are V / G whole groups.
-template <int G, int V, typename Scalar>
+// Groups of G channels in and G out, G a divisor of V: the lanes of a thread are V / G whole groups. TAPS taps of a row
+// at a time. ROLLS says that the stride equals the dilation: each output reads what the one before read, but for one
+// pixel, and seen[(tap + q) % TAPS] holds what the tap reads.
+template <int G, bool ROLLS, int V, typename Scalar>
 __device__ void weight_grad_groups(const Scalar* x, const Scalar* dy, Scalar* partial, const Conv2dSizes& sizes) {
+  constexpr int TAPS = 8 / G;
+  using Vector = Lanes<Scalar, V>;
+  const Images from = images_of_x(sizes), to = images_of_y(sizes);
   const int channels = sizes.groups * G;
   const int channel = (blockIdx.x * blockDim.x + threadIdx.x) * V;
-  for (int tap = blockIdx.z; tap < sizes.taps(); tap += gridDim.z) {
-    Lanes<Scalar, V> sums[G] = {};
-    const auto multiply = [&](const Scalar* pixel, const Scalar* grad) {
-      const Lanes<Scalar, V> seen = load_lanes<V>(pixel), grads = load_lanes<V>(grad);
+  const int row_parts = (sizes.kernel_width + TAPS - 1) / TAPS;
+  for (int part = blockIdx.z; part < sizes.kernel_height * row_parts; part += gridDim.z) {
+    const int r = part / row_parts, first_s = part % row_parts * TAPS;
+    const int taps = min(TAPS, sizes.kernel_width - first_s);
+    Vector sums[TAPS * G] = {};
+    const auto multiply = [&](const Piece& piece) {
+      const Scalar* row = x + channel + from.start(piece.image) + from.offset(piece.in_row, 0);
+      const Scalar* grad = dy + channel + to.start(piece.image) + to.offset(piece.row, piece.begin);
+      int column = piece.begin * sizes.stride_width - sizes.pad_left + first_s * sizes.dilation_width;
+      const auto load = [&](int tap) {
+        const int at = column + tap * sizes.dilation_width;
+        return load_lanes_if<V>((ROLLS || tap < taps) && from.has_column(at), row + at * from.pitch);
+      };
+      Vector seen[TAPS];
+      if (ROLLS) {
 #pragma unroll
-      for (int c = 0; c < G; ++c) {
+        for (int tap = 0; tap < TAPS - 1; ++tap) seen[tap] = load(tap);
+      }
+      for (int first = piece.begin; first < piece.end; first += ROLLS ? TAPS : 1) {
 #pragma unroll
-        for (int k = 0; k < V; ++k) sums[c].lane[k] += seen.lane[k / G * G + c] * grads.lane[k];
+        for (int q = 0; q < (ROLLS ? TAPS : 1); ++q) {
+          if (first + q >= piece.end) continue;
+#pragma unroll
+          for (int tap = ROLLS ? TAPS - 1 : 0; tap < TAPS; ++tap) seen[(tap + q) % TAPS] = load(tap);
+          const Vector grads = load_lanes<V>(grad);
+#pragma unroll
+          for (int tap = 0; tap < TAPS; ++tap) {
+#pragma unroll
+            for (int c = 0; c < G; ++c) {
+#pragma unroll
+              for (int k = 0; k < V; ++k) {
+                sums[tap * G + c].lane[k] += seen[(tap + q) % TAPS].lane[k / G * G + c] * grads.lane[k];
+              }
+            }
+          }
+          column += sizes.stride_width;
+          grad += to.pitch;
+        }
       }
     };
-    if (channel < channels) {
-      for_each_pair(x + channel, dy + channel, sizes, tap / sizes.kernel_width, tap % sizes.kernel_width, multiply);
-    }
-    Scalar* output = partial + ((long long)blockIdx.y * sizes.taps() + tap) * G * channels;
-    write_block_sums(sums, output, channels, channel, channels);
+    if (channel < channels) for_each_piece(sizes, r, multiply);
+    const int first_tap = r * sizes.kernel_width + first_s;
+    Scalar* output = partial + ((long long)blockIdx.y * sizes.taps() + first_tap) * G * channels;
+    write_block_sums(sums, taps * G, output, channels, channel, channels);
     __syncthreads();
+  }
+}
+
+template <int G, int V, typename Scalar>
+__device__ void weight_grad_groups(const Scalar* x, const Scalar* dy, Scalar* partial, const Conv2dSizes& sizes) {
+  if (sizes.dilation_width == sizes.stride_width) {
+    weight_grad_groups<G, true, V>(x, dy, partial, sizes);
+  } else {
+    weight_grad_groups<G, false, V>(x, dy, partial, sizes);
   }
 }
 
 template <typename Scalar>
 __device__ void weight_grad_scalar(const Scalar* x, const Scalar* dy, Scalar* partial, const Conv2dSizes& sizes) {
+  const Images from = images_of_x(sizes), to = images_of_y(sizes);
   const int channels = sizes.weight_pitch();
   const int channel = blockIdx.x * blockDim.x + threadIdx.x;
   const int rows = sizes.taps() * sizes.in_channels;
   for (int row = blockIdx.z; row < rows; row += gridDim.z) {
-    const int tap = row / sizes.in_channels;
+    const int c = row % sizes.in_channels;
+    const int s = row / sizes.in_channels % sizes.kernel_width;
+    const int r = row / sizes.in_channels / sizes.kernel_width;
+    const int in_channel = channel / sizes.out_channels * sizes.in_channels + c;
     Lanes<Scalar, 1> sums[1] = {};
-    const auto multiply = [&](const Scalar* pixel, const Scalar* grad) { sums[0].lane[0] += *pixel * *grad; };
-    if (channel < channels) {
-      const int in_channel = channel / sizes.out_channels * sizes.in_channels + row % sizes.in_channels;
-      for_each_pair(x + in_channel, dy + channel, sizes, tap / sizes.kernel_width, tap % sizes.kernel_width, multiply);
-    }
-    write_block_sums(sums, partial + ((long long)blockIdx.y * rows + row) * channels, channels, channel, channels);
+    const auto multiply = [&](const Piece& piece) {
+      const Scalar* x_row = x + in_channel + from.start(piece.image) + from.offset(piece.in_row, 0);
+      const Scalar* dy_row = dy + channel + to.start(piece.image) + to.offset(piece.row, 0);
+#pragma unroll 4
+      for (int q = piece.begin; q < piece.end; ++q) {
+        const int at = q * sizes.stride_width - sizes.pad_left + s * sizes.dilation_width;
+        if (from.has_column(at)) sums[0].lane[0] += x_row[at * from.pitch] * dy_row[q * to.pitch];
+      }
+    };
+    if (channel < channels) for_each_piece(sizes, r, multiply);
+    write_block_sums(sums, 1, partial + ((long long)blockIdx.y * rows + row) * channels, channels, channel, channels);
     __syncthreads();
   }
 }

@@ -68,7 +68,7 @@ def _variant(sizes: Sizes2d, itemsize: int, naive: bool, *arrays: Any) -> _Varia
         if stride == (2, 2):
             return _Variant(f"{name}_stride2", lanes, 4)
         return _Variant(name, lanes, 3 if name == "5x5" else 4)
-    return _Variant("groups", lanes, 4)
+    return _Variant("groups", lanes, 8)
 
 
 def _rows_at_once(height: int, threads: int) -> int:
@@ -186,7 +186,6 @@ def weight_gradient(sizes: Sizes2d, grad: Any, x: Any, dweight: Any, naive: bool
         dweight[...] = 0
         return
     variant = _variant(sizes, x.dtype.itemsize, naive, grad, x, dweight)
-    taps = sizes.kernel_height * sizes.kernel_width
     lanes, layers = variant.lanes, 1
     extra: tuple[int, ...] = ()
     if variant.walks:
@@ -197,7 +196,11 @@ def weight_gradient(sizes: Sizes2d, grad: Any, x: Any, dweight: Any, naive: bool
         pieces = sizes.images * strips * chunks
         extra = strips, chunks, rows, sizes.images
     else:
-        layers = min(taps * (sizes.in_channels if variant.name == "scalar" else 1), _LARGEST_GRID)
+        # A block has one tap and input channel, or of a row of taps as many as make eight with the group's channels.
+        of_row = sizes.kernel_width * sizes.in_channels
+        if variant.name == "groups":
+            of_row = -(-of_row // 8)
+        layers = min(sizes.kernel_height * of_row, _LARGEST_GRID)
         pieces = sizes.images * sizes.out_height * -(-sizes.out_width // 32)
     vectors = sizes.groups * sizes.out_channels // lanes
     width = _block_width(vectors)
