@@ -7,7 +7,7 @@ Every kernel is a ``.cu`` file that stands on its own. What Python has to know a
 
 A pointer takes an array of its element type, on the device where the kernel runs, contiguous, and aligned to the whole
 type (16 bytes for ``float4``). ``/* or null */`` behind a pointer allows None. Anything else takes a Python or NumPy
-scalar that its type can hold.
+scalar that its type can hold. ``/* needs sm_80 */`` before the name says that older GPUs do not have the kernel.
 """
 
 from __future__ import annotations
@@ -77,9 +77,11 @@ _VECTORS: Final[dict[str, tuple[str, int]]] = {
 }
 
 _DECLARATION = re.compile(
-    r'extern\s+"C"\s+__global__\s+void\s*(?:__launch_bounds__\s*\(([^)]*)\)\s*)?([A-Za-z_]\w*)\s*\(([^)]*)\)'
+    r'extern\s+"C"\s+__global__\s+void\s*(?:__launch_bounds__\s*\((?P<bounds>[^)]*)\)\s*)?'
+    r"(?:@needs_(?P<needs>\d+)\s*)?(?P<name>[A-Za-z_]\w*)\s*\((?P<parameters>[^)]*)\)"
 )
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
 _OR_NULL = "@or_null"
 
 
@@ -126,12 +128,14 @@ class Signature:
         parameters: in order.
         max_threads: threads a block may have: its ``__launch_bounds__`` if it is a number, else 1024.
         line: the line of the declaration.
+        architecture: the oldest GPU that has the kernel, 80 for ``/* needs sm_80 */``; 0 if every GPU has it.
     """
 
     name: str
     parameters: tuple[Parameter, ...]
     max_threads: int
     line: int
+    architecture: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class KernelFile:
         name: the file's name without its suffix.
         path: where it is.
         source: its text.
-        headers: the text of each ``.cuh`` beside it, by name.
+        headers: the text of each header that it includes, directly or not, by name.
         functions: its ``__global__`` functions, by name.
     """
 
@@ -154,7 +158,7 @@ class KernelFile:
 
     @cached_property
     def headers_hash(self) -> str:
-        """A digest of the headers: CuPy's cache of compiled kernels does not look into them."""
+        """A digest of the included headers: CuPy's cache of compiled kernels does not look into them."""
         import hashlib  # only a launch on a GPU needs it, and it is slow to import
 
         digest = hashlib.sha256()
@@ -211,16 +215,32 @@ def kernel_file(name: str) -> KernelFile:
 
 
 def read_kernel_file(path: Path) -> KernelFile:
-    """Read a kernel file from anywhere.
+    """Read a kernel file from anywhere; headers that do not lie beside it are those of the kernel folder.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it declares something that cannot be launched.
     """
     source = path.read_text(encoding="utf-8")
-    headers = {header.name: header.read_text(encoding="utf-8") for header in sorted(path.parent.glob("*.cuh"))}
+    headers = _included(source, (path.parent, kernel_folder()))
     signatures = parse_signatures(source, path.name, headers)
     return KernelFile(path.stem, path, source, MappingProxyType(headers), signatures)
+
+
+def _included(source: str, folders: Iterable[Path]) -> dict[str, str]:
+    """The headers that a source includes by their names in quotes, and those that they include, by name."""
+    found: dict[str, str] = {}
+    waiting = _INCLUDE.findall(source)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        for folder in folders:
+            if (folder / name).is_file():
+                found[name] = (folder / name).read_text(encoding="utf-8")
+                waiting += _INCLUDE.findall(found[name])
+                break
+    return dict(sorted(found.items()))
 
 
 def parse_signatures(
@@ -248,18 +268,18 @@ def parse_signatures(
     for match in _DECLARATION.finditer(text):
         matched += 1
         line = text.count("\n", 0, match.start()) + 1
-        function = match[2]
+        function = match["name"]
         if function in signatures:
             raise ValueError(f"{name}:{line}: {function} is declared twice")
-        written = re.sub(r"\b[A-Z]\w*\b", lambda word: macros.get(word[0], word[0]), match[3])
+        written = re.sub(r"\b[A-Z]\w*\b", lambda word: macros.get(word[0], word[0]), match["parameters"])
         declarations = [part for part in written.split(",") if part.strip()]
         try:
             parameters = tuple(_parse_parameter(part) for part in declarations)
         except ValueError as error:
             raise ValueError(f"{name}:{line}: {function}: {error}") from None
-        bound = (match[1] or "").split(",")[0].strip()
+        bound = (match["bounds"] or "").split(",")[0].strip()
         max_threads = int(bound) if bound.isdigit() else constants.get(bound, 1024)
-        signatures[function] = Signature(function, parameters, max_threads, line)
+        signatures[function] = Signature(function, parameters, max_threads, line, int(match["needs"] or 0))
     if matched != len(re.findall(r"\b__global__\b", text)):
         raise ValueError(
             f'{name}: every __global__ function must be declared as extern "C" __global__ void name(...), written out, '
@@ -279,9 +299,12 @@ def _macros(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _blank_comment(match: re.Match[str]) -> str:
-    """Take a comment out but keep the lines, and the one remark that is part of a declaration."""
-    if match[0].strip("/* ") == "or null":
+    """Take a comment out but keep the lines, and the remarks that are part of a declaration."""
+    text = match[0].strip("/* ")
+    if text == "or null":
         return _OR_NULL
+    if needs := re.fullmatch(r"needs sm_(\d+)", text):
+        return f"@needs_{needs[1]}"
     return "\n" * match[0].count("\n") or " "
 
 

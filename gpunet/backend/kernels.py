@@ -17,15 +17,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
 from gpunet.backend import devices
-from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
+from gpunet.backend.errors import DeviceError, ShapeError
+from gpunet.backend.kernel_arguments import check_arguments, data_address, is_aligned
 from gpunet.backend.kernel_files import (
     KernelFile,
-    Parameter,
     Signature,
     kernel_file,
     kernel_folder,
@@ -95,6 +96,10 @@ def get_kernel(file: str | KernelFile, function: str) -> Kernel:
     Raises:
         KeyError: there is no such file or function; the message lists the nearest names.
     """
+    if isinstance(file, str):
+        known = _kernels.get((file, function))
+        if known is not None:
+            return known
     found = kernel_file(file) if isinstance(file, str) else file
     signature = found.functions.get(function)
     if signature is None:
@@ -102,7 +107,13 @@ def get_kernel(file: str | KernelFile, function: str) -> Kernel:
 
         near = difflib.get_close_matches(function, found.functions) or list(found.functions)
         raise KeyError(f"{found.name}.cu has no kernel {function!r}; did you mean {', '.join(near)}?")
-    return Kernel(found, signature)
+    kernel = Kernel(found, signature)
+    if isinstance(file, str):
+        _kernels[file, function] = kernel
+    return kernel
+
+
+_kernels: dict[tuple[str, str], Kernel] = {}
 
 
 def all_kernels() -> tuple[Kernel, ...]:
@@ -114,8 +125,9 @@ def all_kernels() -> tuple[Kernel, ...]:
     )
 
 
-# A host executor gets what the launcher has checked: an array, a NumPy scalar or None for each parameter.
-HostExecutor = Callable[[Kernel, tuple[int, int, int], tuple[int, int, int], tuple[Any, ...], int], None]
+# A host executor gets what the launcher has checked: an array, a NumPy scalar or None for each parameter, the bytes of
+# dynamic shared memory, and whether the launch is cooperative.
+HostExecutor = Callable[[Kernel, tuple[int, int, int], tuple[int, int, int], tuple[Any, ...], int, bool], None]
 _host_executor: ContextVar[HostExecutor | None] = ContextVar("gpunet_host_executor", default=None)
 
 
@@ -142,18 +154,6 @@ def blocks_for(count: int, threads: int, limit: int = 65535) -> int:
     return max(1, min(-(-count // threads), limit))
 
 
-def data_address(array: Any) -> int:
-    """The address of an array's first element."""
-    if isinstance(array, np.ndarray):
-        return int(array.__array_interface__["data"][0])
-    return int(array.data.ptr)
-
-
-def is_aligned(alignment: int, *arrays: Any) -> bool:
-    """True if every array that is not None starts at a multiple of ``alignment`` bytes."""
-    return all(array is None or data_address(array) % alignment == 0 for array in arrays)
-
-
 def launch(
     kernel: Kernel,
     grid: int | Sequence[int],
@@ -161,6 +161,7 @@ def launch(
     args: Sequence[Any],
     shared_memory: int = 0,
     stream: Any = None,
+    cooperative: bool = False,
 ) -> None:
     """Check the arguments against the kernel's declaration and run it.
 
@@ -172,11 +173,14 @@ def launch(
             ``/* or null */``), a bool, int or float for anything else. Arrays must be C-contiguous.
         shared_memory: bytes of dynamic shared memory a block has.
         stream: the CuPy stream to launch on; None is the current one. Without meaning on the CPU.
+        cooperative: start all blocks at once, so that they can wait for each other (``grid_barrier.cuh``).
 
     Raises:
         DTypeError: a wrong number of arguments, an array of another dtype, or a scalar the type cannot hold.
-        DeviceError: arrays on different devices, or NumPy arrays outside ``gpunet.testing.cuda_on_cpu``.
-        ShapeError: a grid or block that CUDA does not allow, or an array with gaps or badly aligned.
+        DeviceError: arrays on different devices, NumPy arrays outside ``gpunet.testing.cuda_on_cpu``, or a GPU that is
+            older than the kernel needs.
+        ShapeError: a grid or block that CUDA does not allow, more blocks in a cooperative launch than the GPU holds at
+            once, or an array with gaps or badly aligned.
         ValueError: a read-only array where the kernel writes.
         KernelCompileError: the compiler refuses the kernel.
     """
@@ -189,41 +193,17 @@ def launch(
         )
     if shared_memory < 0:
         raise ShapeError(f"{kernel}: shared_memory must not be negative, got {shared_memory}")
-    parameters = kernel.signature.parameters
-    if len(args) != len(parameters):
-        names = ", ".join(parameter.name for parameter in parameters)
-        raise DTypeError(f"{kernel}: expected {len(parameters)} arguments ({names}), got {len(args)}")
-    home: tuple[str, devices.Device] | None = None
-    values: list[Any] = []
-    for parameter, value in zip(parameters, args, strict=True):
-        if not parameter.is_pointer:
-            values.append(_scalar(kernel, parameter, value))
-            continue
-        values.append(value)
-        if value is None:
-            if not parameter.nullable:
-                raise DTypeError(f"{kernel}: {parameter.name}: needs an array, got None")
-            continue
-        place = _check_array(kernel, parameter, value)
-        if home is None:
-            home = (parameter.name, place)
-        elif place is not home[1]:
-            raise DeviceError(
-                f"{kernel}: {parameter.name} is on {str(place)!r}, but {home[0]} is on {str(home[1])!r}; all arrays "
-                "must be on one device"
-            )
-    if home is None:
-        raise DTypeError(f"{kernel}: at least one argument must be an array: it says where the kernel runs")
-    if home[1].type == "cuda":
-        _run_on_gpu(kernel, grid3, block3, values, shared_memory, stream, home[1].index)
+    values, first, home = check_arguments(kernel, args)
+    if home.type == "cuda":
+        _run_on_gpu(kernel, grid3, block3, values, shared_memory, stream, home.index, cooperative)
         return
     executor = _host_executor.get()
     if executor is None:
         raise DeviceError(
-            f"{kernel}: {home[0]} is a NumPy array; a CUDA kernel runs on arrays of a GPU, or inside "
+            f"{kernel}: {first} is a NumPy array; a CUDA kernel runs on arrays of a GPU, or inside "
             "gpunet.testing.cuda_on_cpu()"
         )
-    executor(kernel, grid3, block3, tuple(values), shared_memory)
+    executor(kernel, grid3, block3, tuple(values), shared_memory, cooperative)
 
 
 def _dimensions(kernel: Kernel, name: str, value: int | Sequence[int], limits: tuple[int, ...]) -> tuple[int, int, int]:
@@ -235,65 +215,6 @@ def _dimensions(kernel: Kernel, name: str, value: int | Sequence[int], limits: t
         if not 1 <= extent <= limit:
             raise ShapeError(f"{kernel}: {name}: {extents} is outside 1..{limits} of what CUDA allows")
     return x, y, z
-
-
-def _check_array(kernel: Kernel, parameter: Parameter, value: Any) -> devices.Device:
-    """Refuse an array that does not fit; return where it is."""
-    if not hasattr(value, "dtype") or not hasattr(value, "flags") or isinstance(value, np.generic):
-        raise DTypeError(
-            f"{kernel}: {parameter.name}: {parameter.declared} needs an array, got {type(value).__name__}; a scalar in "
-            "device memory is an array of shape ()"
-        )
-    try:
-        devices.array_module(value)
-    except DeviceError as error:
-        raise DeviceError(f"{kernel}: {parameter.name}: {error}") from None
-    if value.dtype != parameter.numpy_dtype:
-        raise DTypeError(
-            f"{kernel}: {parameter.name}: {parameter.declared} needs dtype {parameter.dtype}, got {value.dtype.name}"
-        )
-    if not value.flags.c_contiguous:
-        raise ShapeError(
-            f"{kernel}: {parameter.name}: the array must be contiguous, got shape {value.shape} with strides "
-            f"{value.strides}"
-        )
-    if parameter.alignment > value.dtype.itemsize or isinstance(value, np.ndarray):
-        address = data_address(value)
-        if address % parameter.alignment and value.size:
-            raise ShapeError(
-                f"{kernel}: {parameter.name}: {parameter.declared} needs an address that is a multiple of "
-                f"{parameter.alignment} bytes, got one {address % parameter.alignment} bytes past it"
-            )
-    if isinstance(value, np.ndarray) and not parameter.is_const and not value.flags.writeable:
-        raise ValueError(f"{kernel}: {parameter.name}: the kernel writes to this array, but it is read-only")
-    return devices.device_of(value)
-
-
-def _scalar(kernel: Kernel, parameter: Parameter, value: Any) -> np.generic:
-    """The value as a NumPy scalar of exactly the declared type."""
-    dtype = parameter.numpy_dtype
-    if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
-        raise DTypeError(f"{kernel}: {parameter.name}: {parameter.declared} needs a number, got {type(value).__name__}")
-    is_flag = isinstance(value, (bool, np.bool_))
-    if dtype.kind == "b":
-        if not is_flag:
-            raise DTypeError(f"{kernel}: {parameter.name}: bool needs True or False, got {value!r}")
-        return np.bool_(value)
-    if is_flag:
-        raise DTypeError(f"{kernel}: {parameter.name}: {parameter.declared} needs a number, got {value!r}")
-    if dtype.kind in "iu":
-        if not isinstance(value, (int, np.integer)):
-            raise DTypeError(f"{kernel}: {parameter.name}: {parameter.declared} needs an integer, got {value!r}")
-        limits = np.iinfo(dtype)
-        if not limits.min <= int(value) <= limits.max:
-            raise DTypeError(
-                f"{kernel}: {parameter.name}: {parameter.declared} holds {limits.min}..{limits.max}, got {value}"
-            )
-        return dtype.type(int(value))
-    number = float(value)
-    if math.isfinite(number) and abs(number) > float(np.finfo(dtype).max):
-        raise DTypeError(f"{kernel}: {parameter.name}: {value!r} is too large for {parameter.declared}")
-    return dtype.type(number)
 
 
 _functions: dict[tuple[str, str, str, int], Any] = {}
@@ -308,10 +229,12 @@ def _run_on_gpu(
     shared_memory: int,
     stream: Any,
     device_index: int,
+    cooperative: bool,
 ) -> None:
     cupy = devices.cupy()
     with cupy.cuda.Device(device_index) as device:
-        function = _gpu_function(kernel, device_index)
+        _require_architecture(kernel, device, device_index)
+        function = _gpu_function(kernel, device_index, int(device.compute_capability))
         if shared_memory > _DEFAULT_SHARED_MEMORY:
             limit = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
             if shared_memory > limit:
@@ -322,14 +245,54 @@ def _run_on_gpu(
             function.max_dynamic_shared_size_bytes = shared_memory
         # To CuPy a null pointer is an integer 0 of a pointer's size.
         arguments = tuple(np.uintp(0) if value is None else value for value in values)
+        start = function
+        if cooperative:
+            _require_resident(kernel, function, device, device_index, grid, block, shared_memory)
+            # RawModule(enable_cooperative_groups=True) would compile for and link NVIDIA's cooperative groups, which
+            # our own grid barrier does not need; the launch is all that differs.
+            start = partial(function.kernel, enable_cooperative_groups=True)
         if stream is None:
-            function(grid, block, arguments, shared_mem=shared_memory)
+            start(grid, block, arguments, shared_mem=shared_memory)
         else:
             with stream:
-                function(grid, block, arguments, shared_mem=shared_memory)
+                start(grid, block, arguments, shared_mem=shared_memory)
 
 
-def _gpu_function(kernel: Kernel, device_index: int) -> Any:
+def _require_architecture(kernel: Kernel, device: Any, device_index: int) -> None:
+    needed = kernel.signature.architecture
+    if needed and int(device.compute_capability) < needed:
+        raise DeviceError(
+            f"{kernel}: needs a GPU of compute capability {needed // 10}.{needed % 10} or later, but "
+            f"'cuda:{device_index}' has {int(device.compute_capability) / 10:.1f}"
+        )
+
+
+def _require_resident(
+    kernel: Kernel,
+    function: Any,
+    device: Any,
+    device_index: int,
+    grid: tuple[int, int, int],
+    block: tuple[int, int, int],
+    shared_memory: int,
+) -> None:
+    """Refuse a cooperative grid whose blocks are not all on the GPU at once: they would wait for ever."""
+    attributes = device.attributes
+    if not attributes["CooperativeLaunch"]:
+        raise DeviceError(f"{kernel}: 'cuda:{device_index}' has no cooperative launches")
+    each = devices.cupy().cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(
+        function.kernel.ptr, math.prod(block), shared_memory
+    )
+    limit = int(each) * int(attributes["MultiProcessorCount"])
+    if math.prod(grid) > limit:
+        raise ShapeError(
+            f"{kernel}: grid: {grid} has {math.prod(grid)} blocks that wait for each other, but 'cuda:{device_index}' "
+            f"holds at most {limit} of {math.prod(block)} threads and {shared_memory} bytes of dynamic shared memory "
+            "at once"
+        )
+
+
+def _gpu_function(kernel: Kernel, device_index: int, architecture: int) -> Any:
     """The compiled function on the current device; its file is compiled at the first call."""
     key = (kernel.file.source, kernel.file.headers_hash, kernel.name, device_index)
     function = _functions.get(key)
@@ -337,15 +300,17 @@ def _gpu_function(kernel: Kernel, device_index: int) -> Any:
         with _functions_lock:
             if key not in _functions:
                 module = _compile_for_gpu(kernel.file)
-                for name in kernel.file.functions:
-                    _functions[(*key[:2], name, device_index)] = module.get_function(name)
+                for name, signature in kernel.file.functions.items():
+                    if signature.architecture <= architecture:  # others are not in the compiled file
+                        _functions[(*key[:2], name, device_index)] = module.get_function(name)
             function = _functions[key]
     return function
 
 
 def _compile_for_gpu(file: KernelFile) -> Any:
     cupy = devices.cupy()
-    options = ("-std=c++17", f"-I{file.path.parent}", f"-DGPUNET_HEADERS=0x{file.headers_hash}")
+    folders = dict.fromkeys((file.path.parent, kernel_folder()))
+    options = ("-std=c++17", *(f"-I{folder}" for folder in folders), f"-DGPUNET_HEADERS=0x{file.headers_hash}")
     module = cupy.RawModule(code=file.source, options=options)
     try:
         module.compile()

@@ -1,7 +1,8 @@
 """CUDA on a CPU: compile kernel files with the machine's C++ compiler and run them on NumPy arrays.
 
-``cuda_on_cpu.h``, force-included before the unchanged ``.cu``, says how a block is run and what that can and cannot
-show. This module builds the library, remembers it, and puts guards around every array:
+``cuda_headers/cuda_on_cpu.h``, force-included before the unchanged ``.cu``, says how a block is run and what that can
+and cannot show; beside it are stand-ins for the CUDA headers that kernels include. This module builds the library,
+remembers it, and puts guards around every array:
 
 - An array is copied between two guards of 4 KiB filled with 0xFF bytes. A store past either end is found when the
   kernel returns; a load from there gives NaN or −1, which spreads into the result. Arrays that share memory still do.
@@ -29,7 +30,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpunet.backend.kernels import Kernel, KernelCompileError, KernelFile, on_host
+from gpunet.backend.kernels import Kernel, KernelCompileError, KernelFile, kernel_folder, on_host
 from gpunet.backend.native import NativeLibrary, cache_folder, process_has_symbol
 
 __all__ = [
@@ -44,17 +45,19 @@ __all__ = [
 
 Order = Literal["forward", "reversed", "both"]
 
-_HEADER = Path(__file__).resolve().parent / "cuda_on_cpu.h"
+_HEADERS = Path(__file__).resolve().parent / "cuda_headers"
 _GUARD = 4096
 _FILL = 0xFF
 _SANITIZE = "GPUNET_CUDA_ON_CPU_SANITIZE"
 _FLAGS = (
-    "-std=c++20", "-O1", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-exceptions", "-fno-strict-aliasing",
+    "-std=c++20", "-O2", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-exceptions", "-fno-strict-aliasing",
     # A product and a sum stay two roundings, on every processor.
     "-ffp-contract=off",
     # #pragma unroll is for the CUDA compilers.
     "-Wno-unknown-pragmas",
 )  # fmt: skip
+# Where the compiler has them. Local variables that were never written are not zero by chance.
+_WANTED_FLAGS = ("-ftrivial-auto-var-init=pattern",)
 _SANITIZER_FLAGS = ("-fsanitize=address,bounds", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
 
@@ -66,6 +69,7 @@ class KernelFault(RuntimeError):
 class _Compiler:
     command: tuple[str, ...]
     version: str
+    flags: tuple[str, ...]  # of those wanted, the ones it has
 
 
 @cache
@@ -77,11 +81,16 @@ def _find_compiler(named: str) -> _Compiler | None:
         with tempfile.TemporaryDirectory() as folder:
             probe = Path(folder) / "probe.cpp"
             probe.write_text("#include <bit>\nint probe(float x) { return std::bit_cast<int>(x); }\n")
-            flags = ("-std=c++20", "-fsyntax-only")
-            if subprocess.run([*command, *flags, str(probe)], capture_output=True, check=False).returncode:
+
+            def accepts(*flags: str, command: list[str] = command, probe: Path = probe) -> bool:
+                line = [*command, "-std=c++20", "-fsyntax-only", "-Werror", *flags, str(probe)]
+                return subprocess.run(line, capture_output=True, check=False).returncode == 0
+
+            if not accepts():
                 continue
+            flags = tuple(flag for flag in _WANTED_FLAGS if accepts(flag))
         version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout
-        return _Compiler(tuple(command), version)
+        return _Compiler(tuple(command), version, flags)
     return None
 
 
@@ -169,10 +178,11 @@ def _library(file: KernelFile) -> NativeLibrary:
     library = _libraries.get(key)
     if library is None:
         compiler = _require_compiler()
+        flags += compiler.flags
         wrapper = _wrapper(file)
         digest = hashlib.sha256()
-        header = _HEADER.read_text(encoding="utf-8")
-        for part in (compiler.version, *flags, header, wrapper, file.source, file.headers_hash):
+        headers = [path.read_text(encoding="utf-8") for path in sorted(_HEADERS.glob("*.h"))]
+        for part in (compiler.version, *flags, *headers, wrapper, file.source, file.headers_hash):
             digest.update(f"{len(part)}\0{part}".encode())
         path = cache_folder("cuda_on_cpu") / f"{file.name}-{digest.hexdigest()[:32]}.so"
         if not path.exists():
@@ -188,7 +198,9 @@ def _build(file: KernelFile, wrapper: str, command: Sequence[str], path: Path) -
         source = Path(folder) / f"{file.name}_on_cpu.cpp"
         source.write_text(wrapper, encoding="utf-8")
         built = Path(folder) / "library.so"
-        arguments = [*command, f"-I{file.path.parent}", "-include", str(_HEADER), str(source), "-o", str(built)]
+        folders = dict.fromkeys((file.path.parent, kernel_folder(), _HEADERS))
+        arguments = [*command, *(f"-I{path}" for path in folders), "-include", str(_HEADERS / "cuda_on_cpu.h")]
+        arguments += [str(source), "-o", str(built)]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False)
         if done.returncode:
             raise KernelCompileError(f"{file.name}.cu does not compile for the CPU:\n{done.stderr.strip()}")
@@ -242,14 +254,19 @@ def cuda_on_cpu(order: Order = "forward") -> Iterator[None]:
     _require_compiler()
 
     def execute(
-        kernel: Kernel, grid: tuple[int, int, int], block: tuple[int, int, int], values: tuple[Any, ...], shared: int
+        kernel: Kernel,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        values: tuple[Any, ...],
+        shared: int,
+        cooperative: bool,
     ) -> None:
         with _lock:
             library = _library(kernel.file)
             memories = []
             for name in orders[order]:
                 memory = _GuardedMemory(kernel, values)
-                memory.run(library, grid, block, shared, name)
+                memory.run(library, (*grid, *block, shared, name == "reversed", cooperative))
                 _executed.setdefault((kernel.file.name, kernel.name), set()).add(name)
                 memories.append(memory)
             for memory in memories[1:]:
@@ -316,14 +333,8 @@ class _GuardedMemory:
                 names = " and ".join(parameters[i].name for i in sorted(extent.members))
                 raise KernelFault(f"{self.kernel}: {names} overlap, but are declared __restrict__ and written to")
 
-    def run(
-        self,
-        library: NativeLibrary,
-        grid: tuple[int, int, int],
-        block: tuple[int, int, int],
-        shared_memory: int,
-        order: str,
-    ) -> None:
+    def run(self, library: NativeLibrary, shape: tuple[int, ...]) -> None:
+        """Launch with a shape of grid, block, bytes of dynamic shared memory, reversed or not, cooperative or not."""
         keep: list[np.ndarray] = []
         nothing = np.full(2 * _GUARD, _FILL, np.uint8)  # where an empty array points to
         for i, value in enumerate(self.values):
@@ -338,7 +349,7 @@ class _GuardedMemory:
             else:
                 keep.append(np.array(value))
         pointers = np.array([value.ctypes.data for value in keep], np.uintp)
-        shape = np.array([*grid, *block, shared_memory, order == "reversed"], np.uint32)
+        sizes = np.array(shape, np.uint32)
         text = np.zeros(2048, np.uint8)
         guards = [part for extent in self.extents for part in (extent.before, extent.behind)]
         sanitizing = _is_sanitizing()
@@ -347,7 +358,7 @@ class _GuardedMemory:
                 library.call("cuda_on_cpu_forbid", part.ctypes.data, part.size, 1)
         status = library.call(
             f"cuda_on_cpu_launch_{self.kernel.name}",
-            shape.ctypes.data,
+            sizes.ctypes.data,
             pointers.ctypes.data,
             text.ctypes.data,
             text.size,

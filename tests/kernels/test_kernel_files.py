@@ -115,6 +115,26 @@ def test_launch_bounds_by_name():
     assert only('extern "C" __global__ void f(int* x) {}').max_threads == 1024
 
 
+def test_what_a_kernel_needs():
+    source = (
+        "// a kernel that needs sm_90\n"
+        'extern "C" __global__ void __launch_bounds__(128) /* needs sm_80 */ first(int* x) {}\n'
+        'extern "C" __global__ void /* needs sm_100 */ second(int* x) {}\n'
+        'extern "C" __global__ void third(int* x) {}\n'
+    )
+    signatures = parse_signatures(source)
+    assert [signatures[name].architecture for name in ("first", "second", "third")] == [80, 100, 0]
+    assert signatures["first"].max_threads == 128
+
+
+def test_only_included_headers_count(tmp_path):
+    """Directly or not, from beside the file or from the folder of the kernels."""
+    (tmp_path / "user.cu").write_text('#include "a.cuh"\n  #  include "epilogue.cuh"\n')
+    for name, text in (("a", '#include "b.cuh"\n'), ("b", '#include "a.cuh"\n#include "absent.cuh"\n'), ("c", "")):
+        (tmp_path / f"{name}.cuh").write_text(text)
+    assert list(read_kernel_file(tmp_path / "user.cu").headers) == ["a.cuh", "b.cuh", "epilogue.cuh"]
+
+
 def test_half_types():
     pytest.importorskip("ml_dtypes")
     first, second = only('extern "C" __global__ void f(const __half2* x, __nv_bfloat16* y) {}').parameters
@@ -147,7 +167,7 @@ def test_what_cannot_be_launched_is_refused(source, message):
 
 def test_headers_change_the_hash(tmp_path):
     source = tmp_path / "a.cu"
-    source.write_text('extern "C" __global__ void f(int* x) {}')
+    source.write_text('#include "part.cuh"\nextern "C" __global__ void f(int* x) {}')
     hashes = [read_kernel_file(source).headers_hash]
     for text in ("one", "two"):
         (tmp_path / "part.cuh").write_text(text)

@@ -25,6 +25,7 @@ extern "C" __global__ void __launch_bounds__(256)
     work(float4* __restrict__ output, const float* input, const int* labels /* or null */, double factor, float bias,
          int count, unsigned char mode, long long large, bool flag) {}
 extern "C" __global__ void scalars_only(int n) {}
+extern "C" __global__ void /* needs sm_80 */ newer(float* output) {}
 """
 
 
@@ -81,9 +82,9 @@ def run(kernel):
 
 def test_what_the_executor_gets(run, kernel):
     output = aligned(8)
-    got_kernel, grid, block, values, shared_memory = run((2, 3), 64, 100, output=output)
+    got_kernel, grid, block, values, shared_memory, cooperative = run((2, 3), 64, 100, output=output)
     assert got_kernel is kernel
-    assert (grid, block, shared_memory) == ((2, 3, 1), (64, 1, 1), 100)
+    assert (grid, block, shared_memory, cooperative) == ((2, 3, 1), (64, 1, 1), 100, False)
     assert values[0] is output
     assert values[2] is None
     types_of = [type(value) for value in values[3:]]
@@ -216,7 +217,7 @@ class FakeArray:
         self.shape, self.dtype, self.size = shape, np.dtype(dtype), int(np.prod(shape))
         self.strides = ()
         self.flags = types.SimpleNamespace(c_contiguous=contiguous)
-        self.data = types.SimpleNamespace(ptr=address)
+        self.data = types.SimpleNamespace(ptr=address, device_id=device)
         self.device = types.SimpleNamespace(id=device)
 
 
@@ -228,11 +229,17 @@ class CompileException(Exception):
 def cupy(monkeypatch):
     """A module that notes what is asked of it."""
     fake = types.SimpleNamespace(log=[], current=None, ndarray=FakeArray, compile_error=None)
+    fake.compute_capability, fake.has_cooperative_launch = "75", True
 
     class Device:
         def __init__(self, index):
             self.index = index
-            self.attributes = {"MaxSharedMemoryPerBlockOptin": 100_000}
+            self.attributes = {
+                "MaxSharedMemoryPerBlockOptin": 100_000,
+                "MultiProcessorCount": 10,
+                "CooperativeLaunch": int(fake.has_cooperative_launch),
+            }
+            self.compute_capability = fake.compute_capability
 
         def __enter__(self):
             fake.current = self.index
@@ -244,15 +251,31 @@ def cupy(monkeypatch):
     class Function:
         def __init__(self, name):
             self.name, self.max_dynamic_shared_size_bytes = name, 0
+            self.kernel = CompiledFunction(name)
 
         def __call__(self, grid, block, args, *, shared_mem):
             fake.log.append(
                 (self.name, fake.current, grid, block, args, shared_mem, self.max_dynamic_shared_size_bytes)
             )
 
+    class CompiledFunction:
+        """cupy.cuda.Function, which a RawKernel keeps as its attribute kernel."""
+
+        ptr = 1234
+
+        def __init__(self, name):
+            self.name = name
+
+        def __call__(self, grid, block, args, shared_mem=0, stream=None, enable_cooperative_groups=False):
+            fake.log.append((self.name, fake.current, grid, block, args, shared_mem, enable_cooperative_groups))
+
     class RawModule:
         def __init__(self, *, code, options):
             self.code, self.options = code, options
+            signatures = parse_signatures(code)
+            self.functions = [
+                name for name in signatures if signatures[name].architecture <= int(fake.compute_capability)
+            ]
 
         def compile(self):
             if fake.compile_error is not None:
@@ -260,12 +283,19 @@ def cupy(monkeypatch):
             fake.log.append(("compile", fake.current, self.options))
 
         def get_function(self, name):
+            assert name in self.functions, f"{name} is not in the compiled file"
             return Function(name)
 
     fake.RawModule = RawModule
     compiler = types.SimpleNamespace(CompileException=CompileException)
     runtime = types.SimpleNamespace(getDeviceCount=lambda: 2, getDevice=lambda: 0)
-    fake.cuda = types.SimpleNamespace(Device=Device, compiler=compiler, runtime=runtime)
+
+    def occupancy(function, threads, shared_memory):
+        assert function == CompiledFunction.ptr
+        return 2048 // threads if shared_memory < 50_000 else 1
+
+    driver = types.SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=occupancy)
+    fake.cuda = types.SimpleNamespace(Device=Device, compiler=compiler, runtime=runtime, driver=driver)
     monkeypatch.setattr(devices, "_cupy", fake)
     monkeypatch.setattr(kernels, "_functions", {})
     return fake
@@ -320,6 +350,56 @@ def test_stream(cupy, kernel):
 
     launch(kernel, 1, 32, gpu_arguments(), stream=Stream())
     assert entered == [1, 2]
+
+
+def test_cooperative_launch(cupy, kernel):
+    launch(kernel, (80, 1), 256, gpu_arguments(), 64, cooperative=True)
+    launch(kernel, 80, 256, gpu_arguments(), 64)
+    _, together, apart = cupy.log
+    assert together[:3] == ("work", 0, (80, 1, 1))
+    assert together[5:] == (64, True)
+    assert apart[-1] == 0, "launched as any other kernel is"
+
+
+@pytest.mark.parametrize("shared_memory, limit", [(0, 80), (60_000, 10)])
+def test_more_cooperative_blocks_than_fit(cupy, kernel, shared_memory, limit):
+    """2048 threads on each of 10 multiprocessors, in blocks of 256, or one block where it fills the shared memory."""
+    launch(kernel, limit, 256, gpu_arguments(), shared_memory, cooperative=True)
+    with pytest.raises(
+        ShapeError,
+        match=rf"grid: \({limit + 1}, 1, 1\) has {limit + 1} blocks .* 'cuda:0' holds at most {limit} of 256 threads "
+        rf"and {shared_memory} bytes",
+    ):
+        launch(kernel, limit + 1, 256, gpu_arguments(), shared_memory, cooperative=True)
+    launch(kernel, limit + 1, 256, gpu_arguments(), shared_memory)
+    assert [entry[0] for entry in cupy.log] == ["compile", "work", "work"]
+
+
+def test_gpu_without_cooperative_launches(cupy, kernel):
+    cupy.has_cooperative_launch = False
+    with pytest.raises(DeviceError, match="'cuda:0' has no cooperative launches"):
+        launch(kernel, 1, 256, gpu_arguments(), cooperative=True)
+
+
+def test_the_host_hears_of_a_cooperative_launch(kernel):
+    calls = []
+    with on_host(lambda *call: calls.append(call)):
+        launch(kernel, 1, 32, arguments(), cooperative=True)
+    assert calls[0][-1] is True
+
+
+def test_kernel_that_needs_a_newer_gpu(cupy, kernel, tmp_path):
+    newer = make_kernel(tmp_path, "newer")
+    with pytest.raises(
+        DeviceError, match=r"newer: needs a GPU of compute capability 8\.0 or later, but 'cuda:0' has 7\.5"
+    ):
+        launch(newer, 1, 32, (FakeArray(),))
+    assert not cupy.log
+    launch(kernel, 1, 32, gpu_arguments())
+    cupy.compute_capability = "120"
+    kernels._functions.clear()
+    launch(newer, 1, 32, (FakeArray(),))
+    assert [entry[0] for entry in cupy.log] == ["compile", "work", "compile", "newer"]
 
 
 def test_arrays_on_different_gpus(cupy, kernel):
