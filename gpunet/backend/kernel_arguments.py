@@ -161,8 +161,8 @@ def _scalar(kernel: Kernel, parameter: Parameter, value: Any) -> np.generic:
             raise DTypeError(f"{kernel}: {parameter.name}: {parameter.declared} needs an integer, got {value!r}")
         if not least <= int(value) <= most:
             raise DTypeError(f"{kernel}: {parameter.name}: {parameter.declared} holds {least}..{most}, got {value}")
-        return make(int(value))  # type: ignore[no-any-return]
+        return make(int(value))
     number = float(value)
     if math.isfinite(number) and abs(number) > most:
         raise DTypeError(f"{kernel}: {parameter.name}: {value!r} is too large for {parameter.declared}")
-    return make(number)  # type: ignore[no-any-return]
+    return make(number)

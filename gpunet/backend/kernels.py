@@ -14,7 +14,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,9 @@ from typing import Any, Final
 import numpy as np
 
 from gpunet.backend import devices
+from gpunet.backend.cuda_runtime import driver_cuda_version
 from gpunet.backend.errors import DeviceError, ShapeError
+from gpunet.backend.gpu_memory import is_out_of_memory, out_of_memory
 from gpunet.backend.kernel_arguments import check_arguments, data_address, is_aligned
 from gpunet.backend.kernel_files import (
     KernelFile,
@@ -177,12 +179,13 @@ def launch(
 
     Raises:
         DTypeError: a wrong number of arguments, an array of another dtype, or a scalar the type cannot hold.
-        DeviceError: arrays on different devices, NumPy arrays outside ``gpunet.testing.cuda_on_cpu``, or a GPU that is
-            older than the kernel needs.
+        DeviceError: arrays on different devices, NumPy arrays outside ``gpunet.testing.cuda_on_cpu``, a GPU that is
+            older than the kernel needs, no NVRTC, or a driver that is too old for it.
         ShapeError: a grid or block that CUDA does not allow, more blocks in a cooperative launch than the GPU holds at
             once, or an array with gaps or badly aligned.
         ValueError: a read-only array where the kernel writes.
         KernelCompileError: the compiler refuses the kernel.
+        OutOfMemoryError: the GPU has no memory left to load or run it.
     """
     grid3 = _dimensions(kernel, "grid", grid, _MAX_GRID)
     block3 = _dimensions(kernel, "block", block, _MAX_BLOCK)
@@ -207,6 +210,8 @@ def launch(
 
 
 def _dimensions(kernel: Kernel, name: str, value: int | Sequence[int], limits: tuple[int, ...]) -> tuple[int, int, int]:
+    if type(value) is int and 1 <= value <= limits[0]:
+        return value, 1, 1
     extents = (value,) if isinstance(value, int) else tuple(value)
     if not 1 <= len(extents) <= 3:
         raise ShapeError(f"{kernel}: {name}: expected one to three extents, got {len(extents)}")
@@ -217,8 +222,26 @@ def _dimensions(kernel: Kernel, name: str, value: int | Sequence[int], limits: t
     return x, y, z
 
 
-_functions: dict[tuple[str, str, str, int], Any] = {}
+class _Loaded:
+    """A kernel on one GPU, ready to run.
+
+    Attributes:
+        function: CuPy's.
+        shared_memory: bytes of dynamic shared memory that a block may have now.
+    """
+
+    __slots__ = ("function", "shared_memory")
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.shared_memory = _DEFAULT_SHARED_MEMORY
+
+
+_functions: dict[tuple[str, str, str, int], _Loaded] = {}
 _functions_lock = threading.Lock()
+# To CuPy a null pointer is an integer 0 of a pointer's size.
+_NULL: Final = np.uintp(0)
+_HERE: Final = nullcontext()
 
 
 def _run_on_gpu(
@@ -232,30 +255,31 @@ def _run_on_gpu(
     cooperative: bool,
 ) -> None:
     cupy = devices.cupy()
-    with cupy.cuda.Device(device_index) as device:
-        _require_architecture(kernel, device, device_index)
-        function = _gpu_function(kernel, device_index, int(device.compute_capability))
-        if shared_memory > _DEFAULT_SHARED_MEMORY:
-            limit = int(device.attributes["MaxSharedMemoryPerBlockOptin"])
+    with _HERE if cupy.cuda.runtime.getDevice() == device_index else cupy.cuda.Device(device_index):
+        loaded = _load(kernel, device_index)
+        function = loaded.function
+        if shared_memory > loaded.shared_memory:
+            limit = int(cupy.cuda.Device(device_index).attributes["MaxSharedMemoryPerBlockOptin"])
             if shared_memory > limit:
                 raise ShapeError(
                     f"{kernel}: shared_memory: {shared_memory} bytes, but a block on 'cuda:{device_index}' can have "
                     f"at most {limit}"
                 )
-            function.max_dynamic_shared_size_bytes = shared_memory
-        # To CuPy a null pointer is an integer 0 of a pointer's size.
-        arguments = tuple(np.uintp(0) if value is None else value for value in values)
-        start = function
+            function.max_dynamic_shared_size_bytes = loaded.shared_memory = shared_memory
         if cooperative:
+            device = cupy.cuda.Device(device_index)
             _require_resident(kernel, function, device, device_index, grid, block, shared_memory)
             # RawModule(enable_cooperative_groups=True) would compile for and link NVIDIA's cooperative groups, which
             # our own grid barrier does not need; the launch is all that differs.
-            start = partial(function.kernel, enable_cooperative_groups=True)
-        if stream is None:
-            start(grid, block, arguments, shared_mem=shared_memory)
-        else:
-            with stream:
-                start(grid, block, arguments, shared_mem=shared_memory)
+            function = partial(function.kernel, enable_cooperative_groups=True)
+        arguments = tuple([_NULL if value is None else value for value in values])
+        try:
+            with _HERE if stream is None else stream:
+                function(grid, block, arguments, shared_mem=shared_memory)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(device_index, f"there is not enough to run {kernel}") from error
+            raise
 
 
 def _require_architecture(kernel: Kernel, device: Any, device_index: int) -> None:
@@ -292,22 +316,29 @@ def _require_resident(
         )
 
 
-def _gpu_function(kernel: Kernel, device_index: int, architecture: int) -> Any:
-    """The compiled function on the current device; its file is compiled at the first call."""
+def _load(kernel: Kernel, device_index: int) -> _Loaded:
+    """The function on the current GPU; its file is compiled at the first call."""
     key = (kernel.file.source, kernel.file.headers_hash, kernel.name, device_index)
-    function = _functions.get(key)
-    if function is None:
+    loaded = _functions.get(key)
+    if loaded is None:
+        device = devices.cupy().cuda.Device(device_index)
+        _require_architecture(kernel, device, device_index)
         with _functions_lock:
             if key not in _functions:
-                module = _compile_for_gpu(kernel.file)
+                module = _compile_for_gpu(kernel.file, device_index)
                 for name, signature in kernel.file.functions.items():
-                    if signature.architecture <= architecture:  # others are not in the compiled file
-                        _functions[(*key[:2], name, device_index)] = module.get_function(name)
-            function = _functions[key]
-    return function
+                    if signature.architecture <= int(device.compute_capability):  # others are not in the compiled file
+                        _functions[(*key[:2], name, device_index)] = _Loaded(module.get_function(name))
+            loaded = _functions[key]
+    return loaded
 
 
-def _compile_for_gpu(file: KernelFile) -> Any:
+def _compile_for_gpu(file: KernelFile, device_index: int) -> Any:
+    """CuPy's module of a kernel file, from its disk cache where it has been compiled before.
+
+    CuPy's key for the cache covers the options and the source, but not what the source includes: the hash of the
+    headers is among the options for it.
+    """
     cupy = devices.cupy()
     folders = dict.fromkeys((file.path.parent, kernel_folder()))
     options = ("-std=c++17", *(f"-I{folder}" for folder in folders), f"-DGPUNET_HEADERS=0x{file.headers_hash}")
@@ -318,7 +349,27 @@ def _compile_for_gpu(file: KernelFile) -> Any:
         raise KernelCompileError(
             f"{file.name}.cu does not compile:\n{explain_compile_log(str(error), file)}"
         ) from error
+    except Exception as error:  # whatever looking for a library or loading the result raises
+        if is_out_of_memory(error):
+            raise out_of_memory(device_index, f"there is not enough to load {file.name}.cu") from error
+        raise DeviceError(f"{file.name}.cu cannot be used: {_explain_failure(error)}") from error
     return module
+
+
+def _explain_failure(error: Exception) -> str:
+    """Why the compiler could not be run, or what it made could not be loaded."""
+    text = " ".join(str(error).split())
+    try:
+        major, minor = devices.cupy().cuda.nvrtc.getVersion()
+    except Exception:  # whatever looking for a library raises
+        return f"NVRTC was not found; pip install 'gpunet[cuda13]' (or 'gpunet[cuda12]') brings it ({text})"
+    driver = driver_cuda_version()
+    if driver is not None and driver < (major, minor):
+        return (
+            f"the compiler, NVRTC, is of CUDA {major}.{minor}, newer than the NVIDIA driver, which supports "
+            f"{driver[0]}.{driver[1]}; update the driver, or install CuPy and NVRTC for CUDA {driver[0]} ({text})"
+        )
+    return f"{text}; `gpunet info` shows what CuPy was built for and what the driver supports"
 
 
 _LOG_LINE = re.compile(r"(?P<path>\S+?)[(:](?P<line>\d+)\)?(?:[:,]\d+)?: (?P<text>.*)")

@@ -1,12 +1,13 @@
 """What the launcher lets through, how it casts, and what it refuses before anything runs."""
 
+import threading
 import types
 
 import numpy as np
 import pytest
 
 from gpunet.backend import devices, kernels
-from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
+from gpunet.backend.errors import DeviceError, DTypeError, OutOfMemoryError, ShapeError
 from gpunet.backend.kernel_files import KernelFile, parse_signatures
 from gpunet.backend.kernels import (
     Kernel,
@@ -228,7 +229,7 @@ class CompileException(Exception):
 @pytest.fixture
 def cupy(monkeypatch):
     """A module that notes what is asked of it."""
-    fake = types.SimpleNamespace(log=[], current=None, ndarray=FakeArray, compile_error=None)
+    fake = types.SimpleNamespace(log=[], current=0, ndarray=FakeArray, compile_error=None, launch_error=None)
     fake.compute_capability, fake.has_cooperative_launch = "75", True
 
     class Device:
@@ -242,11 +243,11 @@ def cupy(monkeypatch):
             self.compute_capability = fake.compute_capability
 
         def __enter__(self):
-            fake.current = self.index
+            self.before, fake.current = fake.current, self.index
             return self
 
         def __exit__(self, *error):
-            fake.current = None
+            fake.current = self.before
 
     class Function:
         def __init__(self, name):
@@ -254,6 +255,8 @@ def cupy(monkeypatch):
             self.kernel = CompiledFunction(name)
 
         def __call__(self, grid, block, args, *, shared_mem):
+            if fake.launch_error is not None:
+                raise fake.launch_error
             fake.log.append(
                 (self.name, fake.current, grid, block, args, shared_mem, self.max_dynamic_shared_size_bytes)
             )
@@ -278,6 +281,8 @@ def cupy(monkeypatch):
             ]
 
         def compile(self):
+            if isinstance(fake.compile_error, Exception):
+                raise fake.compile_error
             if fake.compile_error is not None:
                 raise CompileException(fake.compile_error)
             fake.log.append(("compile", fake.current, self.options))
@@ -288,14 +293,15 @@ def cupy(monkeypatch):
 
     fake.RawModule = RawModule
     compiler = types.SimpleNamespace(CompileException=CompileException)
-    runtime = types.SimpleNamespace(getDeviceCount=lambda: 2, getDevice=lambda: 0)
+    runtime = types.SimpleNamespace(getDeviceCount=lambda: 2, getDevice=lambda: fake.current)
 
     def occupancy(function, threads, shared_memory):
         assert function == CompiledFunction.ptr
         return 2048 // threads if shared_memory < 50_000 else 1
 
     driver = types.SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=occupancy)
-    fake.cuda = types.SimpleNamespace(Device=Device, compiler=compiler, runtime=runtime, driver=driver)
+    nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 0))
+    fake.cuda = types.SimpleNamespace(Device=Device, compiler=compiler, runtime=runtime, driver=driver, nvrtc=nvrtc)
     monkeypatch.setattr(devices, "_cupy", fake)
     monkeypatch.setattr(kernels, "_functions", {})
     return fake
@@ -441,6 +447,90 @@ def test_compile_error_on_a_gpu(cupy, kernel):
         launch(kernel, 1, 32, gpu_arguments())
     assert str(caught.value).startswith("test.cu does not compile:\ntest.cu(3): error: identifier")
     assert SOURCE.splitlines()[2].strip() in str(caught.value)
+
+
+def test_no_compiler(cupy, kernel):
+    def missing():
+        raise RuntimeError('Failure finding "libnvrtc.so.13"')
+
+    cupy.cuda.nvrtc.getVersion = missing
+    cupy.compile_error = RuntimeError('Failure finding "libnvrtc.so.13":\n No such file')
+    with pytest.raises(DeviceError) as caught:
+        launch(kernel, 1, 32, gpu_arguments())
+    assert str(caught.value) == (
+        "test.cu cannot be used: NVRTC was not found; pip install 'gpunet[cuda13]' (or 'gpunet[cuda12]') brings it "
+        '(Failure finding "libnvrtc.so.13": No such file)'
+    )
+
+
+def test_a_compiler_newer_than_the_driver(cupy, kernel, monkeypatch):
+    cupy.compile_error = type("CUDADriverError", (RuntimeError,), {"status": 222})("CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
+    monkeypatch.setattr(kernels, "driver_cuda_version", lambda: (12, 4))
+    with pytest.raises(
+        DeviceError, match=r"NVRTC, is of CUDA 13\.0, newer than the NVIDIA driver, which supports 12\.4"
+    ):
+        launch(kernel, 1, 32, gpu_arguments())
+    monkeypatch.setattr(kernels, "driver_cuda_version", lambda: (13, 0))
+    with pytest.raises(DeviceError, match=r"test.cu cannot be used: CUDA_ERROR_UNSUPPORTED_PTX_VERSION; `gpunet info`"):
+        launch(kernel, 1, 32, gpu_arguments())
+
+
+@pytest.mark.parametrize(
+    "when, purpose", [("compile_error", "to load test.cu"), ("launch_error", "to run test.cu: work")]
+)
+def test_no_memory_left_for_a_kernel(cupy, kernel, when, purpose):
+    error = type("CUDADriverError", (RuntimeError,), {"status": 2})("CUDA_ERROR_OUT_OF_MEMORY")
+    setattr(cupy, when, error)
+    with pytest.raises(OutOfMemoryError, match=f"^CUDA out of memory on 'cuda:1': there is not enough {purpose}; "):
+        launch(kernel, 1, 32, gpu_arguments(device=1))
+    setattr(cupy, when, None)
+    launch(kernel, 1, 32, gpu_arguments(device=1))  # and on it goes
+
+
+def test_other_errors_of_a_launch_pass(cupy, kernel):
+    cupy.launch_error = RuntimeError("too many resources requested for launch")
+    with pytest.raises(RuntimeError, match=r"^too many resources"):
+        launch(kernel, 1, 32, gpu_arguments())
+
+
+def test_the_current_gpu_stays_what_it_was(cupy, kernel):
+    cupy.current = 1
+    launch(kernel, 1, 32, gpu_arguments(device=0))
+    launch(kernel, 1, 32, gpu_arguments(device=1))
+    assert [entry[1] for entry in cupy.log if entry[0] == "work"] == [0, 1]
+    assert cupy.current == 1
+
+
+def test_shared_memory_is_asked_for_once(cupy, kernel):
+    for size in (60_000, 70_000, 50_000, 100):
+        launch(kernel, 1, 32, gpu_arguments(), size)
+    launched = [entry[5:] for entry in cupy.log if entry[0] == "work"]
+    assert launched == [(60_000, 60_000), (70_000, 70_000), (50_000, 70_000), (100, 70_000)]
+
+
+def test_threads_compile_a_file_once(cupy, kernel):
+    barrier = threading.Barrier(8)
+    failed = []
+
+    def work():
+        barrier.wait()
+        try:
+            launch(kernel, 1, 32, gpu_arguments())
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    names = [entry[0] for entry in cupy.log]
+    assert (names.count("compile"), names.count("work")) == (1, 8)
+
+
+def test_kernels_are_looked_up_once():
+    assert get_kernel("sgd", "sgd_update_float32") is get_kernel("sgd", "sgd_update_float32")
 
 
 def test_log_of_a_compiler_that_shows_the_line_itself(tmp_path):
