@@ -17,9 +17,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from benchmarks.gpu.machine import Machine, set_precision, without_places
 from benchmarks.gpu.timing import Measurement, Side, measure, ratio
 from benchmarks.gpu.workloads import DIRECTIONS, NETWORKS, Conv, network_workloads, shrunk
+from gpunet.ops import convolution_cuda
 from gpunet.ops.convolution_window import Geometry
 from gpunet.testing import agreement_bound
 
@@ -45,6 +48,7 @@ class ConvRow:
         gemm_share, copy_share, floor_share: what gpunet reaches of either ceiling, and the floor over its time.
         best: the faster of PyTorch's layouts; ``ratio_best`` is to it.
         host_ms, peer_host_ms: what the host takes to ask for one call: gpunet's, and that of the faster layout.
+        kernel: the implementation that gpunet chose, and why.
         backend_nchw, backend_channels_last: the implementation that PyTorch chose.
     """
 
@@ -83,6 +87,7 @@ class ConvRow:
     error_nchw: float | None = None
     error_channels_last: float | None = None
     error_tf32: float | None = None
+    kernel: str = ""
     backend_nchw: str = ""
     backend_channels_last: str = ""
     note: str = ""
@@ -101,6 +106,7 @@ class Problem:
     def __init__(self, machine: Machine, conv: Conv, direction: str, seed: int = 0) -> None:
         self.machine, self.conv, self.direction = machine, conv, direction
         self.torch = machine.torch
+        self.geometry = Geometry((conv.stride,) * 2, ((conv.padding,) * 2,) * 2, (1, 1), conv.groups)
         read = {"forward": ("x", "w"), "input gradient": ("dy", "w"), "weight gradient": ("dy", "x")}[direction]
         shapes = {"x": conv.x_shape, "w": conv.w_shape, "dy": conv.y_shape}
         size = sum(4 * math.prod(shapes[name]) for name in read)
@@ -139,12 +145,14 @@ class Problem:
         found = aten.convolution_backward(inputs["dy"], inputs["x"], inputs["w"], None, *moves, mask)
         return found[0] if mask[0] else found[1]
 
+    def kernel(self) -> str:
+        """Which of its implementations gpunet takes."""
+        path, reason = convolution_cuda.supports(self.conv.x_shape, self.conv.w_shape, self.geometry, np.float32)
+        return f"{path}: {reason}"
+
     def ours(self, arrays: dict[str, Any]) -> Any:
         """gpunet's result."""
-        from gpunet.ops import convolution_cuda
-
-        c = self.conv
-        geometry = Geometry((c.stride,) * 2, ((c.padding,) * 2,) * 2, (1, 1), c.groups)
+        c, geometry = self.conv, self.geometry
         if self.direction == "forward":
             return convolution_cuda.convolve_cuda(arrays["x"], arrays["w"], None, geometry, c.y_shape[2:])
         if self.direction == "input gradient":
@@ -260,6 +268,7 @@ def time_one(
     try:
         with machine.running(), machine.torch.no_grad():
             problem = Problem(machine, conv, direction)
+            row.kernel = problem.kernel()
             row.backend_nchw, row.backend_channels_last = map(problem.backend, LAYOUTS)
             problem.verify(row)
             if row.status == "ok":

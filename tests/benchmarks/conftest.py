@@ -4,6 +4,10 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import pytest
+
+from gpunet.testing import host_compiler_missing
+
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 # By hand, rather than by a folder on sys.path, where the checkout's gpunet would stand in for the installed one.
@@ -14,3 +18,11 @@ if "benchmarks" not in sys.modules:
     module = importlib.util.module_from_spec(spec)
     sys.modules["benchmarks"] = module
     spec.loader.exec_module(module)
+
+
+@pytest.fixture
+def host() -> None:
+    """Skip where kernels cannot run on the CPU."""
+    missing = host_compiler_missing()
+    if missing is not None:
+        pytest.skip(missing)

@@ -79,4 +79,4 @@ def test_shrunk_convolutions_are_of_the_same_kind():
             small = shrunk(conv)
             assert (small.kernel, small.stride, small.padding) == (conv.kernel, conv.stride, conv.padding)
             assert (small.groups == small.channels) == (conv.groups == conv.channels)
-            assert small.macs < 100_000
+            assert small.macs < 200_000

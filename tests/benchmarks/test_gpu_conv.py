@@ -1,0 +1,221 @@
+"""The convolution benchmark from end to end on the CPU: what it computes, that it verifies, and its command line."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import conv as benchmark
+from benchmarks.gpu import machine as machines
+from benchmarks.gpu.conv import Problem, plan, time_one
+from benchmarks.gpu.workloads import DIRECTIONS, NETWORKS, Conv
+from gpunet.ops import convolution
+from gpunet.ops.convolution_window import Geometry
+
+pytestmark = pytest.mark.kernels
+
+CEILINGS = {"gemm_flops": 1e12, "copy_bytes": 1e12}
+CASES = [Conv(2, 3, 9, 5, 3, 2, 1), Conv(2, 4, 6, 4, 3, 1, 1, 4), Conv(1, 6, 5, 4, 1)]
+
+
+@pytest.fixture
+def cpu(host):
+    return machines.CPULayer()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_both_sides_compute_the_equations(cpu, case, direction):
+    problem = Problem(cpu, case, direction)
+    inputs = {name: value.double().numpy() for name, value in problem.sets["nchw"][0].items()}
+    geometry = Geometry((case.stride,) * 2, ((case.padding,) * 2,) * 2, (1, 1), case.groups)
+    if direction == "forward":
+        equation = convolution.reference_gather(inputs["x"], inputs["w"], geometry, case.y_shape[2:])
+    elif direction == "input gradient":
+        equation = convolution.reference_scatter(inputs["dy"], inputs["w"], geometry, case.x_shape)
+    else:
+        equation = convolution.reference_weight(inputs["dy"], inputs["x"], geometry, case.w_shape)
+    np.testing.assert_allclose(problem.expected().numpy(), equation, rtol=1e-10, atol=1e-10)
+    with cpu.running():
+        results = [
+            problem.ours(problem.arrays[0]),
+            *(problem.peer(problem.sets[name][0]) for name in benchmark.LAYOUTS),
+        ]
+    for result in results:
+        assert tuple(result.shape) == equation.shape
+        assert np.abs(np.asarray(result) - equation).max() <= 1e-5 * np.abs(equation).max()
+
+
+def test_both_sides_read_the_same_memory(cpu):
+    problem = Problem(cpu, Conv(2, 3, 6, 4, 3), "forward")
+    theirs = problem.sets["channels_last"][0]["x"]
+    ours = problem.arrays[0]["x"]
+    assert ours.ctypes.data == theirs.data_ptr()
+    assert ours.transpose(0, 2, 3, 1).flags.c_contiguous  # activations lie channels-last
+    assert problem.arrays[0]["w"].flags.c_contiguous
+
+
+def test_buffers_rotate_through_more_than_the_cache(cpu, monkeypatch):
+    monkeypatch.setattr(cpu, "cache_bytes", 10_000)
+    problem = Problem(cpu, Conv(2, 3, 6, 4, 3), "forward")
+    size = 4 * (2 * 3 * 36 + 4 * 3 * 9)
+    assert len(problem.arrays) * size >= 3 * 10_000 > (len(problem.arrays) - 1) * size
+    seen = []
+    monkeypatch.setattr(problem, "ours", lambda arrays: seen.append(id(arrays["x"])))
+    side = problem.sides()["gpunet"]
+    for _ in problem.arrays:
+        side.call()
+    assert len(set(seen)) == len(problem.arrays)
+
+
+def test_rows_are_verified_and_filled(cpu):
+    for direction in DIRECTIONS:
+        row = time_one(cpu, "net", CASES[0], 2, direction, CEILINGS, 2)
+        assert (row.status, row.note) == ("ok", "")
+        assert 0 < row.error <= row.bound == 1e-5
+        assert max(row.error_nchw, row.error_channels_last, row.error_tf32) <= row.bound
+        assert min(row.gpunet_ms, row.nchw_ms, row.channels_last_ms, row.ratio_nchw, row.ratio_channels_last) > 0
+        assert row.backend_nchw
+        assert row.kernel.startswith("cuda: ")
+
+
+@pytest.mark.parametrize(
+    "spoil, status, note",
+    [
+        (lambda y: y * 1.001, "wrong", "relative error 0.001"),
+        (lambda y: np.where(np.arange(y.size).reshape(y.shape) == 7, np.nan, y), "wrong", "relative error inf"),
+        (lambda y: y[:, :-1], "failed", "AssertionError: shape (2, 4, 5, 5), not (2, 5, 5, 5)"),
+    ],
+)
+def test_a_wrong_result_is_not_timed(cpu, monkeypatch, spoil, status, note):
+    right = Problem.ours
+    monkeypatch.setattr(Problem, "ours", lambda self, arrays: spoil(right(self, arrays)).astype(np.float32))
+    row = time_one(cpu, "net", CASES[0], 1, "forward", CEILINGS, 2)
+    assert (row.status, row.gpunet_ms) == (status, None)
+    assert row.note.startswith(note)
+
+
+def test_a_result_that_changes_between_runs_is_not_timed(cpu, monkeypatch):
+    right, scale = Problem.ours, iter([1.0, 1.0 + 2e-7])
+    monkeypatch.setattr(Problem, "ours", lambda self, arrays: right(self, arrays) * np.float32(next(scale)))
+    row = time_one(cpu, "net", CASES[0], 1, "forward", CEILINGS, 2)
+    assert (row.status, row.gpunet_ms, row.note) == ("wrong", None, "two runs on the same numbers differ; not timed")
+
+
+def test_an_exception_is_one_row(cpu, monkeypatch):
+    def fail(self, arrays):
+        raise MemoryError(f"no room in {machines.ROOT}/here\nat all")
+
+    monkeypatch.setattr(Problem, "ours", fail)
+    row = time_one(cpu, "net", CASES[0], 1, "forward", CEILINGS, 2)
+    assert (row.status, row.note) == ("failed", "MemoryError: no room in ./here")
+
+
+def test_precision_flags():
+    import torch
+
+    before = torch.backends.cudnn.benchmark
+    for tf32 in (True, False):
+        machines.set_precision(torch, tf32)
+        assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == tf32
+        assert torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before
+
+
+def test_the_plan_has_every_convolution_in_three_directions():
+    rows = plan(list(NETWORKS))
+    assert len(rows) == 3 * (23 + 9 + 6 + 9)
+    assert len(set(rows)) == len(rows)
+
+
+# ---- the command line
+
+
+def run(capsys, *arguments):
+    code = command.main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_without_a_gpu_there_is_one_clear_line(capsys, monkeypatch):
+    monkeypatch.setattr(machines.devices, "cuda_unavailable_reason", lambda: "CuPy is not installed")
+    for name in ("conv", "all", "report"):
+        code, out, err = run(capsys, name)
+        assert (code, out, err) == (2, "", "benchmarks.gpu: no GPU: CuPy is not installed\n")
+
+
+def test_without_pytorch_there_is_one_clear_line(capsys, monkeypatch):
+    monkeypatch.setattr(machines.importlib.util, "find_spec", lambda name: None)
+    code, out, err = run(capsys, "conv", "--device", "cpu-layer")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "PyTorch is not installed" in err
+
+
+@pytest.mark.parametrize("missing, message", [("gpu", "finds no GPU"), ("cudnn", "has no cuDNN")])
+def test_a_pytorch_that_cannot_be_compared_with(monkeypatch, missing, message):
+    fake = types.SimpleNamespace(
+        __version__="2.13.0",
+        cuda=types.SimpleNamespace(is_available=lambda: missing != "gpu"),
+        backends=types.SimpleNamespace(cudnn=types.SimpleNamespace(is_available=lambda: False)),
+    )
+    monkeypatch.setattr(machines.devices, "cuda_unavailable_reason", lambda: None)
+    monkeypatch.setattr(machines, "_torch", lambda: fake)
+    with pytest.raises(machines.NotAvailable, match=message):
+        machines.GPU()
+
+
+def test_times_of_the_cpu_are_kept_out_of_the_results(capsys, tmp_path):
+    for folder in (command.RESULTS, command.RESULTS / "below"):
+        code, out, err = run(capsys, "conv", "--device", "cpu-layer", "--out", str(folder))
+        assert (code, out) == (2, "")
+        assert "not results" in err
+
+
+@pytest.mark.parametrize(
+    "bad", [["conv", "--batch", "0"], ["conv", "--only", "resnet"], ["conv", "--device", "tpu"], []]
+)
+def test_bad_arguments(capsys, bad):
+    with pytest.raises(SystemExit) as stop:
+        command.main(bad)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("host")
+def test_a_run_writes_its_tables(capsys, tmp_path):
+    before = sorted(command.RESULTS.iterdir())
+    options = ["--device", "cpu-layer", "--quick", "--only", "depthwise", "--rounds", "2", "--out", str(tmp_path)]
+    code, out, err = run(capsys, "all", *options)
+    assert (code, err) == (0, "")
+    assert "the times mean nothing" in out
+    (written,) = tmp_path.glob("*.json")
+    assert written.name.startswith("gpu-conv-cpu-layer-")
+    document = json.loads(written.read_text(encoding="utf-8"))
+    assert [row["status"] for row in document["rows"]] == ["ok"] * 9
+    assert document["environment"]["device"]["gpu"] is None
+    assert document["environment"]["precision"] == "float32 without TF32 on both sides"
+    assert sorted(command.RESULTS.iterdir()) == before
+
+
+@pytest.mark.usefixtures("host")
+def test_a_run_ends_at_its_limit_and_says_so(capsys, monkeypatch, tmp_path):
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(benchmark.time, "monotonic", lambda: next(clock))
+    options = ["--device", "cpu-layer", "--quick", "--only", "depthwise", "--rounds", "1", "--out", str(tmp_path)]
+    code, out, _ = run(capsys, "conv", *options, "--time-limit", "25")
+    assert code == 0
+    assert "cut short: 2 of 9 rows in 25 s" in out
+    assert "Cut short: 2 of 9 rows in 25 s." in next(tmp_path.glob("*.md")).read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("host")
+def test_a_wrong_row_fails_the_run(capsys, monkeypatch):
+    monkeypatch.setattr(Problem, "ours", lambda self, arrays: np.zeros(self.result_shape, np.float32))
+    options = ["--device", "cpu-layer", "--quick", "--only", "vgg16", "--rounds", "1"]
+    code, out, _ = run(capsys, "conv", *options)
+    assert code == 1
+    assert "9 of 9 rows were wrong or failed" in out
