@@ -15,8 +15,8 @@
 //   All but the last read sixteen bytes at a time: arrays that start at multiples of that, and a number of channels and
 //   pitches that are multiples of four (float64: two).
 //
-// Parallelisation: conv2d_direct.cuh. A strip has four columns, but three in 5x5, which is short of registers; in the
-// last two kernels it has one row, and eight columns in `groups`.
+// Parallelisation: conv2d_direct.cuh. A strip has four columns, but three in 5x5 (float64: two), which is short of
+// registers; in the last two kernels it has one row, and eight columns in `groups`.
 //
 // Determinism: each output is the sum of one thread, over r, then s, then c in ascending order, whatever the grid.
 
@@ -160,7 +160,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_5x5_floa
   const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
   const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
   const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_strip<5, 5, 1, 3, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+  forward_strip<5, 5, 1, 2, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
 }
 
 extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_5x5_stride2_float32(
@@ -183,7 +183,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_5x5_stri
   forward_strip<5, 5, 2, 4, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_groups_float32(
+extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_forward_groups_float32(
     const float4* __restrict__ x, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
     const float4* __restrict__ residual /* or null */, float4* __restrict__ y, bool relu, CONV2D_SIZES,
     CONV2D_STRIPS) {
@@ -195,7 +195,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_groups_f
   if (in_channels == 4) forward_groups<4, 4>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_groups_float64(
+extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_forward_groups_float64(
     const double2* __restrict__ x, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
     const double2* __restrict__ residual /* or null */, double2* __restrict__ y, bool relu, CONV2D_SIZES,
     CONV2D_STRIPS) {
@@ -206,7 +206,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_groups_f
   if (in_channels == 2) forward_groups<2, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_scalar_float32(
+extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_forward_scalar_float32(
     const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ bias /* or null */,
     const float* __restrict__ residual /* or null */, float* __restrict__ y, bool relu, CONV2D_SIZES,
     CONV2D_STRIPS) {
@@ -216,7 +216,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_scalar_f
   forward_scalar(x, w, epilogue, y, sizes, layout);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_scalar_float64(
+extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_forward_scalar_float64(
     const double* __restrict__ x, const double* __restrict__ w, const double* __restrict__ bias /* or null */,
     const double* __restrict__ residual /* or null */, double* __restrict__ y, bool relu, CONV2D_SIZES,
     CONV2D_STRIPS) {

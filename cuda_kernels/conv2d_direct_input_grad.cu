@@ -18,10 +18,10 @@
 //   pitches that are multiples of four (float64: two).
 //
 // Parallelisation: conv2d_direct.cuh, with dx in the place of the output. At stride 1 it is a convolution with the
-// kernel turned round; a strip has four columns, but three in 5x5, which is short of registers. At a larger stride only
-// those taps reach a pixel whose remainder by the stride is its own, and no other is multiplied: the stride 2 kernels
-// take a strip of two pairs of columns two rows at a time; a strip of the last two kernels has four columns (groups:
-// eight) of one remainder, `stride` apart, and one row.
+// kernel turned round; a strip has four columns, but three in 5x5 (float64: two), which is short of registers. At a
+// larger stride only those taps reach a pixel whose remainder by the stride is its own, and no other is multiplied: the
+// stride 2 kernels take a strip of two pairs of columns two rows at a time; a strip of the last two kernels has four
+// columns (groups: eight) of one remainder, `stride` apart, and one row.
 //
 // Determinism: each element is the sum of one thread, over r, then s, then k in ascending order (in 3x3 and 5x5 r
 // and s descend), whatever the grid.
@@ -287,7 +287,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_5x5_f
   const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
   const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
   const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_strip<5, 5, 3, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+  input_grad_strip<5, 5, 2, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
 }
 
 extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_5x5_stride2_float32(
@@ -310,7 +310,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_5x5_s
   input_grad_strip_stride2<5, 5, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_groups_float32(
+extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_input_grad_groups_float32(
     const float4* __restrict__ dy, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
     const float4* __restrict__ residual /* or null */, float4* __restrict__ dx, bool relu, CONV2D_SIZES,
     CONV2D_STRIPS) {
@@ -322,7 +322,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_group
   if (in_channels == 4) input_grad_groups<4, 4>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_groups_float64(
+extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_input_grad_groups_float64(
     const double2* __restrict__ dy, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
     const double2* __restrict__ residual /* or null */, double2* __restrict__ dx, bool relu, CONV2D_SIZES,
     CONV2D_STRIPS) {
@@ -333,7 +333,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_group
   if (in_channels == 2) input_grad_groups<2, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_scalar_float32(
+extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_input_grad_scalar_float32(
     const float* __restrict__ dy, const float* __restrict__ w, const float* __restrict__ bias /* or null */,
     const float* __restrict__ residual /* or null */, float* __restrict__ dx, bool relu, CONV2D_SIZES,
     CONV2D_STRIPS) {
@@ -343,7 +343,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_scala
   input_grad_scalar(dy, w, epilogue, dx, sizes, layout);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_scalar_float64(
+extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_input_grad_scalar_float64(
     const double* __restrict__ dy, const double* __restrict__ w, const double* __restrict__ bias /* or null */,
     const double* __restrict__ residual /* or null */, double* __restrict__ dx, bool relu, CONV2D_SIZES,
     CONV2D_STRIPS) {

@@ -223,7 +223,7 @@ __device__ void weight_grad_scalar(const Scalar* x, const Scalar* dy, Scalar* pa
     const auto multiply = [&](const Piece& piece) {
       const Scalar* x_row = x + in_channel + from.start(piece.image) + from.offset(piece.in_row, 0);
       const Scalar* dy_row = dy + channel + to.start(piece.image) + to.offset(piece.row, 0);
-#pragma unroll 4
+#pragma unroll 2
       for (int q = piece.begin; q < piece.end; ++q) {
         const int at = q * sizes.stride_width - sizes.pad_left + s * sizes.dilation_width;
         if (from.has_column(at)) sums[0].lane[0] += x_row[at * from.pitch] * dy_row[q * to.pitch];
@@ -313,7 +313,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_weight_grad_5x5_
   weight_grad_strip<5, 5, 2, 1>(scalars(x), scalars(dy), scalars(partial), sizes, CONV2D_GATHER_STRIPS);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_weight_grad_groups_float32(
+extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_weight_grad_groups_float32(
     const float4* __restrict__ x, const float4* __restrict__ dy, float4* __restrict__ partial, CONV2D_SIZES) {
   const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
   if (in_channels == 1) weight_grad_groups<1, 4>(scalars(x), scalars(dy), scalars(partial), sizes);
@@ -321,19 +321,19 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_direct_weight_grad_grou
   if (in_channels == 4) weight_grad_groups<4, 4>(scalars(x), scalars(dy), scalars(partial), sizes);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_weight_grad_groups_float64(
+extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_weight_grad_groups_float64(
     const double2* __restrict__ x, const double2* __restrict__ dy, double2* __restrict__ partial, CONV2D_SIZES) {
   const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
   if (in_channels == 1) weight_grad_groups<1, 2>(scalars(x), scalars(dy), scalars(partial), sizes);
   if (in_channels == 2) weight_grad_groups<2, 2>(scalars(x), scalars(dy), scalars(partial), sizes);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_weight_grad_scalar_float32(
+extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_weight_grad_scalar_float32(
     const float* __restrict__ x, const float* __restrict__ dy, float* __restrict__ partial, CONV2D_SIZES) {
   weight_grad_scalar(x, dy, partial, CONV2D_GATHER_SIZES);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_weight_grad_scalar_float64(
+extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_weight_grad_scalar_float64(
     const double* __restrict__ x, const double* __restrict__ dy, double* __restrict__ partial, CONV2D_SIZES) {
   weight_grad_scalar(x, dy, partial, CONV2D_GATHER_SIZES);
 }

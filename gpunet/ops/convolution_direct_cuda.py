@@ -67,7 +67,7 @@ def _variant(sizes: Sizes2d, itemsize: int, naive: bool, *arrays: Any) -> _Varia
         name = f"{kernel[0]}x{kernel[1]}"
         if stride == (2, 2):
             return _Variant(f"{name}_stride2", lanes, 4)
-        return _Variant(name, lanes, 3 if name == "5x5" else 4)
+        return _Variant(name, lanes, 4 if name == "3x3" else 3 if itemsize == 4 else 2)
     return _Variant("groups", lanes, 8)
 
 
@@ -205,11 +205,14 @@ def weight_gradient(sizes: Sizes2d, grad: Any, x: Any, dweight: Any, naive: bool
     vectors = sizes.groups * sizes.out_channels // lanes
     width = _block_width(vectors)
     blocks = -(-vectors // width)
-    splits = max(1, min(_MANY_BLOCKS // (blocks * layers), pieces * width // _THREADS, _LARGEST_GRID))
+    # As many splits as give every worker of a block the same number of pieces, or one less.
+    workers = _THREADS // width
+    rounds = max(1, -(-pieces // (max(1, _MANY_BLOCKS // (blocks * layers)) * workers)))
+    splits = -(-pieces // (rounds * workers))
     partial = dweight if splits == 1 else array_module(x).empty(splits * dweight.size, x.dtype)
     file = "conv2d_direct_weight_grad"
     kernel = get_kernel(file, f"{file}_{variant.name}_{x.dtype.name}")
-    launch(kernel, (blocks, splits, layers), (width, _THREADS // width), (x, grad, partial, *sizes, *extra))
+    launch(kernel, (blocks, splits, layers), (width, workers), (x, grad, partial, *sizes, *extra))
     if splits > 1:
         kernel = get_kernel(file, f"{file}_sum_{x.dtype.name}")
         count = int(dweight.size)
