@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ALIGNMENT", "empty", "empty_nhwc", "scratch"]
+from gpunet.backend.devices import array_module
+
+__all__ = ["ALIGNMENT", "empty", "empty_nhwc", "scratch", "spanning"]
 
 ALIGNMENT = 64  # a cache line, and the widest vector register
 
@@ -35,6 +37,18 @@ def empty_nhwc(shape: tuple[int, int, int, int], dtype: Any, module: Any = np) -
     """An uninitialised array of logical shape (N, C, H, W) whose channels are contiguous in memory."""
     n, c, h, w = shape
     return empty((n, h, w, c), dtype, module).transpose(0, 3, 1, 2)
+
+
+def spanning(array: Any) -> Any:
+    """A one-dimensional view of the memory from an array's first element to its last, gaps included.
+
+    Kernels take it with the array's pitches. Strides must not be negative; the array must not be empty.
+    """
+    if array.flags.c_contiguous:
+        return array.reshape(-1)
+    size = array.dtype.itemsize
+    count = 1 + sum((extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)) // size
+    return array_module(array).lib.stride_tricks.as_strided(array, (count,), (size,))
 
 
 class _Scratch(threading.local):
