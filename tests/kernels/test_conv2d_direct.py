@@ -115,7 +115,7 @@ STRIPS = [
 ]
 KINDS = [
     *STRIPS,
-    Case("1x7", "groups", "groups", 4, kernel=(1, 7), padding=((0, 0), (3, 3))),
+    Case("4x7", "groups", "groups", 4, kernel=(4, 7), padding=((1, 2), (3, 3))),
     Case("scalar", "scalar", "scalar", 3, stride=(2, 1)),
 ]
 CASES = [
