@@ -182,7 +182,7 @@ _forced: str | None = None
 
 @contextmanager
 def use_path(path: str) -> Iterator[None]:
-    """Make every operation take one implementation, for tests that compare them: ``reference``, ``array``, ``cpu``."""
+    """Make every operation take one implementation, for tests that compare them: one of the names of ``supports``."""
     global _forced
     before, _forced = _forced, path
     try:

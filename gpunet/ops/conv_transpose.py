@@ -85,6 +85,9 @@ class ConvTranspose(ConvolutionBase):
         shape = (n, per_group * groups, *size)
         return Inferred((Spec(shape, x.dtype),), math.prod(x.shape) * per_group * math.prod(kernel))
 
+    def image_shape(self, *inputs: Any, **attributes: Any) -> Sizes:
+        return self.infer(*inputs, **attributes).outputs[0].shape
+
     def reference(self, *inputs: Any, **attributes: Any) -> Any:
         x, weight, bias = inputs
         shape = self.infer(*inputs, **attributes).outputs[0].shape

@@ -12,9 +12,9 @@ P = floor((H + top + bottom - dh (R-1) - 1) / sh) + 1, and Q likewise. With G gr
 k·G/K = g read input channels c·G/C = g only. Source: Dumoulin and Visin 2016, "A guide to convolution arithmetic".
 
 Memory order: activations are logically NCHW and physically NHWC; the output is. The CPU's implementation is
-``convolution_cpu``, that of any array module ``convolution_array``; the transposed convolution, which is the gradient
-dx made an operation, is in ``conv_transpose``. For backward are kept x and w, as far as gradients need them, and y
-where there is an activation.
+``convolution_cpu``, a GPU's ``convolution_cuda``, that of any array module ``convolution_array``; the transposed
+convolution, which is the gradient dx made an operation, is in ``conv_transpose``. For backward are kept x and w, as far
+as gradients need them, and y where there is an activation.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from gpunet.backend.errors import ShapeError
+from gpunet.backend.kernels import uses_kernels
+from gpunet.ops import convolution_cuda
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, register, require_floating, require_same_dtype
 from gpunet.ops.channels import channel_sums
 from gpunet.ops.convolution_array import convolve_array, input_gradient_array, weight_gradient_array
 from gpunet.ops.convolution_cpu import convolve, input_gradient, weight_gradient
+from gpunet.ops.convolution_cuda import bias_gradient_cuda, convolve_cuda, input_gradient_cuda, weight_gradient_cuda
 from gpunet.ops.convolution_samples import image_samples, sequence_samples, volume_samples
 from gpunet.ops.convolution_window import Geometry, Padding, Sizes, check_window, tap_slices
 from gpunet.ops.dtypes import compute_dtype
@@ -101,6 +104,7 @@ class Implementation(NamedTuple):
 
 _IMPLEMENTATIONS: Final = {
     "cpu": Implementation(convolve, input_gradient, weight_gradient, channel_sums),
+    "cuda": Implementation(convolve_cuda, input_gradient_cuda, weight_gradient_cuda, bias_gradient_cuda),
     "array": Implementation(convolve_array, input_gradient_array, weight_gradient_array, channel_sums),
 }
 
@@ -145,10 +149,18 @@ class ConvolutionBase(Op):
         require_floating(self.name, "input", x)
         require_same_dtype(self.name, input=x, weight=weight, bias=bias, residual=residual)
 
+    def image_shape(self, *inputs: Any, **attributes: Any) -> Sizes:
+        """The shape of what is convolved: the input; of a transposed convolution, the output."""
+        return tuple(inputs[0].shape)
+
     def supports(self, *inputs: Any, **attributes: Any) -> tuple[str, str]:
-        if isinstance(inputs[0], np.ndarray):
+        x, weight = inputs[:2]
+        if not uses_kernels(x):
             return "cpu", "patches in blocks that fit the cache"
-        return "array", "no hand-written kernel yet: patches and a matrix product"
+        if self.rank > 2:
+            return "array", "no kernel has three dimensions: patches and a matrix product"
+        shape = self.image_shape(*inputs, **attributes)
+        return convolution_cuda.supports(shape, tuple(weight.shape), Geometry.of(attributes), compute_dtype(x.dtype))
 
     def _run(self, by: Implementation, inputs: tuple[Any, ...], attributes: dict[str, Any], shape: Sizes) -> Any:
         """The output, of ``shape``, in the inputs' dtype."""

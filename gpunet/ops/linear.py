@@ -15,16 +15,45 @@ from typing import Any
 import numpy as np
 
 from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.backend.kernels import uses_kernels
+from gpunet.ops import gemm_cuda
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register, require_same_dtype
 from gpunet.ops.dtypes import BOOL, compute_dtype
 from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
 from gpunet.ops.epilogue import add_epilogue, check_epilogue, masked_gradient, reference_epilogue
 from gpunet.ops.gemm import matrix_product
+from gpunet.ops.gemm_cuda import column_sums_cuda, matrix_product_cuda
 
 
 def _rows(x: Any) -> Any:
     """All but the last dimension made one; -1 could not say how many rows have no elements."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _product(a: Any, b: Any, bias: Any = None, residual: Any = None, activation: str | None = None) -> Any:
+    """activation(a b + bias + residual) by the array module."""
+    y = matrix_product(a, b)
+    if bias is not None:
+        y += bias
+    add_epilogue(y, residual, activation)
+    return y
+
+
+def _product_cuda(a: Any, b: Any, bias: Any = None, residual: Any = None, activation: str | None = None) -> Any:
+    """activation(a b + bias + residual) by one kernel; half types are carried in float32 to the end."""
+    carry = compute_dtype(a.dtype)
+    shift, added = (value if value is None else value.astype(carry, copy=False) for value in (bias, residual))
+    y = matrix_product_cuda(a.astype(carry, copy=False), b.astype(carry, copy=False), shift, added, activation)
+    return y.astype(a.dtype, copy=False)
+
+
+def _sums(a: Any) -> Any:
+    """The sum of each column, in the dtype that sums are carried in."""
+    return a.sum(axis=0, dtype=compute_dtype(a.dtype))
+
+
+def _sums_cuda(a: Any) -> Any:
+    return column_sums_cuda(a.astype(compute_dtype(a.dtype), copy=False))
 
 
 class Linear(Op):
@@ -64,17 +93,29 @@ class Linear(Op):
         dweight = np.einsum("ro,ri->oi", _rows(dz), _rows(x))
         return np.einsum("...o,oi->...i", dz, weight), dweight, dbias, None if residual is None else dz
 
+    def supports(self, *inputs: Any, activation: str | None = None) -> tuple[str, str]:
+        x, weight = inputs[:2]
+        if not uses_kernels(x):
+            return "cpu", "a matrix product of the BLAS library, cut for the threads"
+        rows, (outer, inner) = math.prod(x.shape[:-1]), weight.shape
+        dtype = compute_dtype(x.dtype)
+        # Whoever takes y's product takes those of dx and dw as well.
+        products = [
+            gemm_cuda.supports(*size, dtype)
+            for size in ((rows, outer, inner), (rows, inner, outer), (outer, inner, rows))
+        ]
+        return next((choice for choice in products if choice[0] != "cuda"), products[0])
+
     def forward(self, ctx: Context, *inputs: Any, activation: str | None = None) -> Any:
         x, weight, bias, residual = inputs
+        # Once for both directions.
         path = self.path(*inputs, activation=activation)
         if path == "reference":
             y = self.reference(*inputs, activation=activation)
         else:
-            y = matrix_product(_rows(x), weight.T)
-            if bias is not None:
-                y += bias
-            y = y.reshape(*x.shape[:-1], weight.shape[0])
-            add_epilogue(y, residual, activation)
+            product = _product_cuda if path == "cuda" else _product
+            added = None if residual is None else _rows(residual)
+            y = product(_rows(x), weight.T, bias, added, activation).reshape(*x.shape[:-1], weight.shape[0])
         kept = None if activation is None else y
         ctx.save(x if ctx.needs_grad[1] else None, weight if ctx.needs_grad[0] else None, kept)
         ctx.state = path, tuple(x.shape)
@@ -83,15 +124,14 @@ class Linear(Op):
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
         x, weight, y = ctx.saved
-        _, shape = ctx.state
+        path, shape = ctx.state
         if y is not None:
             grad = masked_gradient(grad, y)
+        product, sums = (_product_cuda, _sums_cuda) if path == "cuda" else (_product, _sums)
         flat = _rows(grad)
-        dx = matrix_product(flat, weight).reshape(shape) if ctx.needs_grad[0] else None
-        dweight = matrix_product(flat.T, _rows(x)) if ctx.needs_grad[1] else None
-        dbias = None
-        if ctx.needs_grad[2]:
-            dbias = flat.sum(axis=0, dtype=compute_dtype(flat.dtype)).astype(flat.dtype, copy=False)
+        dx = product(flat, weight).reshape(shape) if ctx.needs_grad[0] else None
+        dweight = product(flat.T, _rows(x)) if ctx.needs_grad[1] else None
+        dbias = sums(flat).astype(flat.dtype, copy=False) if ctx.needs_grad[2] else None
         return dx, dweight, dbias, grad if ctx.needs_grad[3] else None
 
     def samples(self) -> Iterator[Sample]:
