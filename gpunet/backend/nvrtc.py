@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-__all__ = ["NvrtcError", "compile_cubin", "nvrtc_library", "nvrtc_version"]
+__all__ = ["NvrtcError", "compile_cubin", "nvrtc_library", "nvrtc_version", "supported_architectures"]
 
 _CUBIN_SINCE = (11, 1)
 
@@ -72,6 +72,18 @@ def nvrtc_version() -> tuple[int, int] | None:
     major, minor = ctypes.c_int(), ctypes.c_int()
     loaded[0].nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
     return major.value, minor.value
+
+
+def supported_architectures() -> tuple[int, ...]:
+    """What NVRTC compiles for, such as ``(75, 80, 90)``; empty if there is no NVRTC that could be asked (11.2)."""
+    loaded = _load()
+    if loaded is None or not hasattr(loaded[0], "nvrtcGetSupportedArchs"):
+        return ()
+    count = ctypes.c_int()
+    loaded[0].nvrtcGetNumSupportedArchs(ctypes.byref(count))
+    numbers = (ctypes.c_int * count.value)()
+    loaded[0].nvrtcGetSupportedArchs(numbers)
+    return tuple(numbers)
 
 
 def compile_cubin(

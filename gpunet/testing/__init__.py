@@ -1,7 +1,13 @@
 """For tests: comparing implementations, running CUDA kernels on the CPU, compiling them for GPUs that are not there."""
 
 from gpunet.testing.compare import agreement_bound, assert_agreement, relative_error
-from gpunet.testing.gpu_compile import ARCHITECTURES, CompiledKernel, compile_for_gpu, gpu_compiler_missing
+from gpunet.testing.gpu_compile import (
+    ARCHITECTURES,
+    CompiledKernel,
+    compile_for_gpu,
+    gpu_compiler_missing,
+    unsupported,
+)
 from gpunet.testing.host_kernels import (
     KernelFault,
     Order,
@@ -27,4 +33,5 @@ __all__ = [
     "host_compiler_missing",
     "relative_error",
     "sanitizer_environment",
+    "unsupported",
 ]

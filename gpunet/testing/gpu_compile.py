@@ -19,10 +19,10 @@ from typing import Literal
 from gpunet.backend import nvrtc
 from gpunet.backend.kernels import KernelCompileError, KernelFile, explain_compile_log
 
-__all__ = ["ARCHITECTURES", "CompiledKernel", "GPUCompiler", "compile_for_gpu", "gpu_compiler_missing"]
+__all__ = ["ARCHITECTURES", "CompiledKernel", "GPUCompiler", "compile_for_gpu", "gpu_compiler_missing", "unsupported"]
 
-ARCHITECTURES = ("sm_75", "sm_80", "sm_90")
-"""What every kernel is compiled for: Turing, Ampere, Hopper."""
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
+"""What every kernel is compiled for: Turing, Ampere, Hopper, and Blackwell where the compiler knows it."""
 
 GPUCompiler = Literal["nvcc", "nvrtc"]
 
@@ -51,11 +51,34 @@ class CompiledKernel:
     shared_bytes: int
 
 
-def gpu_compiler_missing(compiler: GPUCompiler) -> str | None:
-    """Why the compiler cannot be used here, or None if it can."""
+def gpu_compiler_missing(compiler: GPUCompiler, architecture: str = "") -> str | None:
+    """Why the compiler cannot be used here, or not for an architecture such as ``"sm_100"``, or None if it can."""
     if compiler == "nvcc":
-        return None if shutil.which("nvcc") else "nvcc is not on the PATH"
-    return None if nvrtc.nvrtc_version() else "NVRTC was not found (pip install nvidia-cuda-nvrtc)"
+        if shutil.which("nvcc") is None:
+            return "nvcc is not on the PATH"
+    elif nvrtc.nvrtc_version() is None:
+        return "NVRTC was not found (pip install nvidia-cuda-nvrtc)"
+    if architecture and _number(architecture) not in _architectures(compiler):
+        return f"this {compiler} does not compile for {architecture}"
+    return None
+
+
+@cache
+def _architectures(compiler: GPUCompiler) -> frozenset[int]:
+    if compiler == "nvrtc":
+        return frozenset(nvrtc.supported_architectures())
+    listed = subprocess.run(["nvcc", "--list-gpu-arch"], capture_output=True, text=True, check=False).stdout
+    return frozenset(int(number) for number in re.findall(r"compute_(\d+)", listed))
+
+
+def _number(architecture: str) -> int:
+    return int(architecture.removeprefix("sm_"))
+
+
+def unsupported(file: KernelFile, architecture: str) -> tuple[str, ...]:
+    """The kernels of a file that say (``/* needs sm_80 */``) that this architecture does not have them."""
+    number = _number(architecture)
+    return tuple(name for name, signature in file.functions.items() if signature.architecture > number)
 
 
 def compile_for_gpu(file: KernelFile, architecture: str, compiler: GPUCompiler) -> dict[str, CompiledKernel]:
@@ -67,14 +90,18 @@ def compile_for_gpu(file: KernelFile, architecture: str, compiler: GPUCompiler) 
         compiler: ``"nvcc"`` or ``"nvrtc"``.
 
     Returns:
-        Its kernels by name.
+        Its kernels by name, but for those that say that they need a newer architecture.
 
     Raises:
-        KernelCompileError: it does not compile, or one of its kernels has no more code than an empty one.
+        KernelCompileError: it does not compile, or one of those kernels is missing or has no more code than an empty
+            one.
     """
     kernels = _compile(file.name, file.source, tuple(file.headers.items()), architecture, compiler, file)
     empty = _empty_size(architecture, compiler)
-    for name in file.functions:
+    left_out = unsupported(file, architecture)
+    for name in left_out:
+        kernels.pop(name, None)
+    for name in file.functions.keys() - set(left_out):
         if name not in kernels:
             raise KernelCompileError(f"{file.name}.cu: {name} was not compiled for {architecture}")
         if kernels[name].code_bytes <= empty:

@@ -58,7 +58,9 @@ _FLAGS = (
 )  # fmt: skip
 # Where the compiler has them. Local variables that were never written are not zero by chance.
 _WANTED_FLAGS = ("-ftrivial-auto-var-init=pattern",)
-_SANITIZER_FLAGS = ("-fsanitize=address,bounds", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+# To g++, one that only some branches set has the same value in the others, unless these are off.
+_WANTED_SANITIZER_FLAGS = ("-fno-tree-ccp", "-fno-tree-fre")
+_SANITIZER_FLAGS = ("-O1", "-fsanitize=address,bounds", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
 
 class KernelFault(RuntimeError):
@@ -70,6 +72,7 @@ class _Compiler:
     command: tuple[str, ...]
     version: str
     flags: tuple[str, ...]  # of those wanted, the ones it has
+    sanitizer_flags: tuple[str, ...]
 
 
 @cache
@@ -88,9 +91,11 @@ def _find_compiler(named: str) -> _Compiler | None:
 
             if not accepts():
                 continue
-            flags = tuple(flag for flag in _WANTED_FLAGS if accepts(flag))
+            flags, sanitizer_flags = (
+                tuple(flag for flag in wanted if accepts(flag)) for wanted in (_WANTED_FLAGS, _WANTED_SANITIZER_FLAGS)
+            )
         version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False).stdout
-        return _Compiler(tuple(command), version, flags)
+        return _Compiler(tuple(command), version, flags, sanitizer_flags)
     return None
 
 
@@ -178,7 +183,7 @@ def _library(file: KernelFile) -> NativeLibrary:
     library = _libraries.get(key)
     if library is None:
         compiler = _require_compiler()
-        flags += compiler.flags
+        flags += compiler.flags + (compiler.sanitizer_flags if _is_sanitizing() else ())
         wrapper = _wrapper(file)
         digest = hashlib.sha256()
         headers = [path.read_text(encoding="utf-8") for path in sorted(_HEADERS.glob("*.h"))]

@@ -1,5 +1,9 @@
 // faults.cu: kernels that are wrong, one fault each. The tests expect the CUDA-on-CPU layer to see every one of them.
 
+#include "async_copy.cuh"
+#include "grid_barrier.cuh"
+#include "mma.cuh"
+
 constexpr int BLOCK = 64;
 
 // A thread reads its neighbour's element without waiting for it.
@@ -103,4 +107,151 @@ extern "C" __global__ void large_stack(float* output, int count) {
 extern "C" __global__ void traps(float* output) {
   if (threadIdx.x == 3) __trap();
   output[threadIdx.x] = 0.0f;
+}
+
+// A local variable that only some threads set.
+extern "C" __global__ void reads_uninitialised_local(float* output, int limit) {
+  float value;
+  if ((int)threadIdx.x < limit) value = 1.0f;
+  output[threadIdx.x] = value;
+}
+
+// The same in an array that does not fit into registers.
+extern "C" __global__ void reads_uninitialised_array(float* output, const int* which) {
+  float local[64];
+  for (int i = 0; i < 32; ++i) local[which[i]] = 1.0f;
+  output[threadIdx.x] = local[which[threadIdx.x]];
+}
+
+// Reads the tile before the copy has been waited for.
+extern "C" __global__ void missing_copy_wait(float* output, const float* input) {
+  __shared__ float tile[BLOCK];
+  async_copy<4>(&tile[threadIdx.x], input + threadIdx.x);
+  async_copy_commit();
+  __syncthreads();
+  output[threadIdx.x] = tile[threadIdx.x];
+  async_copy_wait<0>();
+}
+
+// Waits for all groups but one where there is only one.
+extern "C" __global__ void waits_for_too_few(float* output, const float* input) {
+  __shared__ float tile[BLOCK];
+  async_copy<4>(&tile[threadIdx.x], input + threadIdx.x);
+  async_copy_commit();
+  async_copy_wait<1>();
+  __syncthreads();
+  output[threadIdx.x] = tile[threadIdx.x];
+  async_copy_wait<0>();
+}
+
+// Waits for its own copy, but not for those of the other threads.
+extern "C" __global__ void missing_barrier_after_copy(float* output, const float* input) {
+  __shared__ float tile[BLOCK];
+  async_copy<4>(&tile[threadIdx.x], input + threadIdx.x);
+  async_copy_commit();
+  async_copy_wait<0>();
+  output[threadIdx.x] = tile[BLOCK - 1 - threadIdx.x];
+}
+
+// The next copy goes into the buffer while others still read what was there.
+extern "C" __global__ void copies_into_a_buffer_in_use(float* output, const float* input) {
+  __shared__ float tile[BLOCK];
+  for (int step = 0; step < 2; ++step) {
+    async_copy<4>(&tile[threadIdx.x], input + BLOCK * step + threadIdx.x);
+    async_copy_commit();
+    async_copy_wait<0>();
+    __syncthreads();
+    output[BLOCK * step + threadIdx.x] = tile[BLOCK - 1 - threadIdx.x];
+  }
+}
+
+extern "C" __global__ void copy_never_waited_for(float* output, const float* input) {
+  __shared__ float tile[BLOCK];
+  async_copy<4>(&tile[threadIdx.x], input + threadIdx.x);
+  output[threadIdx.x] = 0.0f;
+}
+
+extern "C" __global__ void overwrites_a_copy(float* output, const float* input) {
+  __shared__ float tile[BLOCK];
+  async_copy<4>(&tile[threadIdx.x], input + threadIdx.x);
+  tile[threadIdx.x] = 1.0f;
+  async_copy_wait_all();
+  output[threadIdx.x] = tile[threadIdx.x];
+}
+
+extern "C" __global__ void changes_a_copys_source(float* output, float* input) {
+  __shared__ float tile[BLOCK];
+  async_copy<4>(&tile[threadIdx.x], input + threadIdx.x);
+  input[threadIdx.x] = 1.0f;
+  async_copy_wait_all();
+  output[threadIdx.x] = tile[threadIdx.x];
+}
+
+// Sixteen bytes from an address that is a multiple of four.
+extern "C" __global__ void misaligned_copy(float* output, const float* input) {
+  __shared__ __align__(16) float tile[BLOCK];
+  if (threadIdx.x == 1) {
+    async_copy<16>(&tile[0], input + threadIdx.x);
+    async_copy_wait_all();
+    output[0] = tile[0];
+  }
+}
+
+extern "C" __global__ void copies_to_global_memory(float* output, const float* input) {
+  async_copy<4>(&output[threadIdx.x], input + threadIdx.x);
+  async_copy_wait_all();
+}
+
+// Takes the column of b for its row and the other way round.
+extern "C" __global__ void wrong_fragment_index(float* c, const float* a, const float* b) {
+  const int lane = threadIdx.x;
+  Accumulator acc = {};
+  PairFragmentA fragment_a;
+  PairFragmentB fragment_b;
+  for (int i = 0; i < 4; ++i) {
+    const float* at = a + PairFragmentA::row(lane, i) * 16 + PairFragmentA::k(lane, i);
+    fragment_a.word[i] = pack_fp16(at[0], at[1]);
+  }
+  for (int i = 0; i < 2; ++i) {
+    const float* at = b + PairFragmentB::column(lane, i) * 8 + PairFragmentB::k(lane, i) % 8;
+    fragment_b.word[i] = pack_fp16(at[0], at[8]);
+  }
+  mma_fp16(acc, fragment_a, fragment_b);
+  for (int i = 0; i < 4; ++i) c[Accumulator::row(lane, i) * 8 + Accumulator::column(lane, i)] = acc.value[i];
+}
+
+// Lanes past the end return before the multiplication that needs all of them.
+extern "C" __global__ void mma_without_all_lanes(float* output, int count) {
+  if ((int)threadIdx.x >= count) return;
+  Accumulator acc = {};
+  mma_fp16_k8(acc, PairFragmentA8{{0, 0}}, PairFragmentB8{{0}});
+  output[threadIdx.x] = acc.value[0];
+}
+
+// Each block reads what the next one writes, without waiting for it.
+extern "C" __global__ void missing_grid_barrier(float* output, float* exchange, unsigned* counter) {
+  exchange[blockIdx.x] = (float)blockIdx.x;
+  output[blockIdx.x] = exchange[(blockIdx.x + 1) % gridDim.x];
+  grid_barrier(counter);
+}
+
+// The last block returns without reaching the barrier.
+extern "C" __global__ void block_skips_grid_barrier(float* output, unsigned* counter) {
+  if (blockIdx.x < gridDim.x - 1) grid_barrier(counter);
+  output[blockIdx.x] = 0.0f;
+}
+
+// Half of each block waits for the grid, the other half for the block.
+extern "C" __global__ void grid_barrier_in_a_branch(float* output, unsigned* counter) {
+  if (threadIdx.x < 32) {
+    grid_barrier(counter);
+  } else {
+    __syncthreads();
+  }
+  output[blockIdx.x] = 0.0f;
+}
+
+// Waits for what no thread ever writes.
+extern "C" __global__ void polls_for_ever(int* output) {
+  while (*(volatile int*)output == 0) __nanosleep(100);
 }

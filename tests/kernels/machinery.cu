@@ -152,3 +152,32 @@ extern "C" __global__ void scalars(double* output, bool flag, signed char a, uns
                            (double)(g >> 32), (double)(h >> 32), (double)x, y, missing == nullptr ? 1.0 : missing[0]};
   for (int i = 0; i < 12; ++i) output[i] = values[i];
 }
+
+// Cache hints leave the value alone; the lanes that are there; a lane's equals; reductions of integers.
+extern "C" __global__ void warp_extras(unsigned* output, const float* input) {
+  const int lane = threadIdx.x;
+  const unsigned active = __activemask();
+  const float value = __ldg(input + lane) + __ldcg(input + lane) + __ldcs(input + lane) + __ldca(input + lane);
+  unsigned* mine = output + 4 * lane;
+  __stcs(mine, __float_as_uint(value));
+  __stcg(mine + 1, active);
+#if __CUDA_ARCH__ >= 700
+  mine[2] = __match_any_sync(active, lane % 3);
+#endif
+  mine[3] = __brev(lane);
+}
+
+#if __CUDA_ARCH__ >= 800
+// [lane] = sum, min, max, of the signed values; and, or, xor of their bits.
+extern "C" __global__ void /* needs sm_80 */ warp_reductions(int* output, const int* input) {
+  const unsigned all = 0xFFFFFFFFu;
+  const int value = input[threadIdx.x];
+  int* mine = output + 6 * threadIdx.x;
+  mine[0] = __reduce_add_sync(all, value);
+  mine[1] = __reduce_min_sync(all, value);
+  mine[2] = __reduce_max_sync(all, value);
+  mine[3] = (int)__reduce_and_sync(all, (unsigned)value);
+  mine[4] = (int)__reduce_or_sync(all, (unsigned)value);
+  mine[5] = (int)__reduce_xor_sync(all, (unsigned)value);
+}
+#endif

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpunet.backend.kernels import KernelCompileError, kernel_file, kernel_names, read_kernel_file
-from gpunet.testing import ARCHITECTURES, compile_for_gpu, gpu_compiler_missing
+from gpunet.testing import ARCHITECTURES, compile_for_gpu, gpu_compiler_missing, unsupported
 
 pytestmark = pytest.mark.kernels
 
@@ -15,6 +15,14 @@ _table: list[str] = []
 @pytest.fixture(params=["nvcc", "nvrtc"])
 def compiler(request):
     missing = gpu_compiler_missing(request.param)
+    if missing is not None:
+        pytest.skip(missing)
+    return request.param
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def architecture(request, compiler):
+    missing = gpu_compiler_missing(compiler, request.param)
     if missing is not None:
         pytest.skip(missing)
     return request.param
@@ -30,12 +38,13 @@ def table(request):
             print("", heading, *sorted(_table), sep="\n")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("name", kernel_names())
 def test_kernel_file_compiles(compiler, architecture, name):
     file = kernel_file(name)
     kernels = compile_for_gpu(file, architecture, compiler)
-    assert kernels.keys() == file.functions.keys()
+    left_out = unsupported(file, architecture)
+    assert kernels.keys() == file.functions.keys() - set(left_out)
+    _table.extend(f"{name + ': ' + kernel:40} {compiler:8} {architecture:6}       n/a" for kernel in left_out)
     for kernel in kernels.values():
         _table.append(
             f"{name + ': ' + kernel.name:40} {compiler:8} {architecture:6} {kernel.registers:9} {kernel.stack_bytes:6} "
@@ -45,11 +54,21 @@ def test_kernel_file_compiles(compiler, architecture, name):
         assert kernel.spill_bytes == 0
 
 
-@pytest.mark.parametrize("name", ["machinery", "faults"])
-def test_what_the_cpu_layer_is_tried_with_is_cuda(compiler, name):
-    kernels = compile_for_gpu(read_kernel_file(Path(__file__).parent / f"{name}.cu"), "sm_80", compiler)
+@pytest.mark.parametrize("name", ["cooperation", "faults", "machinery", "tensor_cores"])
+def test_what_the_cpu_layer_is_tried_with_is_cuda(compiler, architecture, name):
+    kernels = compile_for_gpu(read_kernel_file(Path(__file__).parent / f"{name}.cu"), architecture, compiler)
     if name == "machinery":
         assert kernels["reverse_float64"].shared_bytes == 64 * 8
+        assert ("warp_reductions" in kernels) == (architecture != "sm_75")
+    if name == "tensor_cores":
+        assert ("gemm_tiled_tf32" in kernels) == (architecture != "sm_75")
+        assert kernels["gemm_fp16"].code_bytes
+
+
+def test_cudas_own_headers(architecture, compiler):
+    """NVRTC would have to be told where they are."""
+    if compiler == "nvcc":
+        compile_for_gpu(read_kernel_file(Path(__file__).parent / "small_floats.cu"), architecture, compiler)
 
 
 def write(folder, text, **headers):
@@ -68,6 +87,28 @@ def test_an_empty_body_is_refused(compiler, tmp_path):
     assert compile_for_gpu(file, "sm_90", compiler)["fill"].registers > 0
     with pytest.raises(KernelCompileError, match="fill is empty for sm_80"):
         compile_for_gpu(file, "sm_80", compiler)
+
+
+def test_what_an_architecture_does_not_have_is_not_built(compiler, tmp_path):
+    body = "#if __CUDA_ARCH__ >= 900\n{}\n#endif\n"
+    kernel = 'extern "C" __global__ void /* needs sm_90 */ fill(float* output) {{ {} }}'
+    other = 'extern "C" __global__ void other(float* output) { output[0] = 1.0f; }\n'
+    file = write(tmp_path, other + body.format(kernel.format("output[1] = 1.0f;")))
+    assert unsupported(file, "sm_80") == ("fill",)
+    assert unsupported(file, "sm_90") == unsupported(file, "sm_100") == ()
+    assert compile_for_gpu(file, "sm_80", compiler).keys() == {"other"}
+    assert compile_for_gpu(file, "sm_90", compiler).keys() == {"other", "fill"}
+    empty = write(tmp_path, other + body.format(kernel.format("")))
+    with pytest.raises(KernelCompileError, match="fill is empty for sm_90"):
+        compile_for_gpu(empty, "sm_90", compiler)
+    silent = write(tmp_path, other + body.format(kernel.format("output[1] = 1.0f;")).replace("/* needs sm_90 */", ""))
+    with pytest.raises(KernelCompileError, match="fill was not compiled for sm_80"):
+        compile_for_gpu(silent, "sm_80", compiler)
+
+
+def test_architectures_a_compiler_does_not_know(compiler):
+    assert gpu_compiler_missing(compiler, "sm_80") is None
+    assert gpu_compiler_missing(compiler, "sm_20") == f"this {compiler} does not compile for sm_20"
 
 
 def test_an_error_shows_the_line(compiler, tmp_path):

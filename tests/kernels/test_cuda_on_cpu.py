@@ -179,139 +179,39 @@ def test_portable_context_switch(run, monkeypatch):
     np.testing.assert_array_equal(output, values[::-1])
 
 
-# Faults ---------------------------------------------------------------------------------------------------------------
+def test_warp_extras(run, order):
+    """A block of 48 threads, whose second warp is half empty."""
+    values = np.arange(48, dtype=np.float32)
+    output = np.zeros((48, 4), np.uint32)
+    with cuda_on_cpu(order):
+        run("warp_extras", 1, 48, output, values)
+    np.testing.assert_array_equal(output[:, 0].view(np.float32), 4 * values)
+    for first, lanes in ((0, 32), (32, 16)):
+        rows = output[first : first + lanes]
+        assert (rows[:, 1] == 2**lanes - 1).all()
+        for lane, row in enumerate(rows, first):
+            assert row[2] == sum(1 << other for other in range(lanes) if (first + other) % 3 == lane % 3)
+            assert row[3] == int(f"{lane:032b}"[::-1], 2)
 
 
-@pytest.fixture
-def fault(faults):
-    def run(name, grid, block, *args, shared_memory=0):
-        launch(get_kernel(faults, name), grid, block, args, shared_memory)
-
-    return run
-
-
-def test_missing_barrier(fault):
-    values = np.arange(64, dtype=np.float32)
-    right = np.concatenate([values[:1], values[:-1]])
-    output = nan(64)
-    with cuda_on_cpu("forward"):
-        fault("missing_barrier", 1, 64, output, values)
-    assert (output == right).all(), "in order, the fault does not show"
-    with cuda_on_cpu("reversed"):
-        fault("missing_barrier", 1, 64, output, values)
-    assert (output != right).any()
-    with cuda_on_cpu("both"), pytest.raises(KernelFault, match=r"output differs in .* reversed order"):
-        fault("missing_barrier", 1, 64, output, values)
+def test_warp_reductions(run, order):
+    values = np.random.default_rng(3).integers(-(2**30), 2**30, 32).astype(np.int32)
+    output = np.zeros((32, 6), np.int32)
+    with cuda_on_cpu(order):
+        run("warp_reductions", 1, 32, output, values)
+    with np.errstate(over="ignore"):
+        total = values.sum(dtype=np.int32)
+    bits = [operation.reduce(values) for operation in (np.bitwise_and, np.bitwise_or, np.bitwise_xor)]
+    assert (output == [total, values.min(), values.max(), *bits]).all()
 
 
-def test_missing_warp_barrier(fault):
-    with cuda_on_cpu("both"), pytest.raises(KernelFault, match="reversed order"):
-        fault("missing_warp_barrier", 1, 32, nan(32), np.arange(32, dtype=np.float32))
+# Faults are in test_planted_faults.py; these are ours ---------------------------------------------------------------
 
 
-def test_blocks_that_collide(fault):
-    with cuda_on_cpu("both"), pytest.raises(KernelFault, match="two threads write to one place"):
-        fault("blocks_collide", 4, 1, nan(1))
-
-
-def test_store_past_the_end(fault):
-    output = nan(16)
-    with cuda_on_cpu(), pytest.raises(KernelFault, match="wrote past the end of output, by 1 elements"):
-        fault("store_past_end", 1, 32, output, 16)
-
-
-def test_store_into_the_rest_of_a_larger_array(fault):
-    """A view's neighbours are not written either."""
-    buffer = nan(32)
-    with cuda_on_cpu(), pytest.raises(KernelFault, match="past the end"):
-        fault("store_past_end", 1, 32, buffer[:16], 16)
-    assert np.isnan(buffer).all()
-
-
-def test_store_before_the_start(fault):
-    with cuda_on_cpu(), pytest.raises(KernelFault, match="wrote before the start of output, by 1 elements"):
-        fault("store_before_start", 1, 32, nan(16), 16)
-
-
-def test_store_to_an_empty_array(fault):
-    with cuda_on_cpu(), pytest.raises(KernelFault, match="wrote to an empty array"):
-        fault("store_past_end", 1, 32, nan(0), 0)
-
-
-def test_load_past_the_end(fault):
-    output = np.zeros(16, np.float32)
-    with cuda_on_cpu():
-        fault("load_past_end", 1, 32, output, np.zeros(16, np.float32), 16)
-    assert np.isnan(output[15])
-    assert (output[:15] == 0).all()
-
-
-def test_output_left_out(fault):
-    output = nan(16)
-    with cuda_on_cpu():
-        fault("leaves_one_out", 1, 32, output, 16)
-    assert np.isnan(output).tolist() == [False] * 15 + [True]
-
-
-def test_uninitialised_shared_memory(fault):
-    output = np.zeros(64, np.float32)
-    with cuda_on_cpu():
-        for _ in range(2):  # what an earlier launch or block has written there is gone
-            fault("reads_uninitialised", 2, 64, output)
-            assert np.isnan(output[1::2]).all()
-            assert (output[::2] == 1).all()
-
-
-def test_dynamic_shared_memory_overrun(fault):
-    with cuda_on_cpu(), pytest.raises(KernelFault, match="past its 256 bytes of dynamic shared memory"):
-        fault("overruns_shared", 1, 64, nan(64), 1, shared_memory=256)
-
-
-def test_different_barriers(fault):
-    with cuda_on_cpu(), pytest.raises(KernelFault, match=r"different barriers: .*faults.cu:\d+.*faults.cu:\d+"):
-        fault("divergent_barriers", 1, 64, nan(64))
-
-
-def test_deadlock(fault):
-    with cuda_on_cpu(), pytest.raises(KernelFault) as caught:
-        fault("waits_for_ever", 1, 32, np.zeros(32, np.int32))
-    assert "no thread can go on" in str(caught.value)
-    assert "__shfl_sync for the lanes of mask 0xffffffff" in str(caught.value)
-    assert "in __syncthreads" in str(caught.value)
-
-
-def test_mask_that_leaves_out_the_caller(fault):
-    with cuda_on_cpu(), pytest.raises(KernelFault, match="does not name the calling lane 16"):
-        fault("mask_without_itself", 1, 32, np.zeros(32, np.int32))
-
-
-def test_absent_lane(fault):
-    output = np.zeros(16, np.float32)
-    with cuda_on_cpu():
-        fault("reads_absent_lane", 1, 32, output)
-    assert np.isnan(output).all()
-
-
-def test_stack_overrun(fault):
-    with cuda_on_cpu(), pytest.raises(KernelFault, match=r"thread \(0, 0, 0\) needs more than the \d+ bytes of stack"):
-        fault("large_stack", 1, 2, nan(2), 1)
-
-
-def test_trap(fault):
-    with cuda_on_cpu(), pytest.raises(KernelFault, match=r"thread \(3, 0, 0\): __trap"):
-        fault("traps", 1, 32, nan(32))
-
-
-def test_overlap_of_restricted_arrays(machinery):
-    buffer = np.zeros(128, np.float32)
-    with cuda_on_cpu(), pytest.raises(KernelFault, match="output and input overlap, but are declared __restrict__"):
-        launch(get_kernel(machinery, "scale4"), 1, 4, (buffer[:16], buffer[4:20], 1.0, 4))
-
-
-def test_after_a_fault_the_next_launch_is_sound(fault, run):
+def test_after_a_fault_the_next_launch_is_sound(faults, run):
     with cuda_on_cpu():
         with pytest.raises(KernelFault):
-            fault("divergent_barriers", 1, 64, nan(64))
+            launch(get_kernel(faults, "divergent_barriers"), 1, 64, (nan(64),))
         output = np.full(4, -1, np.int32)
         run("number_threads", 1, 4, output)
     assert output.tolist() == [0, 1, 2, 3]

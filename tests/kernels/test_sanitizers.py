@@ -63,9 +63,27 @@ def test_planted_fault_is_reported(environment, name, arguments, report, line):
     assert f"faults.cu:{number}" in done.stderr
 
 
+def test_uninitialised_scalar(environment):
+    """The ordinary build takes the value of the branch that sets it; here it is the compiler's pattern."""
+    code = (
+        "output = np.zeros(64, np.float32)\n"
+        + FAULT.format(path=str(HERE / "faults.cu"), name="reads_uninitialised_local", arguments="output, 16")
+        + "assert (output[:16] == 1).all()\nassert not (np.abs(output[16:]) < 1e30).any(), output"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import numpy as np\n" + code],
+        env=environment,
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_kernels_are_clean(environment):
     """Everything the other kernel tests run, once more under the sanitizers."""
-    tests = [HERE / "test_sgd.py", HERE / "test_cuda_on_cpu.py"]
+    tests = [HERE / "test_sgd.py", HERE / "test_cuda_on_cpu.py", HERE / "test_planted_faults.py"]
     # Faults stop the process here, and a sanitizer's stack frames are larger.
     leave_out = "not gpu and not parity"
     names = "not (store_past or store_before or store_into or store_to or load_past or stack_overrun or portable)"

@@ -8,7 +8,9 @@
 //
 //   __shared__        thread_local storage; filled with 0xFF (NaN, -1) before each block, so that a read of what the
 //                     block has not written shows. Dynamic shared memory is followed by a guard.
-//   local variables   filled with the compiler's pattern (-ftrivial-auto-var-init: a huge negative number with g++).
+//   local variables   filled with the compiler's pattern (-ftrivial-auto-var-init: a huge negative number with g++). A
+//                     scalar that only one branch sets may still have that value in the others; with the sanitizers,
+//                     which are built with less optimization, it has not.
 //   __syncthreads     waits for all threads of the block that have not returned; all must be at the same line.
 //   __shfl_*, votes   wait for all lanes named in the mask that have not returned. Reading a lane that takes no part
 //                     gives 0xFF bytes.
