@@ -187,7 +187,7 @@ def _probe_cupy() -> None:
         try:
             count = module.cuda.runtime.getDeviceCount()
         except Exception as error:
-            _cupy_reason = f"CuPy is installed but finds no usable CUDA driver: {error}"
+            _cupy_reason = f"CuPy is installed but finds no usable CUDA driver: {error}{_older_driver(module)}"
             return
         if count == 0:
             _cupy_reason = "CuPy is installed but the CUDA driver reports no GPU"
@@ -195,6 +195,19 @@ def _probe_cupy() -> None:
         for prepare in _preparations:
             prepare(module)
         _cupy = module
+
+
+def _older_driver(module: Any) -> str:
+    """What to add where the driver is of an older CUDA than CuPy: a hint, or nothing."""
+    try:
+        versions = (int(module.cuda.runtime.driverGetVersion()), int(module.cuda.runtime.runtimeGetVersion()))
+    except Exception:  # it only explains another error
+        return ""
+    driver, built = (version // 1000 for version in versions)
+    if not 0 < driver < built:  # 0 is no driver
+        return ""
+    advice = "update the driver" + (f" or pip install 'gpunet[cuda{driver}]' instead" if driver >= 12 else "")
+    return f" (the driver is of CUDA {driver}, CuPy of CUDA {built}: {advice})"
 
 
 def is_cuda_available() -> bool:

@@ -55,6 +55,12 @@ NOT_COMPARED: Final[dict[str, str]] = {
     "gpunet.Tensor.cuda": "needs a GPU",
     "gpunet.Tensor.grad_fn": "a node of one's own",
     "gpunet.get_num_threads": "tests/backend/test_threads.py",
+    "gpunet.OutOfMemoryError": "needs a GPU: tests/cuda/test_memory.py",
+    **{
+        f"gpunet.cuda.{name}": "needs a GPU; its signature is compared: tests/cuda/test_cuda.py"
+        for name in gpunet.cuda.__all__
+        if name != "DeviceProperties"
+    },
 }
 
 # Names that no input is bad for.
@@ -110,6 +116,7 @@ def public_names() -> dict[str, Any]:
         "gpunet.optim.swa_utils",
         "gpunet.utils.data",
         "gpunet.accelerator",
+        "gpunet.cuda",
     )
     for space in spaces:
         module: Any = gpunet

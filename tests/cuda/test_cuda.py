@@ -126,6 +126,35 @@ def test_devices_that_are_not_there():
         cuda.synchronize("cpu")
 
 
+@pytest.mark.parametrize(
+    "driver, hint",
+    [
+        (
+            12040,
+            " (the driver is of CUDA 12, CuPy of CUDA 13: update the driver or pip install 'gpunet[cuda12]' instead)",
+        ),
+        (11080, " (the driver is of CUDA 11, CuPy of CUDA 13: update the driver)"),
+        (13000, ""),
+        (0, ""),
+        (None, ""),
+    ],
+)
+def test_cupy_of_another_cuda_than_the_driver(two_gpus, monkeypatch, driver, hint):
+    def refused():
+        raise RuntimeError("cudaErrorInsufficientDriver")
+
+    monkeypatch.setattr(two_gpus.cuda.runtime, "getDeviceCount", refused)
+    if driver is not None:
+        two_gpus.cuda.runtime.driverGetVersion = lambda: driver
+    with pytest.raises(DeviceError) as caught:
+        cuda.init()
+    assert str(caught.value) == (
+        "device 'cuda' is not available: CuPy is installed but finds no usable CUDA driver: "
+        f"cudaErrorInsufficientDriver{hint}"
+    )
+    assert two_gpus.compute_types == []  # nothing was prepared
+
+
 # Arguments of PyTorch's that gpunet has no meaning for.
 NOT_HAD = {"Event": {"external"}, "Stream": {"kwargs"}}
 
