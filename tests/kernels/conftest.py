@@ -1,15 +1,19 @@
 """Fixtures for the kernel tests, and the test of completeness that has to run after all others."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from gpunet.backend.kernels import KernelFile, read_kernel_file
-from gpunet.testing import host_compiler_missing
+from gpunet.backend.kernels import KernelFile, get_kernel, launch, read_kernel_file
+from gpunet.testing import cuda_on_cpu, host_compiler_missing
 
 HERE = Path(__file__).parent
 LAST = "test_every_kernel_was_executed"
+# Where a test's kernels run: on the CPU with the threads in one order, the other and both, and on a GPU.
+PLACES = ["forward", "reversed", "both", pytest.param("gpu", marks=pytest.mark.gpu)]
 
 _collected: set[Path] = set()
 _left_out: list[str] = []
@@ -21,6 +25,28 @@ def host() -> None:
     missing = host_compiler_missing()
     if missing is not None:
         pytest.skip(missing)
+
+
+def launch_at(request: pytest.FixtureRequest, file: KernelFile) -> Callable[..., None]:
+    """A function that launches kernels of a file on NumPy arrays, in the place that the fixture's parameter names."""
+    if request.param != "gpu":
+        request.getfixturevalue("host")
+
+    def run(name: str, grid: Any, block: Any, *args: Any, shared_memory: int = 0, cooperative: bool = False) -> None:
+        kernel = get_kernel(file, name)
+        if request.param != "gpu":
+            with cuda_on_cpu(request.param):
+                launch(kernel, grid, block, args, shared_memory, cooperative=cooperative)
+            return
+        import cupy
+
+        there = [cupy.asarray(value) if isinstance(value, np.ndarray) else value for value in args]
+        launch(kernel, grid, block, there, shared_memory, cooperative=cooperative)
+        for value, result in zip(args, there, strict=True):
+            if isinstance(value, np.ndarray) and value.flags.writeable:
+                value[...] = result.get()
+
+    return run
 
 
 @pytest.fixture(scope="session")

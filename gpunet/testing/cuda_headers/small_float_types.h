@@ -88,8 +88,12 @@ CUDA_ON_CPU_TWO operator-(CUDA_ON_CPU_A2) { return __hneg2(a); }
 CUDA_ON_CPU_ONE __habs(CUDA_ON_CPU_A) { return a.from_bits(a.bits & 0x7FFFu); }
 CUDA_ON_CPU_TWO __habs2(CUDA_ON_CPU_A2) { return {__habs(a.x), __habs(a.y)}; }
 // Of a NaN and a number, the number.
-CUDA_ON_CPU_ONE __hmax(CUDA_ON_CPU_A, CUDA_ON_CPU_B) { return fmaxf(a, b); }
-CUDA_ON_CPU_ONE __hmin(CUDA_ON_CPU_A, CUDA_ON_CPU_B) { return fminf(a, b); }
+CUDA_ON_CPU_ONE __hmax(CUDA_ON_CPU_A, CUDA_ON_CPU_B) {
+  return isnan(float(a)) ? b : isnan(float(b)) || float(a) >= float(b) ? a : b;
+}
+CUDA_ON_CPU_ONE __hmin(CUDA_ON_CPU_A, CUDA_ON_CPU_B) {
+  return isnan(float(a)) ? b : isnan(float(b)) || float(a) <= float(b) ? a : b;
+}
 CUDA_ON_CPU_TWO __hmax2(CUDA_ON_CPU_A2, CUDA_ON_CPU_B2) { return {__hmax(a.x, b.x), __hmax(a.y, b.y)}; }
 CUDA_ON_CPU_TWO __hmin2(CUDA_ON_CPU_A2, CUDA_ON_CPU_B2) { return {__hmin(a.x, b.x), __hmin(a.y, b.y)}; }
 
