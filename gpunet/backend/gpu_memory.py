@@ -89,19 +89,21 @@ class _Allocator:
                 raise
             pointer = self._try_again(size)
         memory = pointer.mem
-        if memory.size:
-            self._note(memory.device_id, memory.size)
+        taken = memory.size
+        if taken:  # this runs for every array, so it is written out
+            reserved = self.pool.total_bytes()
+            account = _accounts.get(memory.device_id) or _account(memory.device_id)
+            with _lock:
+                account.since += taken
+                if reserved > account.reserved_peak:
+                    account.reserved_peak = reserved
+                if account.used + account.since > account.allocated_peak < reserved:
+                    self._look(account)
         return pointer
 
-    def _note(self, index: int, size: int) -> None:
-        reserved = self.pool.total_bytes()
-        with _lock:
-            account = _account(index)
-            account.since += size
-            account.reserved_peak = max(account.reserved_peak, reserved)
-            if account.used + account.since > account.allocated_peak < reserved:
-                account.since, account.used = 0, self.pool.used_bytes()
-                account.allocated_peak = max(account.allocated_peak, account.used)
+    def _look(self, account: _Account) -> None:
+        account.since, account.used = 0, self.pool.used_bytes()
+        account.allocated_peak = max(account.allocated_peak, account.used)
 
     def _try_again(self, size: int) -> Any:
         index = int(self.module.cuda.runtime.getDevice())
