@@ -28,6 +28,8 @@ from gpunet.testing import cuda_on_cpu, host_compiler_missing
 __all__ = ["ROOT", "GPU", "CPULayer", "Machine", "NotAvailable", "open_machine", "set_precision", "without_places"]
 
 GIB = 1 << 30
+# How long the GPU waits at first while work is asked for.
+SHORTEST_WAIT = 1e-3
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -154,10 +156,11 @@ class GPU(Machine):
                 f"PyTorch and CuPy use different streams or devices (streams {streams}, devices {places}); unset "
                 "CUPY_CUDA_PER_THREAD_DEFAULT_STREAM"
             )
-        properties = self.torch.cuda.get_device_properties(0)
+        properties = self.torch.cuda.get_device_properties(self.torch.cuda.current_device())
         self.name = str(properties.name)
         self.cache_bytes = int(getattr(properties, "L2_cache_size", 64 << 20))
         self._cycles_per_second = 0.0
+        self._wait = SHORTEST_WAIT
         self._calibrate()
 
     def array(self, tensor: Any) -> Any:
@@ -167,6 +170,7 @@ class GPU(Machine):
         return nullcontext()
 
     def release(self) -> None:
+        self._wait = SHORTEST_WAIT
         self.torch.cuda.synchronize()
         self.torch.cuda.empty_cache()
         gn.cuda.empty_cache()
@@ -190,7 +194,7 @@ class GPU(Machine):
 
     def stopwatch(self, call: Callable[[], Any], count: int) -> Sample:
         """Events around the calls, which are asked for while the GPU waits, and then follow without a gap."""
-        wait = 1e-3
+        wait = self._wait
         for _ in range(8):
             waiting, start, end = (self._event() for _ in range(3))
             self.torch.cuda.synchronize()
@@ -211,11 +215,12 @@ class GPU(Machine):
             if covered or wait > 0.5:
                 break
             wait = min(max(2 * wait, 1.5 * queued), 1.0)
+        self._wait = wait if covered else SHORTEST_WAIT
         return Sample(start.elapsed_time(end) / 1e3 / count, host, covered)
 
     def about(self) -> dict[str, Any]:
         torch, runtime = self.torch, self._cupy.cuda.runtime
-        properties = torch.cuda.get_device_properties(0)
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         free, total = torch.cuda.mem_get_info()
         return {
             "gpu": self.name,

@@ -219,3 +219,31 @@ def test_a_wrong_row_fails_the_run(capsys, monkeypatch):
     code, out, _ = run(capsys, "conv", *options)
     assert code == 1
     assert "9 of 9 rows were wrong or failed" in out
+
+
+# ---- on a GPU
+
+
+@pytest.mark.gpu
+def test_the_stopwatch_of_a_gpu():
+    """A kernel that waits for a given time takes it, and is asked for sooner than that."""
+    gpu = machines.GPU()
+    for seconds in (1e-4, 1e-3):
+        sample = gpu.stopwatch(lambda s=seconds: gpu.torch.cuda._sleep(int(s * gpu._cycles_per_second)), 20)
+        assert sample.covered
+        assert sample.seconds == pytest.approx(seconds, rel=0.2)
+        assert sample.host_seconds < seconds
+
+
+@pytest.mark.gpu
+def test_a_gpu_stays_below_its_ceilings():
+    """No convolution is faster than arithmetic allows: neither side's clock leaves work out."""
+    gpu = machines.GPU()
+    ceilings = {"gemm_flops": gpu.gemm_ceiling(), "copy_bytes": gpu.copy_ceiling()}
+    for case in (Conv(32, 64, 56, 64, 1), Conv(32, 128, 28, 128, 3, 1, 1, 128)):
+        for direction in DIRECTIONS:
+            row = time_one(gpu, "net", case, 1, direction, ceilings, 5)
+            assert row.status == "ok", row.note
+            assert "gpunet" not in row.note  # ours did not wait for the host
+            fastest = min(row.gpunet_ms, row.nchw_ms, row.channels_last_ms)
+            assert fastest > 0.7 * row.floor_ms
