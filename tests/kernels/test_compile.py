@@ -11,6 +11,16 @@ pytestmark = pytest.mark.kernels
 
 _table: list[str] = []
 
+# Bytes of stack, and of spills each way. For Blackwell ptxas wants a few registers more than the 128 that leave room
+# for two blocks on a multiprocessor. One block with all it wants would hide less of memory's latency than these few
+# words, beside 64 sums a thread, cost. Of the naive step of SGD it keeps two words in memory by its own choice, with
+# NVRTC's options and 32 registers; that kernel is there to be read.
+EXPLAINED_SPILLS = {
+    ("sm_100", "conv2d_forward_128x128_float32"): 16,
+    ("sm_100", "conv2d_weight_grad_128x128_float32"): 16,
+    ("sm_100", "sgd_update_naive_float32"): 8,
+}
+
 
 @pytest.fixture(params=["nvcc", "nvrtc"])
 def compiler(request):
@@ -50,11 +60,12 @@ def test_kernel_file_compiles(compiler, architecture, name):
             f"{name + ': ' + kernel.name:40} {compiler:8} {architecture:6} {kernel.registers:9} {kernel.stack_bytes:6} "
             f"{kernel.spill_bytes:7} {kernel.shared_bytes:7}"
         )
-        assert kernel.stack_bytes == 0
-        assert kernel.spill_bytes == 0
+        explained = EXPLAINED_SPILLS.get((architecture, kernel.name), 0)
+        assert kernel.stack_bytes <= explained
+        assert kernel.spill_bytes <= 2 * explained
 
 
-@pytest.mark.parametrize("name", ["cooperation", "faults", "machinery", "tensor_cores"])
+@pytest.mark.parametrize("name", ["cooperation", "machinery", "tensor_cores"])
 def test_what_the_cpu_layer_is_tried_with_is_cuda(compiler, architecture, name):
     kernels = compile_for_gpu(read_kernel_file(Path(__file__).parent / f"{name}.cu"), architecture, compiler)
     if name == "machinery":
@@ -63,6 +74,11 @@ def test_what_the_cpu_layer_is_tried_with_is_cuda(compiler, architecture, name):
     if name == "tensor_cores":
         assert ("gemm_tiled_tf32" in kernels) == (architecture != "sm_75")
         assert kernels["gemm_fp16"].code_bytes
+
+
+def test_planted_faults_are_cuda(compiler):
+    """For one GPU only: what a compiler makes of a wrong kernel may be next to nothing."""
+    compile_for_gpu(read_kernel_file(Path(__file__).parent / "faults.cu"), "sm_80", compiler)
 
 
 def test_cudas_own_headers(architecture, compiler):
@@ -92,8 +108,8 @@ def test_an_empty_body_is_refused(compiler, tmp_path):
 def test_what_an_architecture_does_not_have_is_not_built(compiler, tmp_path):
     body = "#if __CUDA_ARCH__ >= 900\n{}\n#endif\n"
     kernel = 'extern "C" __global__ void /* needs sm_90 */ fill(float* output) {{ {} }}'
-    other = 'extern "C" __global__ void other(float* output) { output[0] = 1.0f; }\n'
-    file = write(tmp_path, other + body.format(kernel.format("output[1] = 1.0f;")))
+    other = 'extern "C" __global__ void other(float* output) { for (int i = 0; i < 9; ++i) output[i] += i; }\n'
+    file = write(tmp_path, other + body.format(kernel.format("output[threadIdx.y] = 1.0f;")))
     assert unsupported(file, "sm_80") == ("fill",)
     assert unsupported(file, "sm_90") == unsupported(file, "sm_100") == ()
     assert compile_for_gpu(file, "sm_80", compiler).keys() == {"other"}
@@ -101,7 +117,9 @@ def test_what_an_architecture_does_not_have_is_not_built(compiler, tmp_path):
     empty = write(tmp_path, other + body.format(kernel.format("")))
     with pytest.raises(KernelCompileError, match="fill is empty for sm_90"):
         compile_for_gpu(empty, "sm_90", compiler)
-    silent = write(tmp_path, other + body.format(kernel.format("output[1] = 1.0f;")).replace("/* needs sm_90 */", ""))
+    silent = write(
+        tmp_path, other + body.format(kernel.format("output[threadIdx.y] = 1.0f;")).replace("/* needs sm_90 */", "")
+    )
     with pytest.raises(KernelCompileError, match="fill was not compiled for sm_80"):
         compile_for_gpu(silent, "sm_80", compiler)
 
