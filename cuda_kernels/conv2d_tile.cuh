@@ -147,9 +147,9 @@ struct PatchColumns {
   using Share = AcrossDepth<Tile, Tile::rows>;
   using Scalar = typename Tile::Scalar;
   const Conv2dSizes& sizes;
-  const Scalar* image[Share::passes];
+  const Scalar* image[Share::passes];              // at the channel
   int line[Share::passes], column[Share::passes];  // of the output pixel
-  int below, beside, channel;                      // what the tap adds to its place
+  int below, beside;                               // what the tap adds to its place
   bool inside;
   typename Share::Values stage[Share::passes];
 
@@ -157,7 +157,7 @@ struct PatchColumns {
   __device__ PatchColumns(const Scalar* pixels, const Conv2dSizes& sizes, int row, int first_k) : sizes(sizes) {
     const int i = row + Share::first();
     const int tap = i / sizes.in_channels, tap_row = tap / sizes.kernel_width;
-    channel = i - tap * sizes.in_channels;
+    const int channel = i - tap * sizes.in_channels;
     below = tap_row * sizes.dilation_height - sizes.pad_top;
     beside = (tap - tap_row * sizes.kernel_width) * sizes.dilation_width - sizes.pad_left;
     inside = tap < sizes.taps();
@@ -165,7 +165,7 @@ struct PatchColumns {
     for (int pass = 0; pass < Share::passes; ++pass) {
       const int pixel = first_k + Share::first_k() + pass * Share::step;
       const int lines = pixel / sizes.out_width, number = lines / sizes.out_height;
-      image[pass] = pixels + (long long)number * sizes.in_height * sizes.in_width * sizes.in_pitch;
+      image[pass] = pixels + (long long)number * sizes.in_height * sizes.in_width * sizes.in_pitch + channel;
       line[pass] = lines - number * sizes.out_height;
       column[pass] = pixel - lines * sizes.out_width;
     }
@@ -179,7 +179,7 @@ struct PatchColumns {
       if (inside && Share::first_k() + pass * Share::step < depth_left && unsigned(y) < unsigned(sizes.in_height) &&
           unsigned(x) < unsigned(sizes.in_width)) {
         stage[pass] =
-            load_pack<Scalar, Tile::vector>(image[pass] + (y * sizes.in_width + x) * sizes.in_pitch + channel);
+            load_pack<Scalar, Tile::vector>(image[pass] + (y * sizes.in_width + x) * sizes.in_pitch);
       }
     }
   }
