@@ -66,7 +66,7 @@ class Outcome:
     """What became of a step.
 
     Attributes:
-        status: ``"ok"``, ``"failed"``, ``"timed out"`` or ``"not started"``.
+        status: ``"ok"``, ``"failed"``, ``"timed out"``, ``"not started"`` or ``"nothing ran"`` (all tests skipped).
         counts: of its tests: passed, failed, errors, skipped; empty where it runs none.
         failures: the tests that failed, each with the first line of why.
         skips: reason to number.
@@ -112,7 +112,7 @@ def run_step(step: Step, limit: float, folder: Path) -> Outcome:
     if junit.is_file():
         outcome.counts, outcome.failures, outcome.skips = junit_counts(junit)
         if outcome.status == "ok" and process.returncode != NO_TESTS and not outcome.counts.get("passed"):
-            outcome.status = "failed"  # nothing was shown
+            outcome.status = "nothing ran"
     if outcome.status != "ok":
         outcome.tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LINES_KEPT:]
     return outcome

@@ -246,4 +246,4 @@ def test_a_gpu_stays_below_its_ceilings():
             assert row.status == "ok", row.note
             assert "gpunet" not in row.note  # ours did not wait for the host
             fastest = min(row.gpunet_ms, row.nchw_ms, row.channels_last_ms)
-            assert fastest > 0.7 * row.floor_ms
+            assert fastest > 0.4 * row.floor_ms  # what is written may still be in the cache
