@@ -29,7 +29,7 @@ from gpunet.testing import agreement_bound
 __all__ = ["ConvRow", "Planned", "Problem", "fill", "plan", "run_conv", "time_one"]
 
 LAYOUTS = ("nchw", "channels_last")
-# So many caches' worth of inputs are gone through before the first is read again.
+# So many caches' worth of inputs are gone through, round after round, before the first is read again.
 CACHES = 3
 MOST_SETS = 64
 
@@ -264,8 +264,8 @@ def time_one(
     """Verify and time one convolution in one direction."""
     row = ConvRow(network, str(conv), direction, count)
     row.gflop, row.megabytes = conv.flops / 1e9, conv.least_bytes(direction) / 1e6
-    machine.release()
     try:
+        machine.release()
         with machine.running(), machine.torch.no_grad():
             problem = Problem(machine, conv, direction)
             row.kernel = problem.kernel()
@@ -274,8 +274,7 @@ def time_one(
             if row.status == "ok":
                 # A GPU's rounds are long enough for its events; those of a CPU are only there to be gone through.
                 options = {} if machine.measures else {"round_seconds": 0.0}
-                calls = len(problem.arrays) if machine.measures else 1
-                times = measure(problem.sides(), machine.stopwatch, rounds, calls, **options)
+                times = measure(problem.sides(), machine.stopwatch, rounds, **options)
                 fill(row, conv, times, ceilings)
     except Exception as error:  # the other rows still count, and the report lists this one
         message = (str(error).strip().splitlines() or [""])[0]

@@ -28,8 +28,8 @@ from gpunet.testing import cuda_on_cpu, host_compiler_missing
 __all__ = ["ROOT", "GPU", "CPULayer", "Machine", "NotAvailable", "open_machine", "set_precision", "without_places"]
 
 GIB = 1 << 30
-# How long the GPU waits at first while work is asked for.
-SHORTEST_WAIT = 1e-3
+# How long the GPU waits while work is asked for: at first, and at most.
+SHORTEST_WAIT, LONGEST_WAIT = 1e-3, 0.25
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -212,9 +212,9 @@ class GPU(Machine):
             waited = waiting.elapsed_time(start) / 1e3
             # The wait began after `begin`; if it was longer than the asking took, everything was in the queue.
             covered = waited >= queued
-            if covered or wait > 0.5:
+            if covered or wait >= LONGEST_WAIT:
                 break
-            wait = min(max(2 * wait, 1.5 * queued), 1.0)
+            wait = min(max(2 * wait, 1.5 * queued), LONGEST_WAIT)
         self._wait = wait if covered else SHORTEST_WAIT
         return Sample(start.elapsed_time(end) / 1e3 / count, host, covered)
 

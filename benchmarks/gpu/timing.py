@@ -119,11 +119,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def measure(
-    sides: dict[str, Side],
-    stopwatch: Stopwatch,
-    rounds: int,
-    least_calls: int = 1,
-    round_seconds: float = ROUND_SECONDS,
+    sides: dict[str, Side], stopwatch: Stopwatch, rounds: int, round_seconds: float = ROUND_SECONDS
 ) -> dict[str, Measurement]:
     """Time the sides in turns, A B C A B C.
 
@@ -131,7 +127,6 @@ def measure(
         sides: under the names they have in the result.
         stopwatch: what times them.
         rounds: how often each side's turn comes.
-        least_calls: of a round, so that it goes through every set of buffers.
         round_seconds: how long a round should be, within ``MOST_CALLS``.
 
     Returns:
@@ -140,9 +135,11 @@ def measure(
     counts = {}
     for name, side in sides.items():
         side.prepare()
-        stopwatch(side.call, WARMUP_CALLS)
+        # Not by the stopwatch: what is compiled and chosen in a first call takes the host its time.
+        for _ in range(WARMUP_CALLS):
+            side.call()
         once = max(stopwatch(side.call, WARMUP_CALLS).seconds, 1e-9)
-        counts[name] = max(least_calls, min(math.ceil(round_seconds / once), MOST_CALLS))
+        counts[name] = max(1, min(math.ceil(round_seconds / once), MOST_CALLS))
     taken: dict[str, list[Sample]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():

@@ -50,14 +50,25 @@ def test_sides_take_turns():
     assert {name: (side.calls, len(side.rounds)) for name, side in found.items()} == {"A": (2, 3), "B": (2, 3)}
 
 
-def test_rounds_go_through_every_set_of_buffers_and_are_not_too_long():
-    def calls(seconds, least):
+def test_rounds_have_a_length():
+    def calls(seconds):
         sides = {"A": Side(lambda: None)}
-        return measure(sides, lambda call, count: Sample(seconds), 1, least, round_seconds=1.0)["A"].calls
+        return measure(sides, lambda call, count: Sample(seconds), 1, round_seconds=1.0)["A"].calls
 
-    assert calls(10.0, 5) == 5
-    assert calls(0.1, 5) == 10
-    assert calls(1e-6, 5) == 64
+    assert calls(10.0) == 1
+    assert calls(0.1) == 10
+    assert calls(1e-6) == 64
+
+
+def test_what_a_first_call_takes_is_not_timed():
+    done = []
+
+    def stopwatch(call, count):
+        assert done, "timed before it was warm"
+        return Sample(1.0)
+
+    measure({"A": Side(lambda: done.append(1))}, stopwatch, 1)
+    assert len(done) == 3
 
 
 def test_a_side_is_prepared_before_each_of_its_turns():
@@ -70,7 +81,7 @@ def test_a_side_is_prepared_before_each_of_its_turns():
         for name in "AB"
     }
     measure(sides, lambda call, count: (call(), Sample(1.0))[1], rounds=2, round_seconds=0.0)
-    assert len(seen) == 8
+    assert len(seen) == 2 * (3 + 3)
     assert all(name == precision for name, precision in seen)
 
 
