@@ -5,19 +5,23 @@ Two compilers will do, whichever the machine has: nvcc, and NVRTC, which is the 
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 import shutil
 import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from gpunet.backend import nvrtc
 from gpunet.backend.kernels import KernelCompileError, KernelFile, explain_compile_log
+from gpunet.backend.native import cache_folder
 
 __all__ = ["ARCHITECTURES", "CompiledKernel", "GPUCompiler", "compile_for_gpu", "gpu_compiler_missing", "unsupported"]
 
@@ -25,6 +29,9 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 """What every kernel is compiled for: Turing, Ampere, Hopper, and Blackwell where the compiler knows it."""
 
 GPUCompiler = Literal["nvcc", "nvrtc"]
+
+# Changed when what is read from the compilers' output changes.
+_FORMAT = "1"
 
 # What CuPy adds to the options of every kernel.
 _CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
@@ -122,6 +129,37 @@ def _compile(
     architecture: str,
     compiler: GPUCompiler,
     file: KernelFile | None = None,
+) -> dict[str, CompiledKernel]:
+    """What ``_compile_now`` finds, remembered from run to run: the same compiler makes the same of the same text."""
+    digest = hashlib.sha256(_version(compiler).encode())
+    for part in (_FORMAT, compiler, architecture, *_CUPY_OPTIONS, name, source, *(text for h in headers for text in h)):
+        digest.update(f"{len(part)}\0{part}".encode())
+    path = cache_folder("gpu_compile") / f"{name}-{architecture}-{digest.hexdigest()[:32]}.json"
+    try:
+        return {kernel: CompiledKernel(*values) for kernel, values in json.loads(path.read_text("utf-8")).items()}
+    except (OSError, ValueError, TypeError):
+        pass  # not there, or not whole
+    found = _compile_now(name, source, headers, architecture, compiler, file)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as temporary:
+        json.dump({kernel: astuple(values) for kernel, values in found.items()}, temporary)
+    os.replace(temporary.name, path)
+    return found
+
+
+@cache
+def _version(compiler: GPUCompiler) -> str:
+    if compiler == "nvrtc":
+        return f"{nvrtc.nvrtc_version()} {nvrtc.nvrtc_library()}"
+    return subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=False).stdout
+
+
+def _compile_now(
+    name: str,
+    source: str,
+    headers: tuple[tuple[str, str], ...],
+    architecture: str,
+    compiler: GPUCompiler,
+    file: KernelFile | None,
 ) -> dict[str, CompiledKernel]:
     if compiler == "nvrtc":
         options = ("--ptxas-options=-v", *_CUPY_OPTIONS)

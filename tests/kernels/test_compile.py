@@ -1,5 +1,8 @@
 """Every kernel compiles to machine code for the GPUs it is meant for, on a machine that has none."""
 
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,28 @@ def table(request):
             print("", heading, *sorted(_table), sep="\n")
 
 
+@pytest.fixture(scope="module")
+def all_compiled():
+    """Compile everything on all cores; what fails is reported by the test that asks for it."""
+
+    def attempt(case):
+        with contextlib.suppress(KernelCompileError):
+            compile_for_gpu(*case)
+
+    cases = [
+        (kernel_file(name), architecture, compiler)
+        for compiler in ("nvcc", "nvrtc")
+        for name in kernel_names()
+        for architecture in ARCHITECTURES
+        if gpu_compiler_missing(compiler) is None and gpu_compiler_missing(compiler, architecture) is None
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(attempt, cases))
+
+
+# The first one waits for all.
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("all_compiled")
 @pytest.mark.parametrize("name", kernel_names())
 def test_kernel_file_compiles(compiler, architecture, name):
     file = kernel_file(name)
