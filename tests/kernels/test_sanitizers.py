@@ -86,6 +86,7 @@ def test_uninitialised_scalar(environment):
     "files, left_out",
     [
         pytest.param(("test_sgd.py", "test_cuda_on_cpu.py", "test_planted_faults.py"), (), id="machinery"),
+        pytest.param(("test_cooperation.py", "test_tensor_cores.py", "test_small_floats.py"), (), id="headers"),
         # The longest rows would take as long as all the others, and go through the same kernels.
         pytest.param(("test_convolution_path.py",), ("conv1d-several",), id="convolutions"),
     ],

@@ -138,8 +138,10 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         "gpunet/__init__.py",
         f"gpunet-{VERSION}.dist-info/licenses/LICENSE",
     } <= files.keys()
-    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpunet").rglob("*.py")}
-    assert sources == {name for name in files if name.endswith(".py")}
+    for suffix in (".py", ".h"):
+        sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpunet").rglob(f"*{suffix}")}
+        assert sources
+        assert sources == {name for name in files if name.endswith(suffix)}
     assert any(Path(name).name == "digits.npz" for name in files)
     assert not [name for name in files if name.endswith((".pyc", ".orig"))]
 
