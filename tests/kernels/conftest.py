@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpunet.backend import devices
 from gpunet.backend.kernels import KernelFile, get_kernel, launch, read_kernel_file
 from gpunet.testing import cuda_on_cpu, host_compiler_missing
 
@@ -17,6 +18,41 @@ PLACES = ["forward", "reversed", "both", pytest.param("gpu", marks=pytest.mark.g
 
 _collected: set[Path] = set()
 _left_out: list[str] = []
+
+
+class OnCPU:
+    """Arrays are NumPy's; kernels run in the CUDA-on-CPU layer, in both orders of their threads."""
+
+    module = np
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        with cuda_on_cpu("both"):
+            return call()
+
+    def numpy(self, array: Any) -> np.ndarray:
+        return array
+
+
+class OnGPU:
+    """Arrays are CuPy's."""
+
+    def __init__(self) -> None:
+        self.module = devices.cupy()
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        return call()
+
+    def numpy(self, array: Any) -> np.ndarray:
+        return self.module.asnumpy(array)
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def machine(request: pytest.FixtureRequest) -> OnCPU | OnGPU:
+    """What runs kernels: the CPU, and a GPU where there is one."""
+    if request.param == "gpu":
+        return OnGPU()
+    request.getfixturevalue("host")
+    return OnCPU()
 
 
 @pytest.fixture

@@ -12,46 +12,12 @@ from gpunet.ops import convolution_direct_cuda as op
 from gpunet.ops.convolution import reference_gather, reference_scatter, reference_weight
 from gpunet.ops.convolution_sizes import Sizes2d
 from gpunet.ops.convolution_window import Geometry, conv_output_size
-from gpunet.testing import assert_agreement, cuda_on_cpu
+from gpunet.testing import assert_agreement
 
 pytestmark = pytest.mark.kernels
 
 DTYPES = [np.float32, np.float64]
 DIRECTIONS = ["forward", "input_grad", "weight_grad"]
-
-
-class OnCPU:
-    """Arrays are NumPy's; kernels run in the CUDA-on-CPU layer, in both orders of their threads."""
-
-    module = np
-
-    def run(self, call):
-        with cuda_on_cpu("both"):
-            call()
-
-    def numpy(self, array):
-        return array
-
-
-class OnGPU:
-    def __init__(self):
-        from gpunet.backend import devices
-
-        self.module = devices.cupy()
-
-    def run(self, call):
-        call()
-
-    def numpy(self, array):
-        return self.module.asnumpy(array)
-
-
-@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
-def machine(request):
-    if request.param == "gpu":
-        return OnGPU()
-    request.getfixturevalue("host")
-    return OnCPU()
 
 
 @pytest.fixture
@@ -365,14 +331,13 @@ def test_an_empty_batch(machine, launched, dtype):
     np.testing.assert_array_equal(machine.numpy(dweight), 0)
 
 
-@pytest.mark.usefixtures("host")
 @pytest.mark.parametrize("case", [STRIPS[1], STRIPS[3], KINDS[4]._replace(stride=(2, 3))], ids=lambda case: case.label)
-def test_only_the_taps_that_hit_are_multiplied(case):
+def test_only_the_taps_that_hit_are_multiplied(machine, case):
     """A zero between the outputs of a convolution with a stride would make NaN of infinity."""
     problem = Problem(case._replace(size=(20, 25)), np.float32)
     problem.weight[...] = np.inf
     problem.dy[...] = 1
-    inner = problem.compute(OnCPU(), "input_grad")[:, :, 4:-4, 4:-4]
+    inner = problem.compute(machine, "input_grad")[:, :, 4:-4, 4:-4]
     assert inner.size
     np.testing.assert_array_equal(inner, problem.expected("input_grad")[:, :, 4:-4, 4:-4])
     assert np.isinf(inner).any()
@@ -395,12 +360,11 @@ def test_every_kernel_has_a_case():
             assert variant in named | {"sum"}
 
 
-@pytest.mark.gpu
 @pytest.mark.slow
+@pytest.mark.parametrize("machine", [pytest.param("gpu", marks=pytest.mark.gpu)], indirect=True)
 @pytest.mark.parametrize("stride", [1, 2])
-def test_more_than_two_to_the_31_elements(stride):
+def test_more_than_two_to_the_31_elements(machine, stride):
     """The last image of an array that 32-bit indices do not span is convolved as it is on its own."""
-    machine = OnGPU()
     xp = machine.module
     images, extent, channels = 33, 1024, 64
     if xp.cuda.Device().mem_info[0] < 40e9:

@@ -6,7 +6,6 @@ import itertools
 import numpy as np
 import pytest
 
-from gpunet.backend.kernels import uses_kernels
 from gpunet.ops import sgd as op
 from gpunet.testing import assert_agreement, cuda_on_cpu
 
@@ -21,41 +20,6 @@ RULES = [
     {"weight_decay": 0.1, "maximize": True},
     {"momentum": 0.5, "nesterov": True, "maximize": True, "grad_scale": 8.0},
 ]
-
-
-class OnCPU:
-    """Arrays are NumPy's; kernels run in the CUDA-on-CPU layer, in both orders of their threads."""
-
-    module = np
-
-    def run(self, call):
-        with cuda_on_cpu("both"):
-            assert uses_kernels(np.zeros(1))
-            call()
-
-    def numpy(self, array):
-        return array
-
-
-class OnGPU:
-    def __init__(self):
-        from gpunet.backend import devices
-
-        self.module = devices.cupy()
-
-    def run(self, call):
-        call()
-
-    def numpy(self, array):
-        return self.module.asnumpy(array)
-
-
-@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
-def machine(request):
-    if request.param == "gpu":
-        return OnGPU()
-    request.getfixturevalue("host")
-    return OnCPU()
 
 
 def aligned(module, values, offset=0):
