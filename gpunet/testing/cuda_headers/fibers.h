@@ -182,9 +182,10 @@ static char* stack_of(int number) {
   return chunk + number % STACKS_AT_ONCE * STACK_STRIDE + SLACK_BYTES;
 }
 
-// Gives back the memory of all stacks but those of one large block.
+// Gives back the memory of all stacks but those of a few large blocks.
 static void release_stacks() {
-  for (int i = 1; i < MAX_STACKS / STACKS_AT_ONCE; ++i) {
+  constexpr int kept = 8;
+  for (int i = kept; i < MAX_STACKS / STACKS_AT_ONCE; ++i) {
     if (stack_chunks[i] == nullptr) continue;
 #if defined(__SANITIZE_ADDRESS__)
     __asan_unpoison_memory_region(stack_chunks[i], STACKS_AT_ONCE * STACK_STRIDE);

@@ -36,34 +36,60 @@ inline bool have_all_lanes(Lane* const lanes[WARP]) {
   return true;
 }
 
+// What is written as a whole below need not be filled with the pattern of uninitialised variables first.
+#define CUDA_ON_CPU_UNFILLED
+#if defined(__has_attribute)
+#if __has_attribute(uninitialized)
+#undef CUDA_ON_CPU_UNFILLED
+#define CUDA_ON_CPU_UNFILLED __attribute__((uninitialized))
+#endif
+#endif
+
+using Row = float __attribute__((vector_size(32)));  // eight columns
+
 // c += a b, where a is 16 x K and b is K x 8.
 template <int K>
-inline void multiply_accumulate(Lane* const lanes[WARP], const float (&a)[16][K], const float (&b)[K][8]) {
-  float c[16][8];
+inline void multiply_accumulate(Lane* const lanes[WARP], const float (&a)[16][K], const Row (&b)[K]) {
+  Row c[16] CUDA_ON_CPU_UNFILLED;
   for (int lane = 0; lane < WARP; ++lane) {
     const float* accumulator = mma_operands(lanes[lane]).accumulator;
-    for (int i = 0; i < 4; ++i) c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2] = accumulator[i];
+    const int g = lane / 4, t = lane % 4;
+    c[g][2 * t] = accumulator[0];
+    c[g][2 * t + 1] = accumulator[1];
+    c[g + 8][2 * t] = accumulator[2];
+    c[g + 8][2 * t + 1] = accumulator[3];
   }
   for (int m = 0; m < 16; ++m) {
-    for (int k = 0; k < K; ++k) {
-      for (int n = 0; n < 8; ++n) c[m][n] += a[m][k] * b[k][n];
-    }
+    Row sum = c[m];
+    for (int k = 0; k < K; ++k) sum += a[m][k] * b[k];
+    c[m] = sum;
   }
   for (int lane = 0; lane < WARP; ++lane) {
     float* accumulator = mma_operands(lanes[lane]).accumulator;
-    for (int i = 0; i < 4; ++i) accumulator[i] = c[lane / 4 + i / 2 * 8][lane % 4 * 2 + i % 2];
+    const int g = lane / 4, t = lane % 4;
+    accumulator[0] = c[g][2 * t];
+    accumulator[1] = c[g][2 * t + 1];
+    accumulator[2] = c[g + 8][2 * t];
+    accumulator[3] = c[g + 8][2 * t + 1];
   }
 }
+
+inline float cut_to_tf32(unsigned word) { return std::bit_cast<float>(word & 0xFFFFE000u); }
 
 // m16n8k8, TF32. a: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4); b: (t, g), (t + 4, g).
 inline void combine_mma_tf32(Lane* const lanes[WARP]) {
   if (!have_all_lanes(lanes)) return;
-  float a[16][8], b[8][8];
+  float a[16][8] CUDA_ON_CPU_UNFILLED;
+  Row b[8] CUDA_ON_CPU_UNFILLED;
   for (int lane = 0; lane < WARP; ++lane) {
     const MmaOperands operands = mma_operands(lanes[lane]);
     const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; ++i) a[g + i % 2 * 8][t + i / 2 * 4] = std::bit_cast<float>(operands.a[i] & 0xFFFFE000u);
-    for (int i = 0; i < 2; ++i) b[t + i * 4][g] = std::bit_cast<float>(operands.b[i] & 0xFFFFE000u);
+    a[g][t] = cut_to_tf32(operands.a[0]);
+    a[g + 8][t] = cut_to_tf32(operands.a[1]);
+    a[g][t + 4] = cut_to_tf32(operands.a[2]);
+    a[g + 8][t + 4] = cut_to_tf32(operands.a[3]);
+    b[t][g] = cut_to_tf32(operands.b[0]);
+    b[t + 4][g] = cut_to_tf32(operands.b[1]);
   }
   multiply_accumulate<8>(lanes, a, b);
 }
@@ -73,7 +99,8 @@ inline void combine_mma_tf32(Lane* const lanes[WARP]) {
 template <int K, float (*decode)(uint16_t)>
 inline void combine_mma_16bit(Lane* const lanes[WARP]) {
   if (!have_all_lanes(lanes)) return;
-  float a[16][K], b[K][8];
+  float a[16][K] CUDA_ON_CPU_UNFILLED;
+  Row b[K] CUDA_ON_CPU_UNFILLED;
   for (int lane = 0; lane < WARP; ++lane) {
     const MmaOperands operands = mma_operands(lanes[lane]);
     const int g = lane / 4, t = lane % 4;
