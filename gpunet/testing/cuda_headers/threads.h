@@ -90,7 +90,7 @@ static void yield(bool ends = false) {
 }
 
 // Only the first failure counts.
-__attribute__((format(printf, 1, 2))) static void fail(const char* format, ...) {
+[[gnu::format(printf, 1, 2)]] static void fail(const char* format, ...) {
   if (!failed) {
     va_list values;
     va_start(values, format);
@@ -108,7 +108,7 @@ __attribute__((format(printf, 1, 2))) static void fail(const char* format, ...) 
 }
 
 // Ends the fiber that asks for it; the scheduler sees `failed`.
-__attribute__((format(printf, 1, 2))) [[noreturn]] static void fail_here(const char* format, ...) {
+[[noreturn, gnu::format(printf, 1, 2)]] static void fail_here(const char* format, ...) {
   char text[512];
   va_list values;
   va_start(values, format);
