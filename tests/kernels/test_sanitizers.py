@@ -89,6 +89,8 @@ def test_uninitialised_scalar(environment):
         pytest.param(("test_cooperation.py", "test_tensor_cores.py", "test_small_floats.py"), (), id="headers"),
         # The longest rows would take as long as all the others, and go through the same kernels.
         pytest.param(("test_convolution_path.py",), ("conv1d-several",), id="convolutions"),
+        pytest.param(("test_conv2d.py", "test_gemm.py"), ("float32_sums",), id="tiles"),
+        pytest.param(("test_conv2d_direct.py",), (), id="direct"),
     ],
 )
 def test_kernels_are_clean(environment, files, left_out):
