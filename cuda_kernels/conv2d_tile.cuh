@@ -150,17 +150,17 @@ struct PatchColumns {
   const Scalar* image[Share::passes];              // at the channel
   int line[Share::passes], column[Share::passes];  // of the output pixel
   int below, beside;                               // what the tap adds to its place
-  bool inside;
   typename Share::Values stage[Share::passes];
 
   // pixels: of the first image, at the group's first channel.
   __device__ PatchColumns(const Scalar* pixels, const Conv2dSizes& sizes, int row, int first_k) : sizes(sizes) {
+    // Behind the last tap it is one below the kernel: what of the image that sees is harmless, since its sums are not
+    // stored.
     const int i = row + Share::first();
     const int tap = i / sizes.in_channels, tap_row = tap / sizes.kernel_width;
     const int channel = i - tap * sizes.in_channels;
     below = tap_row * sizes.dilation_height - sizes.pad_top;
     beside = (tap - tap_row * sizes.kernel_width) * sizes.dilation_width - sizes.pad_left;
-    inside = tap < sizes.taps();
 #pragma unroll
     for (int pass = 0; pass < Share::passes; ++pass) {
       const int pixel = first_k + Share::first_k() + pass * Share::step;
@@ -176,7 +176,7 @@ struct PatchColumns {
     for (int pass = 0; pass < Share::passes; ++pass) {
       const int y = line[pass] * sizes.stride_height + below, x = column[pass] * sizes.stride_width + beside;
       stage[pass] = zero_pack<Scalar, Tile::vector>();
-      if (inside && Share::first_k() + pass * Share::step < depth_left && unsigned(y) < unsigned(sizes.in_height) &&
+      if (Share::first_k() + pass * Share::step < depth_left && unsigned(y) < unsigned(sizes.in_height) &&
           unsigned(x) < unsigned(sizes.in_width)) {
         stage[pass] =
             load_pack<Scalar, Tile::vector>(image[pass] + (y * sizes.in_width + x) * sizes.in_pitch);

@@ -9,7 +9,7 @@
 //
 // Parallelisation: implicit GEMM. dw is small and the sum is long, so the output pixels are cut into `splits` stretches,
 // and each block sums one stretch for one tile (gemm_tile.cuh) of taps and input channels by output channels;
-// blockIdx = (tile of taps and channels, tile of output channels, group and split). cuda_kernels/README.md walks
+// blockIdx = (tile of taps and channels, tile of output channels, split and group). cuda_kernels/README.md walks
 // through it. The naive kernels take one element of dw a thread. Kernels without "any" in their name move sixteen bytes
 // at once: pitches and channels must be multiples of four.
 //
@@ -49,7 +49,7 @@ __device__ void conv2d_weight_grad(typename Tile::Scalar* dw, const typename Til
                                    const typename Tile::Scalar* x, const Conv2dSizes& sizes, int splits) {
   using Scalar = typename Tile::Scalar;
   const int row = blockIdx.x * Tile::rows, column = blockIdx.y * Tile::columns;
-  const int group = blockIdx.z % sizes.groups, split = blockIdx.z / sizes.groups;
+  const int split = blockIdx.z % splits, group = blockIdx.z / splits;
   const int pixels = int(sizes.out_pixels()), rows = sizes.taps() * sizes.in_channels;
   // Stretches of whole slabs.
   const int slabs = (pixels - 1) / Tile::depth + 1, slabs_a_split = (slabs - 1) / splits + 1;
@@ -60,12 +60,11 @@ __device__ void conv2d_weight_grad(typename Tile::Scalar* dw, const typename Til
                                                 sizes.out_channels, first_pixel);
   TileSums<Tile> sums;
   accumulate(sums, left, right, last == slabs ? pixels - first_pixel : (last - first) * Tile::depth);
-  Scalar* target = dw + (long long)split * rows * sizes.weight_pitch();
+  Scalar* corner = dw + ((long long)split * rows + row) * sizes.weight_pitch() + group * sizes.out_channels + column;
   sums.write_rows([&](int i, int j, const Scalar* four) {
     if (row + i >= rows) return;
-    const int k = group * sizes.out_channels + column + j;
-    store_four<Tile>(target, (long long)(row + i) * sizes.weight_pitch() + k, four, k,
-                     sizes.out_channels - column - j, [](Scalar sum, int, long long) { return sum; });
+    store_four<Tile>(corner, (long long)i * sizes.weight_pitch() + j, four, 0, sizes.out_channels - column - j,
+                     [](Scalar sum, int, long long) { return sum; });
   });
 }
 

@@ -123,9 +123,10 @@ struct DepthContiguousMatrix {
   int rows_left;  // how many rows of the matrix there are from the thread's first one on
   typename Share::Values stage[Share::passes];
 
-  // From row `row` of `rows` on, columns first_k to end_k.
+  // From row `row` of `rows` and column first_k on. A first row behind the last one is read as the last one: the sums
+  // that come of it are not stored, and there is nothing to be asked at every load.
   __device__ DepthContiguousMatrix(const Scalar* matrix, int pitch, int row, int rows, int first_k)
-      : source(matrix + (long long)(row + Share::first()) * pitch + first_k + Share::first_k()),
+      : source(matrix + (long long)min(row + Share::first(), rows - 1) * pitch + first_k + Share::first_k()),
         pitch(pitch),
         rows_left(rows - row - Share::first()) {}
 
@@ -134,7 +135,7 @@ struct DepthContiguousMatrix {
 #pragma unroll
     for (int pass = 0; pass < Share::passes; ++pass) {
       stage[pass] = zero_pack<Scalar, Tile::vector>();
-      if (Share::first_k() < depth_left && pass * Share::step < rows_left) {
+      if (Share::first_k() < depth_left && (pass == 0 || pass * Share::step < rows_left)) {
         stage[pass] = load_pack<Scalar, Tile::vector>(source + (long long)(pass * Share::step) * pitch);
       }
     }
@@ -152,19 +153,18 @@ struct DepthStridedMatrix {
   using Scalar = typename Tile::Scalar;
   const Scalar* source;
   int pitch;
-  bool inside;
   typename Share::Values stage[Share::passes];
 
+  // From row `row` of `rows` and k first_k on; rows behind the last ones are read as those.
   __device__ DepthStridedMatrix(const Scalar* matrix, int pitch, int row, int rows, int first_k)
-      : source(matrix + (long long)(first_k + Share::first_k()) * pitch + row + Share::first()),
-        pitch(pitch),
-        inside(row + Share::first() < rows) {}
+      : source(matrix + (long long)(first_k + Share::first_k()) * pitch + min(row + Share::first(), rows - Tile::vector)),
+        pitch(pitch) {}
 
   __device__ void load(int depth_left) {
 #pragma unroll
     for (int pass = 0; pass < Share::passes; ++pass) {
       stage[pass] = zero_pack<Scalar, Tile::vector>();
-      if (inside && Share::first_k() + pass * Share::step < depth_left) {
+      if (Share::first_k() + pass * Share::step < depth_left) {
         stage[pass] = load_pack<Scalar, Tile::vector>(source + (long long)(pass * Share::step) * pitch);
       }
     }

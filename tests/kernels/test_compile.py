@@ -14,13 +14,9 @@ pytestmark = pytest.mark.kernels
 
 _table: list[str] = []
 
-# Bytes of stack, and of spills each way. For Blackwell ptxas wants a few registers more than the 128 that leave room
-# for two blocks on a multiprocessor. One block with all it wants would hide less of memory's latency than these few
-# words, beside 64 sums a thread, cost. Of the naive step of SGD it keeps two words in memory by its own choice, with
-# NVRTC's options and 32 registers; that kernel is there to be read.
+# Bytes of stack, and of spills each way. With NVRTC's options and 32 registers, ptxas keeps two words of the naive step
+# of SGD in memory by its own choice; that kernel is there to be read.
 EXPLAINED_SPILLS = {
-    ("sm_100", "conv2d_forward_128x128_float32"): 16,
-    ("sm_100", "conv2d_weight_grad_128x128_float32"): 16,
     ("sm_100", "sgd_update_naive_float32"): 8,
 }
 
