@@ -98,10 +98,13 @@ __device__ void weight_grad_strip(const Scalar* x, const Scalar* dy, Scalar* par
         for (int j = 0; j < WIDTH; ++j) seen[j] = load_lanes_if<V>(from.has_column(left + j), pixels + j * from.pitch);
 #pragma unroll
         for (int a = 0; i + a * STRIDE < R; ++a) {
+          // What is not of this piece must not be multiplied, not even by 0: infinity times 0 is no number.
+          if (row - a < first_row || row - a >= end_row) continue;
 #pragma unroll
           for (int s = 0; s < S; ++s) {
 #pragma unroll
             for (int t = 0; t < COLUMNS; ++t) {
+              if (t > 0 && !to.has_column(column + t)) continue;
               sums[(i + a * STRIDE) * S + s].multiply_add(seen[t * STRIDE + s], grads[a][t]);
             }
           }

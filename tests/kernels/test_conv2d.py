@@ -245,6 +245,28 @@ def test_the_input_gradient_multiplies_no_zeros(machine):
     assert np.isposinf(inner).all()
 
 
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+@pytest.mark.parametrize(
+    "case",
+    [
+        *CASES,
+        *(CASES[0]._replace(label=f"depthwise {n}", channels=(1, 1), groups=8, size=(9, n), padding=((0, 0), (0, 1)),
+                            stride=(s, s)) for n in (8, 9) for s in (1, 2)),
+    ],
+    ids=lambda case: case.label,
+)  # fmt: skip
+def test_what_is_no_number_stays_where_it_belongs(machine, file, value, case):
+    """Zeros that fill up a tile meet no pixel: infinity times zero would be no number."""
+    problem = Problem(case)
+    image = problem.dy if file == "conv2d_input_grad" else problem.x
+    image[0, 0, 0, 0] = image[-1, -1, -1, -1] = image[0, -1, image.shape[2] // 2, -1] = value
+    naive = problem.compute(machine, file, np.float32, naive=True)
+    got = problem.compute(machine, file, np.float32)
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(naive))
+    np.testing.assert_array_equal(np.isfinite(got), np.isfinite(naive))
+
+
 @pytest.mark.parametrize("case", [CASES[0], CASES[17], CASES[0]._replace(channels=(1, 1), groups=8)])
 def test_bias_gradient(machine, case):
     problem = Problem(case)

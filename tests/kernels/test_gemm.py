@@ -158,6 +158,31 @@ def test_misaligned_operands_take_another_kernel(machine, launched):
     assert_agreement(got, expected, np.float32)
 
 
+@pytest.mark.parametrize("layout, which", [("nn", 0), ("nn", 1), ("nt", 0), ("nt", 1), ("tn", 0), ("tn", 1)])
+def test_an_uneven_pitch_takes_another_kernel(machine, launched, layout, which):
+    """Rows that start at no multiple of sixteen bytes, though the first one and the sizes would allow it."""
+    xp = machine.module
+    a, b = operands(layout, 16, 64, 16)
+    given = [on(machine, operand, np.float32) for operand in (a, b)]
+    stored = given[which].T if layout[which] == "t" else given[which]
+    wide = xp.zeros((stored.shape[0], stored.shape[1] + 1), np.float32)
+    wide[:, :-1] = stored
+    given[which] = wide[:, :-1].T if layout[which] == "t" else wide[:, :-1]
+    got = machine.numpy(machine.run(lambda: op.matrix_product_cuda(*given)))
+    assert launched == [f"gemm_{layout}_128x32_any_float32"]
+    assert_agreement(got, a @ b, np.float32)
+
+
+@pytest.mark.parametrize(
+    "name", ["left_batch", "right_batch", "output_batch", "output_pitch", "rows", "depth", "columns"]
+)
+def test_what_has_to_be_a_multiple_of_four(name):
+    sizes = op.Gemm(2, 16, 16, 16, 64, 64, 64, 64, 64, 64)
+    assert op._has_vectors("nn", sizes)
+    layout = "tn" if name == "rows" else "nn"
+    assert not op._has_vectors(layout, sizes._replace(**{name: getattr(sizes, name) + 2}))
+
+
 def test_no_terms_and_no_outputs(machine):
     xp = machine.module
     for m, k, n in ((3, 0, 4), (0, 3, 4), (3, 4, 0)):
