@@ -360,7 +360,6 @@ def _launch_weight_gradient(sizes: Sizes2d, output: Any, grad: Any, x: Any, naiv
     vectors = _has_vectors(sizes, output, grad, x)
     tile = choose_tile(rows, sizes.out_channels, sizes.groups, output.dtype, vectors, fill=False)
     splits = choose_splits(tile, rows, sizes.out_channels, sizes.groups, pixels)
-    splits = min(splits, _LARGEST_GRID // sizes.groups)
     down, across = tile.blocks(rows, sizes.out_channels)
     kernel = get_kernel("conv2d_weight_grad", f"conv2d_weight_grad_{tile.name}_{name}")
     target = output if splits == 1 else empty((splits * output.size,), output.dtype, array_module(output))

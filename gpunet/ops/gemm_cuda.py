@@ -80,7 +80,6 @@ def launch_gemm(
     long = sizes.depth >= 4 * max(sizes.rows, sizes.columns)
     tile = choose_tile(sizes.rows, sizes.columns, sizes.batch, output.dtype, vectors, fill=not long)
     splits = choose_splits(tile, sizes.rows, sizes.columns, sizes.batch, sizes.depth)
-    splits = min(splits, _MOST_BLOCKS // sizes.batch)
     down, across = tile.blocks(sizes.rows, sizes.columns)
     kernel = get_kernel("gemm", f"gemm_{layout}_{tile.name}_{name}")
     grid = (down, across, sizes.batch * splits)
