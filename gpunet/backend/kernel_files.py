@@ -22,6 +22,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from gpunet.backend.kernel_constants import constants_in, evaluate, expand, macros_in
+
 __all__ = [
     "KernelFile",
     "Parameter",
@@ -76,13 +78,17 @@ _VECTORS: Final[dict[str, tuple[str, int]]] = {
     "__nv_bfloat162": ("bfloat16", 4),
 }
 
+_BOUNDS = r"__launch_bounds__\s*\((?P<{}>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # brackets within brackets
 _DECLARATION = re.compile(
-    r'extern\s+"C"\s+__global__\s+void\s*(?:__launch_bounds__\s*\((?P<bounds>[^)]*)\)\s*)?'
-    r"(?:@needs_(?P<needs>\d+)\s*)?(?P<name>[A-Za-z_]\w*)\s*\((?P<parameters>[^)]*)\)"
+    rf'extern\s+"C"\s+__global__\s+(?:{_BOUNDS.format("early")}\s*)?void\b\s*(?:{_BOUNDS.format("late")}\s*)?'
+    r"(?:@needs_(?P<needs>\d+)\s*)?(?P<name>(?!__launch_bounds__)[A-Za-z_]\w*)\s*\((?P<parameters>[^)]*)\)"
 )
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
 _OR_NULL = "@or_null"
+# Where a parameter ends in one of these it has no name.
+_NO_NAMES = {word for name in _SCALARS for word in name.split()} | {"const", "__restrict__", "__restrict", *_VECTORS}
+_MOST_THREADS = 1024  # of a block, whatever the kernel
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ class Signature:
     Attributes:
         name: the function's name.
         parameters: in order.
-        max_threads: threads a block may have: its ``__launch_bounds__`` if it is a number, else 1024.
+        max_threads: threads a block may have: those of its ``__launch_bounds__``, or 1024 where it has none.
         line: the line of the declaration.
         architecture: the oldest GPU that has the kernel, 80 for ``/* needs sm_80 */``; 0 if every GPU has it.
     """
@@ -249,53 +255,67 @@ def parse_signatures(
     """Read the declarations of all ``__global__`` functions.
 
     A parameter list may name a macro without arguments, defined in the file or in a header, that stands for several
-    parameters.
+    parameters. Launch bounds may be an expression of integers, macros and constants.
 
     Args:
         source: the text of a kernel file.
         name: what to call it in errors.
-        headers: the text of the headers that may define such a macro, by name.
+        headers: the text of the headers that may define such macros and constants, by name.
 
     Raises:
-        ValueError: a ``__global__`` function that Python could not launch: it is not ``extern "C"``, is declared twice
-            or has a parameter of an unknown type.
+        ValueError: a ``__global__`` function that Python could not launch: it is not ``extern "C"``, is declared twice,
+            has a parameter of an unknown type, or launch bounds that cannot be read.
     """
     text = _COMMENT.sub(_blank_comment, source)
-    macros = _macros((*(headers or {}).values(), source))
-    constants = {match[1]: int(match[2]) for match in re.finditer(r"constexpr\s+int\s+(\w+)\s*=\s*(\d+)\s*;", text)}
+    texts = [*(_COMMENT.sub(_blank_comment, header) for header in (headers or {}).values()), text]
+    macros, constants = macros_in(texts), constants_in(texts)
     signatures: dict[str, Signature] = {}
-    matched = 0
+    matched = bounded = 0
     for match in _DECLARATION.finditer(text):
         matched += 1
         line = text.count("\n", 0, match.start()) + 1
         function = match["name"]
         if function in signatures:
             raise ValueError(f"{name}:{line}: {function} is declared twice")
-        written = re.sub(r"\b[A-Z]\w*\b", lambda word: macros.get(word[0], word[0]), match["parameters"])
-        declarations = [part for part in written.split(",") if part.strip()]
         try:
-            parameters = tuple(_parse_parameter(part) for part in declarations)
+            written = expand(match["parameters"], macros)
+            parameters = tuple(_parse_parameter(part) for part in written.split(",") if part.strip())
+            bounds = match["early"] or match["late"]
+            max_threads = _MOST_THREADS if bounds is None else _threads_of_block(bounds, macros, constants)
         except ValueError as error:
             raise ValueError(f"{name}:{line}: {function}: {error}") from None
-        bound = (match["bounds"] or "").split(",")[0].strip()
-        max_threads = int(bound) if bound.isdigit() else constants.get(bound, 1024)
+        bounded += bounds is not None
         signatures[function] = Signature(function, parameters, max_threads, line, int(match["needs"] or 0))
     if matched != len(re.findall(r"\b__global__\b", text)):
         raise ValueError(
             f'{name}: every __global__ function must be declared as extern "C" __global__ void name(...), written out, '
             "so that it can be found by its name"
         )
+    code = re.sub(r"^[ \t]*#.*$", "", text.replace("\\\n", " "), flags=re.MULTILINE)
+    if bounded != len(re.findall(r"\b__launch_bounds__\b", code)):
+        raise ValueError(
+            f"{name}: __launch_bounds__(...) must stand right before or behind the void of a kernel's declaration"
+        )
     return MappingProxyType(signatures)
 
 
-def _macros(texts: Iterable[str]) -> dict[str, str]:
-    """What macros without arguments stand for, by name."""
-    found = {}
-    for text in texts:
-        joined = _COMMENT.sub(_blank_comment, text).replace("\\\n", " ")
-        for match in re.finditer(r"^[ \t]*#[ \t]*define[ \t]+([A-Z]\w*)[ \t]+(\S.*)$", joined, re.MULTILINE):
-            found[match[1]] = match[2].strip()
-    return found
+def _threads_of_block(bounds: str, macros: Mapping[str, str | None], constants: Mapping[str, str | None]) -> int:
+    """The first number of ``__launch_bounds__``."""
+    first = ""
+    for part in expand(bounds, macros).split(","):  # a comma within brackets does not end it
+        first += part
+        if first.count("(") <= first.count(")"):
+            break
+        first += ","
+    try:
+        threads = evaluate(first, macros, constants)
+    except ValueError as error:
+        raise ValueError(f"__launch_bounds__({bounds.strip()}): {error}") from None
+    if not 1 <= threads <= _MOST_THREADS:
+        raise ValueError(
+            f"__launch_bounds__({bounds.strip()}): a block has 1 to {_MOST_THREADS} threads, not {threads}"
+        )
+    return threads
 
 
 def _blank_comment(match: re.Match[str]) -> str:
@@ -311,16 +331,19 @@ def _blank_comment(match: re.Match[str]) -> str:
 def _parse_parameter(text: str) -> Parameter:
     nullable = _OR_NULL in text
     text = " ".join(text.replace(_OR_NULL, " ").split())
-    match = re.fullmatch(r"(.*?[\s*])(\w+)", text)
-    if match is None:
+    match = re.fullmatch(r"(?P<element>[\w ]+)(?P<pointer>\*[\w *]*)?\b(?P<name>[A-Za-z_]\w*)", text)
+    if match is None or not match["element"].strip() or match["name"] in _NO_NAMES:
         raise ValueError(f"cannot read the parameter {text!r}")
-    declared, name = match[1], match[2]
-    is_restrict = "__restrict__" in declared
-    declared = " ".join(declared.replace("__restrict__", " ").replace("*", " * ").split()).replace(" *", "*")
-    is_const = declared.startswith("const ")
-    element = declared.removeprefix("const ")
-    is_pointer = element.endswith("*")
-    element = element.removesuffix("*")
+    name, words = match["name"], match["element"].split()
+    pointer = (match["pointer"] or "").replace("*", " * ").split()
+    is_pointer = pointer[:1] == ["*"]
+    is_restrict = "__restrict__" in pointer or "__restrict" in pointer
+    is_const = "const" in words  # float const* is const float*
+    element = " ".join(word for word in words if word != "const")
+    declared = f"{'const ' if is_const else ''}{element}{'*' * pointer.count('*')}"
+    # What is said of the pointer itself, which is the kernel's own copy, makes no difference to who launches it.
+    if set(pointer[1:]) - {"const", "__restrict__", "__restrict"}:
+        raise ValueError(f"{name} has the type {declared!r}, which gpunet cannot pass to a kernel")
     if nullable and not is_pointer:
         raise ValueError(f"{name} is no pointer, so it cannot be null")
     if element in _SCALARS:

@@ -115,6 +115,87 @@ def test_launch_bounds_by_name():
     assert only('extern "C" __global__ void f(int* x) {}').max_threads == 1024
 
 
+@pytest.mark.parametrize(
+    "before, bounds, threads",
+    [
+        ("", "2 * 64", 128),
+        ("", "(1 << 8) / 2 + 96 % 64", 160),
+        ("", "0x80u, 4", 128),
+        ("#define THREADS 128\n", "THREADS", 128),
+        ("#define WARPS (2 + 2) // of 32\n#define THREADS WARPS * 32\n", "THREADS, 2", 128),
+        ("#define PAIR 64 + 32\n", "2 * PAIR", 160),  # text, as C puts it in
+        ("#define BOUNDS 256, 2\n", "BOUNDS", 256),
+        ("constexpr int WARPS = 4;\nconstexpr unsigned int THREADS = 32 * WARPS;\n", "THREADS", 128),
+        ("static constexpr int threads = 96;\n", "(threads), (2)", 96),
+    ],
+)
+def test_launch_bounds_are_worked_out(before, bounds, threads):
+    kernel = f'{before}extern "C" __global__ void __launch_bounds__({bounds}) f(int* x) {{}}'
+    assert only(kernel).max_threads == threads
+    function = f'extern "C" __global__ void __launch_bounds__({bounds}) f(int* x) {{}}'
+    assert parse_signatures(function, headers={"sizes.cuh": before})["f"].max_threads == threads
+
+
+@pytest.mark.parametrize(
+    "before, bounds, message",
+    [
+        ("", "THREADS", "THREADS is no number"),
+        ("#if A\n#define THREADS 128\n#else\n#define THREADS 256\n#endif\n", "THREADS", "THREADS is no number"),
+        ("#define THREADS 128\n#undef THREADS\n", "THREADS", "THREADS is no number"),
+        ("#define HALF(x) x / 2\n", "HALF(256)", "HALF\\(256\\) is no number"),
+        ("#define A B\n#define B A\n", "A", "A is no number"),
+        ("constexpr int A = B;\nconstexpr int B = A;\n", "A", "B is no number|A is no number"),
+        ("", "Tile::threads", "'Tile::threads' is no number"),
+        ("", "sizeof(float4) * 8", "is no number"),
+        ("", "1.5", "1.5 is no number"),
+        ("", "128 / 0", "is no number"),
+        ("", "1 << 99", "is no number"),
+        ("", "0100", "is no number"),
+        ("", "__import__('os')", "is no number"),
+        ("", "2048", "a block has 1 to 1024 threads, not 2048"),
+        ("", "0", "a block has 1 to 1024 threads, not 0"),
+        ("", "", "is no number"),
+    ],
+)
+def test_launch_bounds_that_cannot_be_read(before, bounds, message):
+    """A bound that is overlooked would be a launch that the GPU refuses."""
+    source = f'{before}extern "C" __global__ void __launch_bounds__({bounds}) f(int* x) {{}}'
+    with pytest.raises(ValueError, match=rf"kernel\.cu:\d+: f: __launch_bounds__\(.*{message}"):
+        parse_signatures(source)
+
+
+def test_launch_bounds_at_another_place():
+    before = 'extern "C" __global__ __launch_bounds__(32 * 2) void f(int* x) {}'
+    assert only(before).max_threads == 64
+    for source in (
+        'extern "C" __global__ void f(int* x) __launch_bounds__(64);',
+        'extern "C" __global__ void __launch_bounds__(((((64))))) f(int* x) {}',
+        '#define BOUNDS __launch_bounds__(64)\nextern "C" __global__ void BOUNDS f(int* x) {}',
+    ):
+        with pytest.raises(ValueError, match="must "):
+            parse_signatures(source)
+
+
+@pytest.mark.parametrize(
+    "written, declared, is_const, is_restrict",
+    [
+        ("float const* x", "const float*", True, False),
+        ("const float* const x", "const float*", True, False),
+        ("float *const __restrict x", "float*", False, True),
+        ("unsigned int const * __restrict__ const x", "const unsigned int*", True, True),
+    ],
+)
+def test_other_ways_to_write_a_pointer(written, declared, is_const, is_restrict):
+    (parameter,) = only(f'extern "C" __global__ void f({written}) {{}}').parameters
+    assert (parameter.name, parameter.declared, parameter.is_pointer) == ("x", declared, True)
+    assert (parameter.is_const, parameter.is_restrict) == (is_const, is_restrict)
+
+
+def test_a_macro_that_stands_for_a_macro():
+    source = '#define real_t float\n#define OUTPUT real_t* y\nextern "C" __global__ void f(OUTPUT, const real_t a) {}'
+    assert [p.declared for p in only(source).parameters] == ["float*", "const float"]
+
+
 def test_what_a_kernel_needs():
     source = (
         "// a kernel that needs sm_90\n"
@@ -154,6 +235,15 @@ def test_half_types():
         ('extern "C" __global__ void f(Plan* plan) {}', r"f: plan has the type 'Plan\*'"),
         ('extern "C" __global__ void f(int n /* or null */) {}', "n is no pointer, so it cannot be null"),
         ('extern "C" __global__ void f(float*) {}', "cannot read the parameter|has the type"),
+        ('extern "C" __global__ void f(unsigned int) {}', "cannot read the parameter 'unsigned int'"),
+        ('extern "C" __global__ void f(float a[]) {}', r"cannot read the parameter 'float a\[\]'"),
+        ('extern "C" __global__ void f(float& a) {}', "cannot read the parameter 'float& a'"),
+        ('extern "C" __global__ void f(volatile float* a) {}', r"a has the type 'volatile float\*'"),
+        ('extern "C" {\n__global__ void f(float* a) {}\n}', "must be declared as extern"),
+        (
+            'extern "C" __global__ void f(int* x);\nextern "C" __global__ void f(int* x) {}',
+            "kernel.cu:2: f is declared twice",
+        ),
         (
             'extern "C" __global__ void f(int* x) {}\nextern "C" __global__ void f(int* y) {}',
             "kernel.cu:2: f is declared twice",
