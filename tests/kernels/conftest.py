@@ -56,6 +56,20 @@ def machine(request: pytest.FixtureRequest) -> OnCPU | OnGPU:
 
 
 @pytest.fixture
+def new_memory_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fill new memory on the CPU with 0xFF bytes, NaN in every floating type: what no kernel wrote shows."""
+    empty = np.empty
+
+    def filled(*args: Any, **kwargs: Any) -> np.ndarray:
+        made = empty(*args, **kwargs)
+        made.reshape(-1, order="A").view(np.uint8)[...] = 0xFF
+        return made
+
+    monkeypatch.setattr(np, "empty", filled)
+    monkeypatch.setattr(np, "empty_like", lambda like, *args, **kwargs: filled(like.shape, like.dtype))
+
+
+@pytest.fixture
 def host() -> None:
     """Skip where kernels cannot run on the CPU."""
     missing = host_compiler_missing()

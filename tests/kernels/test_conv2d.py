@@ -13,7 +13,7 @@ from gpunet.ops.convolution import reference_gather, reference_scatter, referenc
 from gpunet.ops.convolution_window import Geometry, conv_output_size
 from gpunet.testing import assert_agreement
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("new_memory_is_nan")]
 
 FILES = ["conv2d_forward", "conv2d_input_grad", "conv2d_weight_grad"]
 TILES = [*gemm_tiles._VECTOR_TILES, gemm_tiles._NARROW_TILE, gemm_tiles._ANY_TILE, gemm_tiles._ANY_NARROW_TILE]

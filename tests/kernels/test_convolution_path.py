@@ -19,25 +19,11 @@ from gpunet.ops import REGISTRY, Context, Op, Sample, base, convolution_cuda
 from gpunet.ops.base import is_differentiable_input
 from gpunet.testing import agreement_bound, assert_agreement, cuda_on_cpu, relative_error
 
-pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("host")]
+pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("host", "new_memory_is_nan")]
 
 NAMES = ("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "linear")
 CASES = [pytest.param(REGISTRY[name], sample, id=f"{name}-{sample.label}") for name in NAMES
          for sample in REGISTRY[name].samples()]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_zero_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill new memory with 0xFF bytes, which are NaN in every floating type."""
-    empty = np.empty
-
-    def filled(*args: Any, **kwargs: Any) -> np.ndarray:
-        made = empty(*args, **kwargs)
-        made.reshape(-1, order="A").view(np.uint8)[...] = 0xFF
-        return made
-
-    monkeypatch.setattr(np, "empty", filled)
-    monkeypatch.setattr(np, "empty_like", lambda like, *args, **kwargs: filled(like.shape, like.dtype))
 
 
 def test_new_memory_is_nan() -> None:

@@ -11,7 +11,7 @@ from gpunet.ops import gemm_tiles
 from gpunet.ops.gemm_tiles import Tile, choose_splits, choose_tile
 from gpunet.testing import assert_agreement
 
-pytestmark = pytest.mark.kernels
+pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("new_memory_is_nan")]
 
 TILES = [*gemm_tiles._VECTOR_TILES, gemm_tiles._NARROW_TILE, gemm_tiles._ANY_TILE, gemm_tiles._ANY_NARROW_TILE]
 LAYOUTS = ["nn", "nt", "tn"]
