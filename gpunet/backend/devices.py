@@ -328,10 +328,10 @@ def device_of(array: Any) -> Device:
 
 
 def to_numpy(array: Any) -> np.ndarray:
-    """The array on the CPU: itself if it is NumPy's, else a copy from the GPU."""
+    """The array on the CPU: itself if it is NumPy's, else a copy from the GPU in the same physical order."""
     if isinstance(array, np.ndarray):
         return array
-    return np.asarray(cupy().asnumpy(array))
+    return np.asarray(_as_it_lies(array, cupy().asnumpy))
 
 
 def transfer(array: Any, target: Device) -> Any:
@@ -345,21 +345,29 @@ def transfer(array: Any, target: Device) -> Any:
     module = cupy()
     with module.cuda.Device(target.index):
         if isinstance(array, np.ndarray):
-            order = _physical_order(array)
-            if order is None:
-                return module.asarray(array)
-            # CuPy makes C-ordered arrays: send the buffer in its own order and look at it transposed.
-            inverse = tuple(int(axis) for axis in np.argsort(order))
-            return module.asarray(array.transpose(order)).transpose(inverse)
-        return array if int(array.device.id) == target.index else module.array(array, copy=True)
+            return _as_it_lies(array, module.asarray)
+        if int(array.device.id) == target.index:
+            return array
+        return _as_it_lies(array, lambda lying: module.array(lying, copy=True, order="C"))
 
 
-def _physical_order(array: np.ndarray) -> tuple[int, ...] | None:
-    """Axes from slowest to fastest if that order makes the array contiguous and is not the plain one."""
-    if array.flags.c_contiguous or array.ndim < 2:
+def _as_it_lies(array: Any, copy: Callable[[Any], Any]) -> Any:
+    """A copy whose axes lie in memory in the order in which the array's do.
+
+    CuPy copies between host and device, and between devices, in C order (``order="A"`` knows Fortran's besides, and
+    ``"K"`` refuses other arrays between devices): the axes are put into that order for it, and back.
+    """
+    order = _physical_order(array)
+    return copy(array) if order is None else copy(array.transpose(order)).transpose(np.argsort(order).tolist())
+
+
+def _physical_order(array: Any) -> tuple[int, ...] | None:
+    """Axes from slowest to fastest; None if that is the plain order, or none, as some repeat their elements."""
+    strides = array.strides
+    if array.ndim < 2 or array.flags.c_contiguous or 0 in strides:
         return None
-    order = tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
-    return order if array.transpose(order).flags.c_contiguous else None
+    order = tuple(sorted(range(array.ndim), key=lambda axis: -abs(strides[axis])))
+    return None if order == tuple(range(array.ndim)) else order
 
 
 def on_device(target: Device) -> AbstractContextManager[Any]:

@@ -20,7 +20,7 @@ from gpunet.backend.kernel_files import Parameter
 if TYPE_CHECKING:
     from gpunet.backend.kernels import Kernel
 
-__all__ = ["check_arguments", "data_address", "is_aligned"]
+__all__ = ["as_count", "check_arguments", "data_address", "is_aligned"]
 
 
 def _plain_numbers() -> dict[str, tuple[type, Any, Any, Any]]:
@@ -48,6 +48,17 @@ def data_address(array: Any) -> int:
 def is_aligned(alignment: int, *arrays: Any) -> bool:
     """True if every array that is not None starts at a multiple of ``alignment`` bytes."""
     return all(array is None or data_address(array) % alignment == 0 for array in arrays)
+
+
+def as_count(kernel: Kernel, name: str, value: Any) -> int:
+    """An extent of the grid or the block, or bytes of shared memory: Python's integer or NumPy's.
+
+    Raises:
+        DTypeError: it is something else; the message names the kernel and the argument.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise DTypeError(f"{kernel}: {name}: expected integers, got {value!r} ({type(value).__name__})")
+    return int(value)
 
 
 def check_arguments(kernel: Kernel, args: Sequence[Any]) -> tuple[list[Any], str, devices.Device]:
@@ -124,8 +135,12 @@ def _check_array(kernel: Kernel, parameter: Parameter, value: Any) -> devices.De
     except DeviceError as error:
         raise DeviceError(f"{kernel}: {parameter.name}: {error}") from None
     if value.dtype != parameter.numpy_dtype:
+        order = (
+            "" if value.dtype.isnative else " with its bytes in the other order (x.astype(x.dtype.newbyteorder('=')))"
+        )
         raise DTypeError(
             f"{kernel}: {parameter.name}: {parameter.declared} needs dtype {parameter.dtype}, got {value.dtype.name}"
+            f"{order}"
         )
     if not value.flags.c_contiguous:
         raise ShapeError(
@@ -136,7 +151,7 @@ def _check_array(kernel: Kernel, parameter: Parameter, value: Any) -> devices.De
     if address % parameter.alignment and value.size:
         raise ShapeError(
             f"{kernel}: {parameter.name}: {parameter.declared} needs an address that is a multiple of "
-            f"{parameter.alignment} bytes, got one {address % parameter.alignment} bytes past it"
+            f"{parameter.alignment} bytes, got one that is {address % parameter.alignment} past it"
         )
     if isinstance(value, np.ndarray) and not parameter.is_const and not value.flags.writeable:
         raise ValueError(f"{kernel}: {parameter.name}: the kernel writes to this array, but it is read-only")

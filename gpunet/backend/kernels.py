@@ -26,7 +26,7 @@ from gpunet.backend import devices
 from gpunet.backend.cuda_runtime import driver_cuda_version
 from gpunet.backend.errors import DeviceError, ShapeError
 from gpunet.backend.gpu_memory import is_out_of_memory, out_of_memory
-from gpunet.backend.kernel_arguments import check_arguments, data_address, is_aligned
+from gpunet.backend.kernel_arguments import as_count, check_arguments, data_address, is_aligned
 from gpunet.backend.kernel_files import (
     KernelFile,
     Signature,
@@ -178,7 +178,8 @@ def launch(
         cooperative: start all blocks at once, so that they can wait for each other (``grid_barrier.cuh``).
 
     Raises:
-        DTypeError: a wrong number of arguments, an array of another dtype, or a scalar the type cannot hold.
+        DTypeError: a wrong number of arguments, an array of another dtype or byte order, a scalar the type cannot
+            hold, or a grid, a block or shared memory that is not given in integers.
         DeviceError: arrays on different devices, NumPy arrays outside ``gpunet.testing.cuda_on_cpu``, a GPU that is
             older than the kernel needs, no NVRTC, or a driver that is too old for it.
         ShapeError: a grid or block that CUDA does not allow, more blocks in a cooperative launch than the GPU holds at
@@ -194,6 +195,8 @@ def launch(
         raise ShapeError(
             f"{kernel}: block: {block3} has {threads} threads, the kernel allows {kernel.signature.max_threads}"
         )
+    if type(shared_memory) is not int:
+        shared_memory = as_count(kernel, "shared_memory", shared_memory)
     if shared_memory < 0:
         raise ShapeError(f"{kernel}: shared_memory must not be negative, got {shared_memory}")
     values, first, home = check_arguments(kernel, args)
@@ -204,7 +207,7 @@ def launch(
     if executor is None:
         raise DeviceError(
             f"{kernel}: {first} is a NumPy array; a CUDA kernel runs on arrays of a GPU, or inside "
-            "gpunet.testing.cuda_on_cpu()"
+            "gpunet.testing.cuda_on_cpu(): call backward() inside the block that the forward pass was in"
         )
     executor(kernel, grid3, block3, tuple(values), shared_memory, cooperative)
 
@@ -212,10 +215,11 @@ def launch(
 def _dimensions(kernel: Kernel, name: str, value: int | Sequence[int], limits: tuple[int, ...]) -> tuple[int, int, int]:
     if type(value) is int and 1 <= value <= limits[0]:
         return value, 1, 1
-    extents = (value,) if isinstance(value, int) else tuple(value)
+    given = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    extents = tuple(as_count(kernel, name, extent) for extent in given)
     if not 1 <= len(extents) <= 3:
         raise ShapeError(f"{kernel}: {name}: expected one to three extents, got {len(extents)}")
-    x, y, z = (*(int(extent) for extent in extents), 1, 1)[:3]
+    x, y, z = (*extents, 1, 1)[:3]
     for extent, limit in zip((x, y, z), limits, strict=True):
         if not 1 <= extent <= limit:
             raise ShapeError(f"{kernel}: {name}: {extents} is outside 1..{limits} of what CUDA allows")

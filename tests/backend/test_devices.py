@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import pickle
 import subprocess
 import sys
 import threading
+import types
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,8 @@ import gpunet as gn
 import gpunet.nn.functional as F
 from gpunet import DeviceError
 from gpunet.autograd import apply
-from gpunet.backend.devices import MetaArray, array_module, is_cuda_available, transfer
+from gpunet.backend import devices
+from gpunet.backend.devices import Device, MetaArray, array_module, is_cuda_available, transfer
 from gpunet.ops import REGISTRY, Context, Inferred, Op, Spec
 
 
@@ -261,6 +265,81 @@ def test_transfer_keeps_the_physical_order_and_the_array() -> None:
     assert transfer(array, gn.device("cpu")) is array
     moved = gn.from_numpy(array).to("cpu:1")
     assert moved._array.strides == array.strides
+
+
+class GPUArray:
+    """What ``transfer`` looks at in a CuPy array; the elements are a NumPy array's."""
+
+    def __init__(self, values: np.ndarray, index: int) -> None:
+        self.values, self.device = values, types.SimpleNamespace(id=index)
+        self.shape, self.strides, self.ndim, self.flags = values.shape, values.strides, values.ndim, values.flags
+
+    def transpose(self, axes: Any) -> GPUArray:
+        return GPUArray(self.values.transpose(axes), self.device.id)
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """CuPy, as far as it copies: always in C order unless told otherwise."""
+    current: list[int] = [0]
+
+    @contextlib.contextmanager
+    def use(index: int) -> Iterator[None]:
+        current.append(index)
+        yield
+        current.pop()
+
+    def array(source: Any, copy: bool = True, order: str = "K") -> GPUArray:
+        contiguous = source.flags.c_contiguous or source.flags.f_contiguous
+        if order == "K" and source.device.id != current[-1] and not contiguous:
+            raise NotImplementedError("CuPy cannot copy non-contiguous array between devices.")
+        return GPUArray(np.array(source.values, order=order), current[-1])  # type: ignore[call-overload]
+
+    fake = types.SimpleNamespace(
+        ndarray=GPUArray, cuda=types.SimpleNamespace(Device=use), array=array,
+        asarray=lambda values: GPUArray(np.array(values, order="C"), current[-1]),
+        asnumpy=lambda array: np.array(array.values, order="C"),
+    )  # fmt: skip
+    monkeypatch.setattr(devices, "_cupy", fake)
+    return fake
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2), (3, 2, 0, 1), (3, 2, 1, 0), (1, 0, 2, 3)])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 1, 4, 5), (3, 3, 16, 1)])
+def test_transfers_keep_the_physical_order(axes: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Of activations (N, H, W, C) and weights (R, S, C, K), to a GPU, from it to another one, and back."""
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape).transpose(axes)
+    moved = array
+    for target, index in (("cuda", 0), ("cuda", 1), ("cpu", 0), ("cuda", 1)):
+        moved = transfer(moved, Device(target, index))
+        values = moved if target == "cpu" else moved.values
+        np.testing.assert_array_equal(values, array)
+        np.testing.assert_array_equal(values.ravel("K"), array.ravel("K"))
+        assert values is not array
+
+
+@pytest.mark.usefixtures("gpus")
+def test_what_has_gaps_is_packed_in_its_order() -> None:
+    array = np.arange(240, dtype=np.float32).reshape(2, 4, 5, 6)[..., :3].transpose(0, 3, 1, 2)
+    there = transfer(transfer(array, Device("cuda", 0)), Device("cuda", 1))
+    back = transfer(there, Device("cpu"))
+    np.testing.assert_array_equal(back, array)
+    assert back.transpose(0, 2, 3, 1).flags.c_contiguous
+    repeated = np.broadcast_to(np.arange(3.0), (4, 3)).T
+    np.testing.assert_array_equal(transfer(transfer(repeated, Device("cuda", 0)), Device("cpu")), repeated)
+
+
+@pytest.mark.gpu
+def test_a_model_comes_back_as_it_was() -> None:
+    model = gn.nn.Conv2d(6, 10, 3)
+    before = model.weight._array.strides
+    x = gn.randn(2, 6, 9, 9).to("cuda")
+    model.to("cuda")
+    y = model(x)
+    assert model.weight._array.strides == before
+    assert y.cpu()._array.strides == y._array.strides
+    assert model.to("cpu").weight._array.strides == before
 
 
 def test_array_module() -> None:

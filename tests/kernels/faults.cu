@@ -68,6 +68,23 @@ extern "C" __global__ void overruns_static_shared(float* output, int count) {
   output[threadIdx.x] = tile[threadIdx.x];
 }
 
+// Sixteen bytes at addresses that are multiples of four.
+extern "C" __global__ void misaligned_load(float* output, const float* input) {
+  const float4 value = *reinterpret_cast<const float4*>(input + threadIdx.x);
+  output[threadIdx.x] = value.x;
+}
+
+extern "C" __global__ void misaligned_store(float* output) {
+  *reinterpret_cast<float4*>(output + threadIdx.x) = make_float4(1.0f, 2.0f, 3.0f, 4.0f);
+}
+
+extern "C" __global__ void misaligned_shared_store(float* output) {
+  __shared__ __align__(16) float tile[BLOCK + 4];
+  *reinterpret_cast<float4*>(tile + threadIdx.x) = make_float4(1.0f, 2.0f, 3.0f, 4.0f);
+  __syncthreads();
+  output[threadIdx.x] = tile[threadIdx.x];
+}
+
 extern "C" __global__ void divergent_barriers(float* output) {
   if (threadIdx.x < 32) {
     __syncthreads();

@@ -306,3 +306,15 @@ def test_tensors_take_the_path_and_give_the_same_gradients() -> None:
         results.append([value.grad.numpy() for value in inputs])
     for ours, theirs in zip(*results, strict=True):
         assert relative_error(ours, theirs) < agreement_bound(np.float32)
+
+
+def test_backward_outside_the_block_says_where_it_belongs() -> None:
+    x = gn.randn(2, 3, 5, 5, requires_grad=True)
+    weight = gn.randn(4, 3, 3, 3, requires_grad=True)
+    with cuda_on_cpu():
+        y = F.conv2d(x, weight).sum()
+    with pytest.raises(gn.DeviceError, match=r"call backward\(\) inside the block that the forward pass was in"):
+        y.backward()
+    with cuda_on_cpu():
+        F.conv2d(x, weight).sum().backward()
+    assert weight.grad is not None

@@ -125,6 +125,11 @@ def test_infinity_and_nan_pass(run):
         ({"input": 3.0}, DTypeError, r"input: const float\* needs an array, got float; .* array of shape \(\)"),
         ({"input": np.float32(3)}, DTypeError, r"input: .* needs an array, got float32"),
         ({"input": np.zeros(6)}, DTypeError, r"input: const float\* needs dtype float32, got float64"),
+        (
+            {"input": np.zeros(6, np.dtype(np.float32).newbyteorder())},
+            DTypeError,
+            r"input: const float\* needs dtype float32, got float32 with its bytes in the other order",
+        ),
         ({"labels": np.zeros(6, np.int64)}, DTypeError, r"labels: const int\* needs dtype int32, got int64"),
         (
             {"input": np.zeros((4, 4), np.float32)[:, ::2]},
@@ -135,12 +140,12 @@ def test_infinity_and_nan_pass(run):
         (
             {"output": aligned(8, offset=1)},
             ShapeError,
-            r"output: float4\* needs an address that is a multiple of 16 bytes, got one 4 bytes past it",
+            r"output: float4\* needs an address that is a multiple of 16 bytes, got one that is 4 past it",
         ),
         (
             {"input": np.zeros(25, np.uint8)[1:].view(np.float32)},
             ShapeError,
-            "input: .* multiple of 4 bytes, got one 1 bytes past it",
+            "input: .* multiple of 4 bytes, got one that is 1 past it",
         ),
         ({"output": read_only(aligned(8))}, ValueError, r"output: the kernel writes .* read-only"),
     ],
@@ -162,6 +167,23 @@ def test_refused_grids(run, grid):
 def test_refused_blocks(run, block):
     with pytest.raises(ShapeError, match=r"test\.cu: work: block: "):
         run(1, block)
+
+
+@pytest.mark.parametrize(
+    "bad", [1.5, 1.0, None, "a", "1", True, np.bool_(True), np.float32(1), (1.5, 1), (1, None), [[1]]]
+)
+@pytest.mark.parametrize("name", ["grid", "block", "shared_memory"])
+def test_refused_types_of_extents(run, name, bad):
+    with pytest.raises(DTypeError, match=rf"^test\.cu: work: {name}: expected integers, got "):
+        run(**{name: bad})
+    assert not run.calls
+
+
+def test_numpys_integers_are_extents(run):
+    _, grid, block, _, shared_memory, _ = run(np.int64(2), (np.uint8(16), 2), np.int32(64))
+    assert (grid, block, shared_memory) == ((2, 1, 1), (16, 2, 1), 64)
+    assert {type(number) for number in (*grid, *block, shared_memory)} == {int}
+    assert run([3, np.int16(4)])[1] == (3, 4, 1)
 
 
 def test_launch_bounds(run):
@@ -420,7 +442,7 @@ def test_a_numpy_array_among_gpu_arrays(cupy, kernel):
 
 
 def test_gpu_arrays_are_held_to_the_same_rules(cupy, kernel):
-    with pytest.raises(ShapeError, match=r"output: .* multiple of 16 bytes, got one 4 bytes past it"):
+    with pytest.raises(ShapeError, match=r"output: .* multiple of 16 bytes, got one that is 4 past it"):
         launch(kernel, 1, 32, gpu_arguments(output=FakeArray(address=516)))
     with pytest.raises(ShapeError, match="input: the array must be contiguous"):
         launch(kernel, 1, 32, gpu_arguments(input=FakeArray(contiguous=False)))

@@ -49,6 +49,24 @@ def environment():
             "index 64 out of bounds for type 'float [64]'",
             "tile[threadIdx.x + count] = 1.0f;",
         ),
+        (
+            "misaligned_load",
+            "np.zeros(64, np.float32), np.zeros(80, np.float32)",
+            "misaligned address",
+            "value = *reinterpret_cast<const float4*>(input + threadIdx.x)",
+        ),
+        (
+            "misaligned_store",
+            "np.zeros(80, np.float32),",
+            "misaligned address",
+            "reinterpret_cast<float4*>(output + threadIdx.x)",
+        ),
+        (
+            "misaligned_shared_store",
+            "np.zeros(64, np.float32),",
+            "misaligned address",
+            "reinterpret_cast<float4*>(tile + threadIdx.x)",
+        ),
     ],
 )
 def test_planted_fault_is_reported(environment, name, arguments, report, line):
