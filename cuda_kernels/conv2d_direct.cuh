@@ -44,6 +44,10 @@ __device__ inline const float* scalars(const float4* array) { return reinterpret
 __device__ inline const double* scalars(const double2* array) { return reinterpret_cast<const double*>(array); }
 __device__ inline float* scalars(float4* array) { return reinterpret_cast<float*>(array); }
 __device__ inline double* scalars(double2* array) { return reinterpret_cast<double*>(array); }
+__device__ inline const float* scalars(const float* array) { return array; }
+__device__ inline const double* scalars(const double* array) { return array; }
+__device__ inline float* scalars(float* array) { return array; }
+__device__ inline double* scalars(double* array) { return array; }
 
 // Epilogue, V channels from `channel` on at a time; index is that of the first in the output.
 template <typename Scalar, int V>

@@ -103,125 +103,87 @@ __device__ void forward_strip(const Scalar* x, const Scalar* w, const Epilogue<S
                                                 sizes.pad_top, sizes.pad_left, sizes.groups, place, strips.rows);
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_3x3_float32(
-    const float4* __restrict__ x, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_strip<3, 3, 1, 4, 4>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+#define DIRECT_FORWARD_VECTORS                                                                                \
+  const float4* __restrict__ x, const float4* __restrict__ w,                                                 \
+      const float4* __restrict__ bias /* or null */, const float4* __restrict__ residual /* or null */,       \
+      float4* __restrict__ y, bool relu
+#define DIRECT_FORWARD_DOUBLE_VECTORS                                                                         \
+  const double2* __restrict__ x, const double2* __restrict__ w,                                               \
+      const double2* __restrict__ bias /* or null */,                                                         \
+      const double2* __restrict__ residual /* or null */, double2* __restrict__ y, bool relu
+#define DIRECT_FORWARD_FLOATS                                                                                 \
+  const float* __restrict__ x, const float* __restrict__ w,                                                   \
+      const float* __restrict__ bias /* or null */, const float* __restrict__ residual /* or null */,         \
+      float* __restrict__ y, bool relu
+#define DIRECT_FORWARD_DOUBLES                                                                                \
+  const double* __restrict__ x, const double* __restrict__ w,                                                 \
+      const double* __restrict__ bias /* or null */, const double* __restrict__ residual /* or null */,       \
+      double* __restrict__ y, bool relu
+
+// The parameters as the templates take them.
+#define DIRECT_FORWARD_ARGUMENTS(Scalar)                                                                      \
+  scalars(x), scalars(w), Epilogue<Scalar>{scalars(bias), scalars(residual), relu}, scalars(y),               \
+      CONV2D_GATHER_SIZES, CONV2D_GATHER_STRIPS
+
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_forward_3x3_float32(DIRECT_FORWARD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_strip<3, 3, 1, 4, 4>(DIRECT_FORWARD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_3x3_float64(
-    const double2* __restrict__ x, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_strip<3, 3, 1, 4, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_forward_3x3_float64(DIRECT_FORWARD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_strip<3, 3, 1, 4, 2>(DIRECT_FORWARD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_3x3_stride2_float32(
-    const float4* __restrict__ x, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_strip<3, 3, 2, 4, 4>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_forward_3x3_stride2_float32(DIRECT_FORWARD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_strip<3, 3, 2, 4, 4>(DIRECT_FORWARD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_3x3_stride2_float64(
-    const double2* __restrict__ x, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_strip<3, 3, 2, 4, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_forward_3x3_stride2_float64(DIRECT_FORWARD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_strip<3, 3, 2, 4, 2>(DIRECT_FORWARD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_5x5_float32(
-    const float4* __restrict__ x, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_strip<5, 5, 1, 3, 4>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_forward_5x5_float32(DIRECT_FORWARD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_strip<5, 5, 1, 3, 4>(DIRECT_FORWARD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_5x5_float64(
-    const double2* __restrict__ x, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_strip<5, 5, 1, 2, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_forward_5x5_float64(DIRECT_FORWARD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_strip<5, 5, 1, 2, 2>(DIRECT_FORWARD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_5x5_stride2_float32(
-    const float4* __restrict__ x, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_strip<5, 5, 2, 4, 4>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_forward_5x5_stride2_float32(DIRECT_FORWARD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_strip<5, 5, 2, 4, 4>(DIRECT_FORWARD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_forward_5x5_stride2_float64(
-    const double2* __restrict__ x, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_strip<5, 5, 2, 4, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_forward_5x5_stride2_float64(DIRECT_FORWARD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_strip<5, 5, 2, 4, 2>(DIRECT_FORWARD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_forward_groups_float32(
-    const float4* __restrict__ x, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  if (in_channels == 1) forward_groups<1, 4>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
-  if (in_channels == 2) forward_groups<2, 4>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
-  if (in_channels == 4) forward_groups<4, 4>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128, 4)
+    conv2d_direct_forward_groups_float32(DIRECT_FORWARD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  if (in_channels == 1) forward_groups<1, 4>(DIRECT_FORWARD_ARGUMENTS(float));
+  if (in_channels == 2) forward_groups<2, 4>(DIRECT_FORWARD_ARGUMENTS(float));
+  if (in_channels == 4) forward_groups<4, 4>(DIRECT_FORWARD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_forward_groups_float64(
-    const double2* __restrict__ x, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  if (in_channels == 1) forward_groups<1, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
-  if (in_channels == 2) forward_groups<2, 2>(scalars(x), scalars(w), epilogue, scalars(y), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128, 4)
+    conv2d_direct_forward_groups_float64(DIRECT_FORWARD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  if (in_channels == 1) forward_groups<1, 2>(DIRECT_FORWARD_ARGUMENTS(double));
+  if (in_channels == 2) forward_groups<2, 2>(DIRECT_FORWARD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_forward_scalar_float32(
-    const float* __restrict__ x, const float* __restrict__ w, const float* __restrict__ bias /* or null */,
-    const float* __restrict__ residual /* or null */, float* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{bias, residual, relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_scalar(x, w, epilogue, y, sizes, layout);
+extern "C" __global__ void __launch_bounds__(128, 8)
+    conv2d_direct_forward_scalar_float32(DIRECT_FORWARD_FLOATS, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_scalar(DIRECT_FORWARD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_forward_scalar_float64(
-    const double* __restrict__ x, const double* __restrict__ w, const double* __restrict__ bias /* or null */,
-    const double* __restrict__ residual /* or null */, double* __restrict__ y, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{bias, residual, relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  forward_scalar(x, w, epilogue, y, sizes, layout);
+extern "C" __global__ void __launch_bounds__(128, 8)
+    conv2d_direct_forward_scalar_float64(DIRECT_FORWARD_DOUBLES, CONV2D_SIZES, CONV2D_STRIPS) {
+  forward_scalar(DIRECT_FORWARD_ARGUMENTS(double));
 }

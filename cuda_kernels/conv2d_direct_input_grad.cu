@@ -230,125 +230,87 @@ __device__ void input_grad_scalar(const Scalar* dy, const Scalar* w, const Epilo
   }
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_3x3_float32(
-    const float4* __restrict__ dy, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_strip<3, 3, 4, 4>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+#define DIRECT_INPUT_GRAD_VECTORS                                                                             \
+  const float4* __restrict__ dy, const float4* __restrict__ w,                                                \
+      const float4* __restrict__ bias /* or null */, const float4* __restrict__ residual /* or null */,       \
+      float4* __restrict__ dx, bool relu
+#define DIRECT_INPUT_GRAD_DOUBLE_VECTORS                                                                      \
+  const double2* __restrict__ dy, const double2* __restrict__ w,                                              \
+      const double2* __restrict__ bias /* or null */,                                                         \
+      const double2* __restrict__ residual /* or null */, double2* __restrict__ dx, bool relu
+#define DIRECT_INPUT_GRAD_FLOATS                                                                              \
+  const float* __restrict__ dy, const float* __restrict__ w,                                                  \
+      const float* __restrict__ bias /* or null */, const float* __restrict__ residual /* or null */,         \
+      float* __restrict__ dx, bool relu
+#define DIRECT_INPUT_GRAD_DOUBLES                                                                             \
+  const double* __restrict__ dy, const double* __restrict__ w,                                                \
+      const double* __restrict__ bias /* or null */, const double* __restrict__ residual /* or null */,       \
+      double* __restrict__ dx, bool relu
+
+// The parameters as the templates take them.
+#define DIRECT_INPUT_GRAD_ARGUMENTS(Scalar)                                                                   \
+  scalars(dy), scalars(w), Epilogue<Scalar>{scalars(bias), scalars(residual), relu}, scalars(dx),             \
+      CONV2D_GATHER_SIZES, CONV2D_GATHER_STRIPS
+
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_input_grad_3x3_float32(DIRECT_INPUT_GRAD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_strip<3, 3, 4, 4>(DIRECT_INPUT_GRAD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_3x3_float64(
-    const double2* __restrict__ dy, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_strip<3, 3, 4, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_input_grad_3x3_float64(DIRECT_INPUT_GRAD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_strip<3, 3, 4, 2>(DIRECT_INPUT_GRAD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_3x3_stride2_float32(
-    const float4* __restrict__ dy, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_strip_stride2<3, 3, 4>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_input_grad_3x3_stride2_float32(DIRECT_INPUT_GRAD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_strip_stride2<3, 3, 4>(DIRECT_INPUT_GRAD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_3x3_stride2_float64(
-    const double2* __restrict__ dy, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_strip_stride2<3, 3, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_input_grad_3x3_stride2_float64(DIRECT_INPUT_GRAD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_strip_stride2<3, 3, 2>(DIRECT_INPUT_GRAD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_5x5_float32(
-    const float4* __restrict__ dy, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_strip<5, 5, 3, 4>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_input_grad_5x5_float32(DIRECT_INPUT_GRAD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_strip<5, 5, 3, 4>(DIRECT_INPUT_GRAD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_5x5_float64(
-    const double2* __restrict__ dy, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_strip<5, 5, 2, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_input_grad_5x5_float64(DIRECT_INPUT_GRAD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_strip<5, 5, 2, 2>(DIRECT_INPUT_GRAD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_5x5_stride2_float32(
-    const float4* __restrict__ dy, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_strip_stride2<5, 5, 4>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_input_grad_5x5_stride2_float32(DIRECT_INPUT_GRAD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_strip_stride2<5, 5, 4>(DIRECT_INPUT_GRAD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128) conv2d_direct_input_grad_5x5_stride2_float64(
-    const double2* __restrict__ dy, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_strip_stride2<5, 5, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128)
+    conv2d_direct_input_grad_5x5_stride2_float64(DIRECT_INPUT_GRAD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_strip_stride2<5, 5, 2>(DIRECT_INPUT_GRAD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_input_grad_groups_float32(
-    const float4* __restrict__ dy, const float4* __restrict__ w, const float4* __restrict__ bias /* or null */,
-    const float4* __restrict__ residual /* or null */, float4* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  if (in_channels == 1) input_grad_groups<1, 4>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
-  if (in_channels == 2) input_grad_groups<2, 4>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
-  if (in_channels == 4) input_grad_groups<4, 4>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128, 4)
+    conv2d_direct_input_grad_groups_float32(DIRECT_INPUT_GRAD_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  if (in_channels == 1) input_grad_groups<1, 4>(DIRECT_INPUT_GRAD_ARGUMENTS(float));
+  if (in_channels == 2) input_grad_groups<2, 4>(DIRECT_INPUT_GRAD_ARGUMENTS(float));
+  if (in_channels == 4) input_grad_groups<4, 4>(DIRECT_INPUT_GRAD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128, 4) conv2d_direct_input_grad_groups_float64(
-    const double2* __restrict__ dy, const double2* __restrict__ w, const double2* __restrict__ bias /* or null */,
-    const double2* __restrict__ residual /* or null */, double2* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{scalars(bias), scalars(residual), relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  if (in_channels == 1) input_grad_groups<1, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
-  if (in_channels == 2) input_grad_groups<2, 2>(scalars(dy), scalars(w), epilogue, scalars(dx), sizes, layout);
+extern "C" __global__ void __launch_bounds__(128, 4)
+    conv2d_direct_input_grad_groups_float64(DIRECT_INPUT_GRAD_DOUBLE_VECTORS, CONV2D_SIZES, CONV2D_STRIPS) {
+  if (in_channels == 1) input_grad_groups<1, 2>(DIRECT_INPUT_GRAD_ARGUMENTS(double));
+  if (in_channels == 2) input_grad_groups<2, 2>(DIRECT_INPUT_GRAD_ARGUMENTS(double));
 }
 
-extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_input_grad_scalar_float32(
-    const float* __restrict__ dy, const float* __restrict__ w, const float* __restrict__ bias /* or null */,
-    const float* __restrict__ residual /* or null */, float* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<float> epilogue{bias, residual, relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_scalar(dy, w, epilogue, dx, sizes, layout);
+extern "C" __global__ void __launch_bounds__(128, 8)
+    conv2d_direct_input_grad_scalar_float32(DIRECT_INPUT_GRAD_FLOATS, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_scalar(DIRECT_INPUT_GRAD_ARGUMENTS(float));
 }
 
-extern "C" __global__ void __launch_bounds__(128, 8) conv2d_direct_input_grad_scalar_float64(
-    const double* __restrict__ dy, const double* __restrict__ w, const double* __restrict__ bias /* or null */,
-    const double* __restrict__ residual /* or null */, double* __restrict__ dx, bool relu, CONV2D_SIZES,
-    CONV2D_STRIPS) {
-  const Epilogue<double> epilogue{bias, residual, relu};
-  const Conv2dSizes sizes = CONV2D_GATHER_SIZES;
-  const StripSizes layout = CONV2D_GATHER_STRIPS;
-  input_grad_scalar(dy, w, epilogue, dx, sizes, layout);
+extern "C" __global__ void __launch_bounds__(128, 8)
+    conv2d_direct_input_grad_scalar_float64(DIRECT_INPUT_GRAD_DOUBLES, CONV2D_SIZES, CONV2D_STRIPS) {
+  input_grad_scalar(DIRECT_INPUT_GRAD_ARGUMENTS(double));
 }
