@@ -10,7 +10,6 @@ environment it is not imported at all.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import threading
@@ -21,6 +20,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from gpunet.backend.cupy_import import CUPY_SINCE, import_cupy, in_one_line, older_driver
 from gpunet.backend.errors import DeviceError
 
 __all__ = [
@@ -173,41 +173,31 @@ def _probe_cupy() -> None:
         if os.environ.get("GPUNET_DEVICE", "").strip().lower() == "cpu":
             _cupy_reason = "GPUNET_DEVICE=cpu is set, so CuPy was not looked for"
             return
-        try:
-            module = importlib.import_module("cupy")
-        except ModuleNotFoundError:
-            _cupy_reason = (
-                "CuPy is not installed; on a machine with an NVIDIA GPU: pip install 'gpunet[cuda13]' "
-                "(or 'gpunet[cuda12]' for a CUDA 12 driver)"
-            )
-            return
-        except Exception as error:  # a broken CuPy raises whatever its libraries raise
-            _cupy_reason = f"CuPy is installed but cannot be imported: {error}"
+        module, reason = import_cupy()
+        if module is None:
+            _cupy_reason = reason
             return
         try:
             count = module.cuda.runtime.getDeviceCount()
         except Exception as error:
-            _cupy_reason = f"CuPy is installed but finds no usable CUDA driver: {error}{_older_driver(module)}"
+            _cupy_reason = (
+                f"CuPy is installed but finds no usable CUDA driver: {in_one_line(error, named=False)}"
+                f"{older_driver(module)}"
+            )
             return
         if count == 0:
             _cupy_reason = "CuPy is installed but the CUDA driver reports no GPU"
             return
-        for prepare in _preparations:
-            prepare(module)
+        try:
+            for prepare in _preparations:
+                prepare(module)
+        except Exception as error:  # names that CuPy does not promise may be gone in another version
+            _cupy_reason = (
+                f"CuPy {module.__version__} cannot be made ready for gpunet, which is made for CuPy {CUPY_SINCE}: "
+                f"{in_one_line(error)}"
+            )
+            return
         _cupy = module
-
-
-def _older_driver(module: Any) -> str:
-    """What to add where the driver is of an older CUDA than CuPy: a hint, or nothing."""
-    try:
-        versions = (int(module.cuda.runtime.driverGetVersion()), int(module.cuda.runtime.runtimeGetVersion()))
-    except Exception:  # it only explains another error
-        return ""
-    driver, built = (version // 1000 for version in versions)
-    if not 0 < driver < built:  # 0 is no driver
-        return ""
-    advice = "update the driver" + (f" or pip install 'gpunet[cuda{driver}]' instead" if driver >= 12 else "")
-    return f" (the driver is of CUDA {driver}, CuPy of CUDA {built}: {advice})"
 
 
 def is_cuda_available() -> bool:

@@ -12,13 +12,13 @@ import numpy as np
 from gpunet._version import __version__
 from gpunet.backend import cuda_runtime, devices, gpu_memory
 from gpunet.backend.cuda_runtime import driver_cuda_version
+from gpunet.backend.cupy_import import CUPY_SINCE
 from gpunet.backend.kernel_files import kernel_file, kernel_folder, kernel_names
 from gpunet.backend.threads import get_num_threads
 
 __all__ = ["describe_environment"]
 
 _CUPY_PACKAGES = ("cupy-cuda13x", "cupy-cuda12x", "cupy-cuda11x", "cupy")
-_CUPY_SINCE = 14
 _EXHAUSTED = 1 / 20  # of a GPU's memory: less than this being free is worth a note
 
 Answer = TypeVar("Answer")
@@ -61,7 +61,7 @@ def describe_environment() -> dict[str, Any]:
     driver = attempt("the driver's version", driver_cuda_version)
     usable = bool(attempt("the GPU", devices.is_cuda_available))
     chosen = attempt("the device that GPUNET_DEVICE names", lambda: str(devices.device("auto")))
-    _explain_packages(notes, packages)
+    attempt("the versions of CuPy", lambda: _explain_packages(notes, packages))
     compiler, library = attempt("NVRTC", nvrtc.nvrtc_version), attempt("NVRTC", nvrtc.nvrtc_library)
     gpus: list[dict[str, Any]] = []
     if usable:
@@ -73,9 +73,9 @@ def describe_environment() -> dict[str, Any]:
             if gpu is None:
                 notes.append(f"cuda:{index} does not answer; if another program has all of its memory, or the GPU to "
                              "itself, nvidia-smi lists it")  # fmt: skip
-        _explain_memory(notes, gpus)
+        attempt("who uses the GPUs' memory", lambda: _explain_memory(notes, gpus))
     else:
-        _explain_absence(notes, packages, driver)
+        attempt("why no GPU is used", lambda: _explain_absence(notes, packages, driver))
     kernels = attempt("the kernels", _describe_kernels)
     cache = attempt("the cache of compiled kernels", lambda: _describe_cache(notes if packages else []))
     return {
@@ -104,9 +104,11 @@ def _explain_packages(notes: list[str], packages: dict[str, str]) -> None:
     if len(packages) > 1:
         names = " and ".join(packages)
         notes.append(f"{names} are both installed and overwrite each other's files: uninstall all, install one")
+    if "gpunet needs CuPy" in (devices.cuda_unavailable_reason() or ""):
+        return  # it will be said as the reason why no GPU is used
     for name, version in packages.items():
-        if version.partition(".")[0].isdecimal() and int(version.partition(".")[0]) < _CUPY_SINCE:
-            notes.append(f"{name} is {version}, but gpunet needs CuPy {_CUPY_SINCE}: pip install -U '{name}'")
+        if version.partition(".")[0].isdecimal() and int(version.partition(".")[0]) < CUPY_SINCE:
+            notes.append(f"{name} is {version}, but gpunet needs CuPy {CUPY_SINCE}: pip install -U '{name}'")
 
 
 def _explain_absence(notes: list[str], packages: dict[str, str], driver: Version | None) -> None:
@@ -175,7 +177,7 @@ def _cupy_packages() -> dict[str, str]:
     found = {}
     for name in _CUPY_PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name) or "unknown"
         except importlib.metadata.PackageNotFoundError:
             continue
     return found

@@ -85,7 +85,7 @@ class FakeCupy(SimpleNamespace):
     def __init__(self) -> None:
         gpus = self
         state = threading.local()
-        super().__init__(log=[], others=[0, 0], ndarray=type(None))
+        super().__init__(__version__="14.2.0", log=[], others=[0, 0], ndarray=type(None))
 
         class Device:
             compute_capability = "90"
