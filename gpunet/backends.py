@@ -40,7 +40,10 @@ def _flag(value: object, name: str) -> bool:
 
 
 class _Precision(_Switches):
-    """TF32 for one kind of operation, under PyTorch's newer name: ``fp32_precision = "ieee"`` or ``"tf32"``."""
+    """TF32 for one kind of operation, under PyTorch's newer name: ``fp32_precision = "ieee"`` or ``"tf32"``.
+
+    ``"none"``, with which PyTorch goes by a more general setting, is ``"ieee"``: there is no more general one here.
+    """
 
     def __init__(self, path: str, operation: Literal["matmul", "convolution"]) -> None:
         self._path = path
@@ -167,11 +170,11 @@ class _Cudnn(_Module):
         """
         names = ("enabled", "benchmark", "deterministic", "allow_tf32")
         before = {name: getattr(self, name) for name in names}
-        for name, value in zip(names, (enabled, benchmark, deterministic, allow_tf32), strict=True):
-            setattr(self, name, value)
-        if fp32_precision != "none":
-            self._conv.fp32_precision = fp32_precision
         try:
+            for name, value in zip(names, (enabled, benchmark, deterministic, allow_tf32), strict=True):
+                setattr(self, name, value)
+            if fp32_precision != "none":
+                self._conv.fp32_precision = fp32_precision
             yield
         finally:
             for name in names:

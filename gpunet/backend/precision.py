@@ -6,7 +6,10 @@ off unless a program asks for it, for matrix products and convolutions alike. CP
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from gpunet.backend import devices
 __all__ = [
     "float32_convolution_precision",
     "float32_matmul_precision",
+    "float32_products_of",
     "get_float32_matmul_precision",
     "set_float32_matmul_precision",
     "set_tf32",
@@ -25,6 +29,10 @@ _TF32_SINCE = 80  # compute capability 8.0
 
 # What was asked for: for matrix products and for convolutions, which PyTorch switches apart.
 _chosen: dict[str, str] = {"matmul": "highest", "convolution": "highest"}
+
+# CuPy has one setting for the process, which is kept at that of matrix products; held while it is another, and changed.
+_telling = threading.RLock()
+_NOTHING: Final = nullcontext()
 
 
 def set_float32_matmul_precision(precision: str) -> None:
@@ -70,17 +78,44 @@ def float32_convolution_precision() -> Literal["highest", "high"]:
     return "highest" if _chosen["convolution"] == "highest" else "high"
 
 
+def float32_products_of(operation: Literal["matmul", "convolution"]) -> AbstractContextManager[None]:
+    """A block whose products of CuPy arrays are as exact as was chosen for this kind of operation.
+
+    Where the two kinds differ, one thread at a time is inside of such blocks: it is not for long, as products on a GPU
+    are only queued there.
+    """
+    if float32_matmul_precision() == float32_convolution_precision():
+        return _NOTHING
+    return _alone(operation)
+
+
+@contextmanager
+def _alone(operation: Literal["matmul", "convolution"]) -> Iterator[None]:
+    with _telling:
+        if operation == "matmul":
+            yield
+            return
+        module = devices.cupy()
+        _tell_cupy(module, float32_convolution_precision())
+        try:
+            yield
+        finally:
+            _tell_cupy(module)
+
+
 def _choose_for_matmul(precision: str) -> None:
-    _chosen["matmul"] = precision
-    if devices.is_cuda_in_use():
-        _tell_cupy(devices.cupy())
+    with _telling:
+        _chosen["matmul"] = precision
+        if devices.is_cuda_in_use():
+            _tell_cupy(devices.cupy())
 
 
-def _tell_cupy(module: Any) -> None:
-    """Set how CuPy calls cuBLAS. What was chosen here counts, not CUPY_TF32."""
+def _tell_cupy(module: Any, precision: str | None = None) -> None:
+    """Set how CuPy calls cuBLAS; None is as for matrix products. What was chosen here counts, not CUPY_TF32."""
     routines = module._core._routines_linalg
     kind = routines.COMPUTE_TYPE_DEFAULT
-    if float32_matmul_precision() == "high" and int(module.cuda.Device().compute_capability) >= _TF32_SINCE:
+    wanted = float32_matmul_precision() if precision is None else precision
+    if wanted == "high" and int(module.cuda.Device().compute_capability) >= _TF32_SINCE:
         kind = routines.COMPUTE_TYPE_TF32
     module._core.set_compute_type(np.float32, kind)
 

@@ -46,6 +46,13 @@ def _grouped_rows(grad: Any, groups: int) -> Any:
     return channels_last(grad).reshape(-1, groups, k // groups).transpose(1, 0, 2)
 
 
+def _products(a: Any, b: Any) -> Any:
+    """``a @ b`` of each group, as exactly as convolutions are to be: one group is two matrices, not a stack."""
+    if a.shape[0] == 1:
+        return matrix_product(a[0], b[0], operation="convolution")[None]
+    return matrix_product(a, b, operation="convolution")
+
+
 def convolve_array(
     x: Any,
     weight: Any,
@@ -62,7 +69,7 @@ def convolve_array(
     patches = _patches(x, tuple(kernel), size, geometry)
     split = weight.reshape(groups, k // groups, per_group, *kernel)
     matrices = split.transpose(0, *range(3, 3 + rank), 2, 1).reshape(groups, -1, k // groups)
-    rows = matrix_product(patches, matrices).transpose(1, 0, 2).reshape(x.shape[0], *size, k)
+    rows = _products(patches, matrices).transpose(1, 0, 2).reshape(x.shape[0], *size, k)
     y = channels_first(module_of(x).ascontiguousarray(rows))
     if bias is not None:
         y += bias.reshape(-1, *(1,) * rank)
@@ -78,7 +85,7 @@ def input_gradient_array(grad: Any, weight: Any, bias: Any, geometry: Geometry, 
     groups, rank = geometry.groups, len(kernel)
     split = weight.reshape(groups, k // groups, per_group, *kernel)
     matrices = split.transpose(0, 1, *range(3, 3 + rank), 2).reshape(groups, k // groups, -1)
-    products = matrix_product(_grouped_rows(grad, groups), matrices).reshape(groups, n, *size, *kernel, per_group)
+    products = _products(_grouped_rows(grad, groups), matrices).reshape(groups, n, *size, *kernel, per_group)
     padded = _padded_zeros(module_of(grad), n, tuple(sizes), (groups, per_group), geometry, grad.dtype)
     for tap, seen in tap_slices(tuple(kernel), size, geometry.stride, geometry.dilation):
         one = products[(slice(None),) * (2 + rank) + tap]
@@ -91,6 +98,6 @@ def weight_gradient_array(grad: Any, x: Any, shape: Sizes, geometry: Geometry) -
     """dw of shape ``shape`` from dy and x."""
     k, per_group, *kernel = shape
     patches = _patches(x, tuple(kernel), tuple(grad.shape[2:]), geometry)
-    product = matrix_product(_grouped_rows(grad, geometry.groups).transpose(0, 2, 1), patches)
+    product = _products(_grouped_rows(grad, geometry.groups).transpose(0, 2, 1), patches)
     taps = product.reshape(k, *kernel, per_group)
     return taps.transpose(0, taps.ndim - 1, *range(1, taps.ndim - 1))

@@ -6,11 +6,12 @@ depends on the shape alone. Half types are carried in float32.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from gpunet.backend.memory import empty
+from gpunet.backend.precision import float32_products_of
 from gpunet.backend.threads import get_num_threads, parallel_for, single_threaded_blas
 from gpunet.ops.dtypes import compute_dtype
 
@@ -23,24 +24,29 @@ _PARALLEL_FROM = 1 << 23
 _BLOCKS = 8
 
 
-def matrix_product(a: Any, b: Any, out: Any = None) -> Any:
+def matrix_product(a: Any, b: Any, out: Any = None, operation: Literal["matmul", "convolution"] = "matmul") -> Any:
     """``a @ b`` for matrices (M, K) and (K, N), or stacks of them.
+
+    On a GPU it is cuBLAS's. CuPy lets it round float32 to TF32 in a product of two matrices alone, where that is
+    allowed; stacks are exact.
 
     Args:
         a: (..., M, K).
         b: (..., K, N).
         out: where to write; (..., M, N) of the same dtype.
+        operation: whose precision counts on a GPU.
     """
     dtype = a.dtype
     carry = compute_dtype(dtype)
     if carry != dtype:
-        product = matrix_product(a.astype(carry), b.astype(carry)).astype(dtype)
+        product = matrix_product(a.astype(carry), b.astype(carry), operation=operation).astype(dtype)
         if out is None:
             return product
         out[...] = product
         return out
     if not isinstance(a, np.ndarray):
-        product = a @ b
+        with float32_products_of(operation):
+            product = a @ b
         if out is None:
             return product
         out[...] = product

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ import gpunet as gn
 from gpunet import backends, cuda
 from gpunet.backend import precision
 from gpunet.backend.precision import float32_convolution_precision, float32_matmul_precision
+from gpunet.ops import REGISTRY, convolution_array
+from gpunet.ops.convolution_window import Geometry
+from gpunet.ops.gemm import matrix_product
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +88,25 @@ def test_flags_hold_inside_of_their_block():
     assert (backends.cudnn.benchmark, backends.cudnn.deterministic, backends.cudnn.allow_tf32) == (False, True, False)
 
 
+def test_flags_that_are_refused_leave_everything_as_it_was():
+    for wrong in ({"fp32_precision": "bf16"}, {"deterministic": 1}):
+        with pytest.raises((ValueError, TypeError)), backends.cudnn.flags(benchmark=True, **wrong):
+            pass
+        assert (backends.cudnn.benchmark, backends.cudnn.deterministic, backends.cudnn.allow_tf32) == (
+            False,
+            True,
+            False,
+        )
+
+
+def test_none_is_exact():
+    """PyTorch's for "as the setting above says": there is none above, and exact is the default."""
+    for switch in (backends.cudnn.conv, backends.cuda.matmul):
+        switch.fp32_precision = "tf32"
+        switch.fp32_precision = "none"
+        assert (switch.fp32_precision, switch.allow_tf32) == ("ieee", False)
+
+
 def test_switches_that_do_not_exist():
     with pytest.raises(AttributeError, match=r"gpunet.backends.cudnn has no attribute 'benchmarks'; there is no such"):
         backends.cudnn.benchmarks = True
@@ -119,6 +142,67 @@ def test_cupy_is_told(two_gpus):
     backends.cuda.matmul.allow_tf32 = True
     backends.cudnn.allow_tf32 = False  # none of CuPy's business
     assert two_gpus.compute_types == ["float32 tf32", "float32 default", "float32 tf32"]
+
+
+class Seen:
+    """An array of the played CuPy: what CuPy was told last when it was multiplied."""
+
+    ndim = 2
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, gpus):
+        self.gpus = gpus
+
+    def __matmul__(self, other):
+        return self.gpus.compute_types[-1]
+
+
+@pytest.mark.parametrize("matmul", [False, True])
+@pytest.mark.parametrize("convolution", [False, True])
+def test_products_are_as_exact_as_their_operation_is_to_be(two_gpus, matmul, convolution):
+    cuda.init()
+    backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = matmul, convolution
+    kinds = {False: "float32 default", True: "float32 tf32"}
+    a = Seen(two_gpus)
+    assert matrix_product(a, a, operation="convolution") == kinds[convolution]
+    assert two_gpus.compute_types[-1] == kinds[matmul]
+    assert matrix_product(a, a) == kinds[matmul]
+
+
+def test_products_of_another_thread_wait_while_convolutions_have_their_precision(two_gpus):
+    cuda.init()
+    backends.cudnn.allow_tf32 = True
+    seen = []
+    other = threading.Thread(target=lambda: seen.append(matrix_product(Seen(two_gpus), Seen(two_gpus))))
+    with precision.float32_products_of("convolution"):
+        other.start()
+        other.join(0.2)
+        assert seen == []
+    other.join()
+    assert seen == ["float32 default"]
+
+
+@pytest.mark.parametrize("groups, dims", [(1, 2), (2, 3)])
+def test_convolutions_without_kernels_go_by_the_precision_of_convolutions(monkeypatch, groups, dims):
+    """And one group is a product of two matrices: cuBLAS uses TF32 for no stacks, as CuPy calls it."""
+    seen = []
+
+    def product(a, b, out=None, operation="matmul"):
+        seen.append((operation, a.ndim, b.ndim))
+        return matrix_product(a, b, out)
+
+    monkeypatch.setattr(convolution_array, "matrix_product", product)
+    op = REGISTRY["conv3d"]
+    attributes = {"stride": (1, 1, 1), "padding": ((0, 0),) * 3, "dilation": (1, 1, 1), "groups": groups}
+    geometry = Geometry.of(attributes)
+    rng = np.random.default_rng(3)
+    x, w = rng.standard_normal((2, 4, 3, 4, 5)), rng.standard_normal((6, 4 // groups, 2, 2, 3))
+    y = convolution_array.convolve_array(x, w, None, geometry, (2, 3, 3))
+    np.testing.assert_allclose(y, op.reference(x, w, None, None, **attributes), atol=1e-12)
+    dx, dw, _, _ = op.reference_backward((y,), (x, w, None, None), **attributes)
+    np.testing.assert_allclose(convolution_array.input_gradient_array(y, w, None, geometry, x.shape), dx, atol=1e-12)
+    np.testing.assert_allclose(convolution_array.weight_gradient_array(y, x, w.shape, geometry), dw, atol=1e-12)
+    assert seen == [("convolution", dims, dims)] * 3
 
 
 def test_cupys_own_variable_does_not_count(two_gpus, monkeypatch):
@@ -199,3 +283,22 @@ def test_the_hand_written_kernels_stay_exact_on_a_real_gpu(precision):
         gn.set_float32_matmul_precision("highest")
     assert (convolved.cpu().numpy() == np.float32(1 + 2.0**-11)).all()
     assert (dense.cpu().numpy() == np.float32(1 + 2.0**-11)).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("matmul", [False, True])
+@pytest.mark.parametrize("convolution", [False, True])
+def test_convolutions_of_volumes_on_a_real_gpu(matmul, convolution):
+    """They have no kernel of ours: cuBLAS multiplies, by the switch of convolutions and no other."""
+    exact = np.float32(1 + 2.0**-11)
+    x, one = gn.full((8, 128, 8, 8, 8), float(exact), device="cuda"), gn.eye(128, device="cuda")
+    backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = matmul, convolution
+    try:
+        y = gn.nn.functional.conv3d(x, one.reshape(128, 128, 1, 1, 1)).cpu().numpy()
+        stack = gn.bmm(x.reshape(8, 128, 512).transpose(1, 2), one.expand(8, 128, 128)).cpu().numpy()
+    finally:
+        gn.set_float32_matmul_precision("highest")
+    rounds = convolution and cuda.get_device_capability() >= (8, 0)
+    assert (y != exact).all() if rounds else (y == exact).all()
+    assert abs(y - 1).max() <= 2.0**-10
+    assert (stack == exact).all()  # stacks are exact in every mode
