@@ -49,15 +49,19 @@ _HEADERS = Path(__file__).resolve().parent / "cuda_headers"
 _GUARD = 4096
 _FILL = 0xFF
 _SANITIZE = "GPUNET_CUDA_ON_CPU_SANITIZE"
+_SECONDS = "GPUNET_CUDA_ON_CPU_SECONDS"
 _FLAGS = (
     "-std=c++20", "-O2", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-exceptions", "-fno-strict-aliasing",
     # A product and a sum stay two roundings, on every processor.
     "-ffp-contract=off",
+    # Its longjmp takes the stack of a thread for an error.
+    "-U_FORTIFY_SOURCE",
     # #pragma unroll is for the CUDA compilers.
     "-Wno-unknown-pragmas",
 )  # fmt: skip
 # Where the compiler has them. Local variables that were never written are not zero by chance.
-_WANTED_FLAGS = ("-ftrivial-auto-var-init=pattern",)
+# A large frame touches each of its pages, and so the one that must not be touched.
+_WANTED_FLAGS = ("-ftrivial-auto-var-init=pattern", "-fstack-clash-protection")
 # To g++, one that only some branches set has the same value in the others, unless these are off.
 _WANTED_SANITIZER_FLAGS = ("-fno-tree-ccp", "-fno-tree-fre")
 # Alignment is looked at here alone: in the ordinary build it would make the tiled kernels three times slower.
@@ -153,6 +157,14 @@ def _is_sanitizing() -> bool:
     return wanted
 
 
+def _seconds() -> int:
+    """How long a launch may take."""
+    value = os.environ.get(_SECONDS, "") or "60"
+    if not value.isdecimal() or len(value) > 9:
+        raise ValueError(f"{_SECONDS}: expected a whole number of seconds, 0 for no limit, got {value!r}")
+    return int(value)
+
+
 _DYNAMIC = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\(\s*\d+\s*\)\s*)?([\w\s]*?\w)\s+(\w+)\s*\[\s*\]\s*;")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
@@ -240,7 +252,9 @@ def executed_kernels() -> dict[tuple[str, str], set[str]]:
 def cuda_on_cpu(order: Order = "forward") -> Iterator[None]:
     """Run the CUDA kernels launched on NumPy arrays inside the block on this machine's CPU.
 
-    Operations take the path they take on a GPU. Meant for tests: it is thousands of times slower than one.
+    Operations take the path they take on a GPU. Meant for tests: it is thousands of times slower than one. A launch
+    ends with a KernelFault after 60 seconds of processor time, or what ``GPUNET_CUDA_ON_CPU_SECONDS`` says (0: never),
+    and Ctrl-C ends it at any time.
 
     Args:
         order: in which order a block's threads take turns: ``"forward"``, ``"reversed"``, or ``"both"``: each launch
@@ -248,9 +262,10 @@ def cuda_on_cpu(order: Order = "forward") -> Iterator[None]:
 
     Raises:
         RuntimeError: there is no C++20 compiler.
-        ValueError: an unknown order.
+        ValueError: an unknown order; by a launch, if ``GPUNET_CUDA_ON_CPU_SECONDS`` is no whole number.
         KernelCompileError: by a launch, if the kernel does not compile.
-        KernelFault: by a launch, if the kernel writes outside an array, cannot pass a barrier, or depends on the order.
+        KernelFault: by a launch, if the kernel writes outside an array, crashes, cannot pass a barrier, never ends, or
+            depends on the order.
     """
     orders: dict[str, tuple[str, ...]] = {
         "forward": ("forward",),
@@ -271,10 +286,11 @@ def cuda_on_cpu(order: Order = "forward") -> Iterator[None]:
     ) -> None:
         with _lock:
             library = _library(kernel.file)
+            seconds = _seconds()
             memories = []
             for name in orders[order]:
                 memory = _GuardedMemory(kernel, values)
-                memory.run(library, (*grid, *block, shared, name == "reversed", cooperative))
+                memory.run(library, (*grid, *block, shared, name == "reversed", cooperative, seconds))
                 _executed.setdefault((kernel.file.name, kernel.name), set()).add(name)
                 memories.append(memory)
             for memory in memories[1:]:
@@ -342,7 +358,7 @@ class _GuardedMemory:
                 raise KernelFault(f"{self.kernel}: {names} overlap, but are declared __restrict__ and written to")
 
     def run(self, library: NativeLibrary, shape: tuple[int, ...]) -> None:
-        """Launch with a shape of grid, block, bytes of dynamic shared memory, reversed or not, cooperative or not."""
+        """Launch with what the C++ calls its shape: run_grid in scheduler.h."""
         keep: list[np.ndarray] = []
         nothing = np.full(2 * _GUARD, _FILL, np.uint8)  # where an empty array points to
         for i, value in enumerate(self.values):
@@ -364,16 +380,18 @@ class _GuardedMemory:
         if sanitizing:
             for part in guards:
                 library.call("cuda_on_cpu_forbid", part.ctypes.data, part.size, 1)
-        status = library.call(
-            f"cuda_on_cpu_launch_{self.kernel.name}",
-            sizes.ctypes.data,
-            pointers.ctypes.data,
-            text.ctypes.data,
-            text.size,
-        )
-        if sanitizing:
-            for part in guards:
-                library.call("cuda_on_cpu_forbid", part.ctypes.data, part.size, 0)
+        try:
+            status = library.call(
+                f"cuda_on_cpu_launch_{self.kernel.name}",
+                sizes.ctypes.data,
+                pointers.ctypes.data,
+                text.ctypes.data,
+                text.size,
+            )
+        finally:  # a KeyboardInterrupt comes out of the call
+            if sanitizing:
+                for part in guards:
+                    library.call("cuda_on_cpu_forbid", part.ctypes.data, part.size, 0)
         if status:
             message = text.tobytes().split(b"\0", 1)[0].decode(errors="replace")
             raise KernelFault(f"{self.kernel}: {message}")

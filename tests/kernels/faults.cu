@@ -272,3 +272,44 @@ extern "C" __global__ void grid_barrier_in_a_branch(float* output, unsigned* cou
 extern "C" __global__ void polls_for_ever(int* output) {
   while (*(volatile int*)output == 0) __nanosleep(100);
 }
+
+// Thread 3 stores where there is no memory, unless `where` is an array.
+extern "C" __global__ void wild_pointer(float* output, float* where /* or null */, int distance) {
+  output[threadIdx.x] = 1.0f;
+  if (threadIdx.x == 3) where[distance] = 1.0f;
+}
+
+extern "C" __global__ void divides_by_zero(int* output, int divisor) {
+  output[threadIdx.x] = threadIdx.x / (threadIdx.x == 3 ? divisor : 1);
+}
+
+__device__ __noinline__ int recurse(int depth) {
+  volatile int frame[256];
+  frame[depth % 256] = depth;
+  return depth == 0 ? 0 : recurse(depth + 1) + frame[depth % 256];
+}
+
+extern "C" __global__ void recursion_without_end(int* output, int depth) {
+  if (threadIdx.x == 3) output[threadIdx.x] = recurse(depth);
+}
+
+// One frame that is larger than the stack and what lies below it, of which little is used.
+extern "C" __global__ void huge_frame(float* output, int index) {
+  float local[1000000];
+  local[index] = 1.0f;
+  output[threadIdx.x] = local[index + (int)threadIdx.x];
+}
+
+extern "C" __global__ void barriers_without_end(int* output) {
+  while (*(volatile int*)output == 0) __syncthreads();
+}
+
+// Waits for a thread that has no turn while it waits.
+extern "C" __global__ void spins_for_ever(int* output) {
+  if (threadIdx.x == 0) {
+    while (atomicAdd(&output[0], 0) == 0) {
+    }
+  } else {
+    output[0] = 1;
+  }
+}

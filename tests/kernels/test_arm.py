@@ -28,7 +28,7 @@ static void move(void* data, size_t bytes, bool in) {
   if ((in ? fread(data, 1, bytes, stdin) : fwrite(data, 1, bytes, stdout)) != bytes) exit(3);
 }
 int main() {
-  unsigned shape[9], count, header[2];
+  unsigned shape[10], count, header[2];
   move(shape, sizeof(shape), true);
   move(&count, sizeof(count), true);
   void* values[64];
@@ -73,7 +73,7 @@ def execute(folder):
             )
         answers = []
         for is_reversed in (False, True):
-            shape = np.array([*grid, *block, shared_memory, is_reversed, cooperative, len(values)], np.uint32)
+            shape = np.array([*grid, *block, shared_memory, is_reversed, cooperative, 60, len(values)], np.uint32)
             parts = [shape.tobytes()]
             for value in values:
                 parts += [np.array([value.nbytes, isinstance(value, np.ndarray)], np.uint32).tobytes(), value.tobytes()]
@@ -158,3 +158,7 @@ def test_faults_are_reported(run):
         run("faults", "divergent_barriers", 1, 64, np.zeros(64, np.float32))
     with pytest.raises(RuntimeError, match="needs more than the 65536 bytes of stack"):
         run("faults", "large_stack", 1, 1, np.zeros(1, np.float32), 1)
+    with pytest.raises(RuntimeError, match=r"thread \(3, 0, 0\) used an address where there is no memory"):
+        run("faults", "wild_pointer", 2, 32, np.zeros(32, np.float32), np.zeros(1, np.float32), -(1 << 30))
+    with pytest.raises(RuntimeError, match=r"thread \(3, 0, 0\) needs more than the 65536 bytes of stack"):
+        run("faults", "recursion_without_end", 1, 32, np.zeros(32, np.int32), 1)

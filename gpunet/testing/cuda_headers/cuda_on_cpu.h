@@ -20,7 +20,8 @@
 //   grid barrier      a cooperative launch has the threads of all blocks at once. A block runs until all its threads
 //                     wait at the grid barrier; then its shared memory is put aside for the next block's.
 //
-// A barrier that can never be passed is reported with the line each thread waits at. What this cannot show: a missing
+// A barrier that can never be passed is reported with the line each thread waits at, a crash and a thread that never ends
+// with the thread. What this cannot show: a missing
 // atomic or fence, and races inside one stretch between barriers whose outcome is the same in both orders. Not there:
 // clusters, TMA, wgmma and mbarrier of sm_90.
 
@@ -34,6 +35,7 @@
 #include "keywords.h"
 #include "scheduler.h"
 #include "shared_memory.h"
+#include "signals.h"
 #include "small_floats.h"
 #include "tensor_cores.h"
 #include "threads.h"

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -171,6 +172,19 @@ constexpr int MAX_STACKS = 64 * STACKS_AT_ONCE;
 constexpr size_t STACK_STRIDE = SLACK_BYTES + STACK_BYTES + 4096 + 320;
 static char* stack_chunks[MAX_STACKS / STACKS_AT_ONCE];
 
+// Below the lowest stack of each warp lies a page that cannot be touched. Not below every stack: a process can have some
+// 65000 pieces of memory with different rights, and each page would make two.
+constexpr int STACKS_PER_GUARD = 32;
+
+static void guard_stacks(char* chunk) {
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  for (int i = 0; i < STACKS_AT_ONCE; i += STACKS_PER_GUARD) {
+    char* slack = chunk + i * STACK_STRIDE;
+    char* guard = slack + (page - reinterpret_cast<uintptr_t>(slack) % page) % page;
+    if (guard + page <= slack + SLACK_BYTES) mprotect(guard, page, PROT_NONE);  // without it, there is the canary
+  }
+}
+
 static char* stack_of(int number) {
   char*& chunk = stack_chunks[number / STACKS_AT_ONCE];
   if (chunk == nullptr) {
@@ -178,8 +192,17 @@ static char* stack_of(int number) {
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return nullptr;
     chunk = static_cast<char*>(memory);
+    guard_stacks(chunk);
   }
   return chunk + number % STACKS_AT_ONCE * STACK_STRIDE + SLACK_BYTES;
+}
+
+// True for an address among the stacks; if it cannot be touched, it is a guard's.
+static bool is_in_stacks(const void* address) {
+  for (const char* chunk : stack_chunks) {
+    if (chunk != nullptr && address >= chunk && address < chunk + STACKS_AT_ONCE * STACK_STRIDE) return true;
+  }
+  return false;
 }
 
 // Gives back the memory of all stacks but those of a few large blocks.

@@ -9,11 +9,17 @@
 #include <type_traits>
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Atomics: each returns the value it found. Nothing runs at the same time, so they are plain operations.
+// Atomics: each returns the value it found. Nothing runs at the same time, so they are plain operations, but ones that
+// the compiler may not take out of a loop.
+
+namespace cuda_on_cpu {
+inline void compiler_fence() { asm volatile("" : : : "memory"); }
+}  // namespace cuda_on_cpu
 
 #define CUDA_ON_CPU_ATOMIC(name, expression)                    \
   template <typename T>                                         \
   T name(T* address, std::type_identity_t<T> value) {           \
+    cuda_on_cpu::compiler_fence();                              \
     const T old = *address;                                     \
     *address = static_cast<T>(expression);                      \
     return old;                                                 \
@@ -32,6 +38,7 @@ CUDA_ON_CPU_ATOMIC(atomicDec, old == 0 || old > value ? value : old - 1)
 
 template <typename T>
 T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
+  cuda_on_cpu::compiler_fence();
   const T old = *address;
   if (old == expected) *address = value;
   return old;

@@ -5,6 +5,7 @@
 
 #include "async_copy.h"
 #include "shared_memory.h"
+#include "signals.h"
 #include "threads.h"
 
 #include <type_traits>
@@ -16,6 +17,8 @@ constexpr int MAX_NAPS = 1 << 20;  // rounds in which all threads do nothing but
 
 static Thread* threads;  // of the launch
 static int thread_capacity;
+static Block* cooperative_blocks;  // of a cooperative launch, and their shared memory
+static unsigned char* cooperative_images;
 
 [[noreturn]] static void fiber_main() {
   note_first_switch(scheduler);
@@ -31,6 +34,7 @@ static bool start_thread(Thread& thread, int stack, int number, uint3 index) {
   thread.index = index;
   thread.number = number;
   thread.state = State::ready;
+  thread.operation = nullptr;
   thread.mask = 0;
   thread.copies.count = 0;
   thread.copies.group = 0;
@@ -149,12 +153,11 @@ static void run_warp(Thread* warp, int size) {
       if (thread.state != State::ready) continue;
       current = &thread;
       threadIdx = thread.index;
+      in_kernel = true;
       switch_context(scheduler, thread.context, false);
+      in_kernel = false;
       // What lies below a stack is nobody's, so that it is soon enough to look when the thread ends.
-      if (thread.state == State::done && stack_was_overrun(thread.stack)) {
-        fail("thread (%u, %u, %u) needs more than the %zu bytes of stack it has here", thread.index.x, thread.index.y,
-             thread.index.z, STACK_BYTES);
-      }
+      if (thread.state == State::done && stack_was_overrun(thread.stack)) fail_stack(thread);
       if (failed) return;
     }
   } while (release_warp(warp, size) && !failed);
@@ -299,7 +302,7 @@ static bool have_threads(int count) {
   return true;
 }
 
-// shape: grid, block, bytes of dynamic shared memory, reversed order or not, cooperative or not.
+// shape: grid, block, bytes of dynamic shared memory, reversed order or not, cooperative or not, seconds it may take.
 static void run_grid(const unsigned* shape) {
   gridDim = dim3(shape[0], shape[1], shape[2]);
   blockDim = dim3(shape[3], shape[4], shape[5]);
@@ -326,12 +329,25 @@ static void run_grid(const unsigned* shape) {
     return fail("a cooperative launch of several blocks needs Linux: shared memory was not found");
   }
   if (!have_threads(static_cast<int>(count * size))) return;
-  Block* blocks = static_cast<Block*>(calloc(count, sizeof(Block)));
-  unsigned char* images = static_cast<unsigned char*>(malloc(count * shared_image_bytes + 1));
-  if (blocks != nullptr && images != nullptr) run_cooperative(blocks, static_cast<int>(count), images);
-  else fail("no memory for the shared memory of %d blocks", static_cast<int>(count));
-  free(images);
-  free(blocks);
+  cooperative_blocks = static_cast<Block*>(calloc(count, sizeof(Block)));
+  cooperative_images = static_cast<unsigned char*>(malloc(count * shared_image_bytes + 1));
+  if (cooperative_blocks == nullptr || cooperative_images == nullptr) {
+    return fail("no memory for the shared memory of %d blocks", static_cast<int>(count));
+  }
+  run_cooperative(cooperative_blocks, static_cast<int>(count), cooperative_images);
+}
+
+// Runs the grid and clears up, whichever way it ended.
+static void run_and_release(const unsigned* shape) {
+  current = nullptr;
+  time_limit = shape[9];
+  install_handlers();
+  if (sigsetjmp(way_out, 1) == 0) run_grid(shape);
+  remove_handlers();
+  free(cooperative_images);
+  free(cooperative_blocks);
+  cooperative_images = nullptr;
+  cooperative_blocks = nullptr;
   release_stacks();
 }
 
@@ -354,7 +370,7 @@ static int launch(void (*function)(Parameters...), const unsigned* shape, void**
     const Call& call = *static_cast<Call*>(pointer);
     call_kernel(call.function, call.values, std::index_sequence_for<Parameters...>{});
   };
-  run_grid(shape);
+  run_and_release(shape);
   return failed ? 1 : 0;
 }
 

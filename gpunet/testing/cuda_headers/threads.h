@@ -100,6 +100,11 @@ static void yield(bool ends = false) {
   failed = true;
 }
 
+static void fail_stack(const Thread& thread) {
+  fail("block (%u, %u, %u), thread (%u, %u, %u) needs more than the %zu bytes of stack it has here", block->index.x,
+       block->index.y, block->index.z, thread.index.x, thread.index.y, thread.index.z, STACK_BYTES);
+}
+
 [[noreturn]] static void end_thread() {
   current->state = State::done;
   --block->alive;

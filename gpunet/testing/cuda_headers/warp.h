@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "intrinsics.h"
 #include "threads.h"
 
 #include <bit>
@@ -98,9 +99,9 @@ inline int __syncthreads_or(int predicate, CUDA_ON_CPU_PLACE) {
 inline void __syncwarp(unsigned mask = 0xFFFFFFFFu, CUDA_ON_CPU_PLACE) {
   cuda_on_cpu::wait_for_warp("__syncwarp", mask, cuda_on_cpu::combine_nothing, 0, 0, file, line);
 }
-inline void __threadfence() {}
-inline void __threadfence_block() {}
-inline void __threadfence_system() {}
+inline void __threadfence() { cuda_on_cpu::compiler_fence(); }
+inline void __threadfence_block() { cuda_on_cpu::compiler_fence(); }
+inline void __threadfence_system() { cuda_on_cpu::compiler_fence(); }
 inline void __nanosleep(unsigned, CUDA_ON_CPU_PLACE) { cuda_on_cpu::sleep(file, line); }
 
 template <typename T>
