@@ -12,7 +12,7 @@ import pytest
 import gpunet as gn
 from gpunet.backend import error_word as words
 from gpunet.backend.error_word import clear_error_words, error_word, raise_deferred
-from gpunet.backend.kernels import KernelFile, get_kernel, kernel_folder, launch, read_kernel_file
+from gpunet.backend.kernels import KernelFile, blocks_for, get_kernel, kernel_folder, launch, read_kernel_file
 from gpunet.testing import cuda_on_cpu
 
 HEADER = "error_word.cuh"
@@ -88,6 +88,49 @@ class TestOnTheCpu:
             look_up(file, np, [0])
         with pytest.raises(IndexError, match=r"^embedding: .*; got 7 with 4 rows"):
             gn.nn.functional.embedding(gn.tensor([7]), gn.zeros(4, 2))
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("size", [1, 255, 256, 1000, 70000])
+def test_bits_are_reported_where_anything_is_bad(machine, size):
+    module = machine.module
+    kernel = get_kernel("value_errors", "report_where")
+    for bad in ([], [0], [size - 1], [size // 2, size - 1]):
+        flags = np.zeros(size, np.bool_)
+        flags[bad] = True
+        word = module.full((), 8, np.int32)
+        args = module.asarray(flags), size, 5, word
+        machine.run(lambda args=args: launch(kernel, blocks_for(size, 256, 7), 256, args))
+        assert int(word) == (13 if bad else 8)
+
+
+@pytest.mark.kernels
+def test_a_word_is_taken_and_left_empty(machine):
+    module = machine.module
+    word, taken = module.full((), 37, np.int32), module.full((), -1, np.int32)
+    machine.run(lambda: launch(get_kernel("value_errors", "take_error_word"), 2, 32, (word, taken)))
+    assert (int(word), int(taken)) == (0, 37)
+
+
+@pytest.mark.gpu
+def test_a_side_stream_on_a_gpu(file):
+    """What a stream is asked to do before a read is reported there, however long it takes and whatever stream reads."""
+    import cupy
+
+    look_up(file, cupy, [0])  # compiled, and the word made
+    raise_deferred()
+    x = gn.ones(2048, 2048, device="cuda")
+    side = gn.cuda.Stream()
+    side.wait_stream(gn.cuda.current_stream())
+    with gn.cuda.stream(side):
+        for _ in range(50):
+            x = (x @ x) * 1e-4
+        look_up(file, cupy, [7])
+    with pytest.raises(IndexError, match=r"^embedding: "):
+        raise_deferred()
+    raise_deferred()
+    with gn.cuda.stream(side), pytest.raises(IndexError, match=r"^target: "):
+        gn.nn.functional.nll_loss(gn.zeros(2, 3, device="cuda"), gn.tensor([0, 3], device="cuda")).item()
 
 
 @pytest.mark.gpu
