@@ -39,6 +39,10 @@ def on_device(values: Any) -> Any:
     return np.asarray(values).view(DeviceArray)
 
 
+def seen_by_kernels(args: Any) -> list[Any]:
+    return [np.asarray(value) if isinstance(value, DeviceArray) else value for value in args]
+
+
 def fake_module() -> types.SimpleNamespace:
     """A stand-in for CuPy: its arrays are NumPy's, its module is another."""
     return types.SimpleNamespace(
@@ -54,6 +58,11 @@ def _fake_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     real = error_word.array_module
     monkeypatch.setattr(
         error_word, "array_module", lambda array: fake if type(array) is not np.ndarray else real(array)
+    )
+    # The kernels run on the CPU, where the layer may look at whatever it likes.
+    launch = error_word.launch
+    monkeypatch.setattr(
+        error_word, "launch", lambda *where, **rest: launch(*where[:3], seen_by_kernels(where[3]), **rest)
     )
     DeviceArray.waits = 0
     clear_error_words()
