@@ -12,8 +12,9 @@ scalar that its type can hold. ``/* needs sm_80 */`` before the name says that o
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -84,7 +85,7 @@ _DECLARATION = re.compile(
     r"(?:@needs_(?P<needs>\d+)\s*)?(?P<name>(?!__launch_bounds__)[A-Za-z_]\w*)\s*\((?P<parameters>[^)]*)\)"
 )
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"', re.MULTILINE)
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">\n]+)[">]', re.MULTILINE)
 _OR_NULL = "@or_null"
 # Where a parameter ends in one of these it has no name.
 _NO_NAMES = {word for name in _SCALARS for word in name.split()} | {"const", "__restrict__", "__restrict", *_VECTORS}
@@ -152,7 +153,8 @@ class KernelFile:
         name: the file's name without its suffix.
         path: where it is.
         source: its text.
-        headers: the text of each header that it includes, directly or not, by name.
+        headers: the text of each header that it includes, directly or not, by its path from the folder of the file or
+            of the kernels, with slashes. Headers from elsewhere, the system's and CUDA's, are not among them.
         functions: its ``__global__`` functions, by name.
     """
 
@@ -233,19 +235,31 @@ def read_kernel_file(path: Path) -> KernelFile:
     return KernelFile(path.stem, path, source, MappingProxyType(headers), signatures)
 
 
-def _included(source: str, folders: Iterable[Path]) -> dict[str, str]:
-    """The headers that a source includes by their names in quotes, and those that they include, by name."""
+def _included(source: str, folders: Sequence[Path]) -> dict[str, str]:
+    """The headers that a source in the first of the folders includes, and those that they include, by their paths.
+
+    As compilers do it: a name in quotes is looked for beside the file that includes it, then, like a name in angle
+    brackets, in the folders.
+    """
     found: dict[str, str] = {}
-    waiting = _INCLUDE.findall(source)
+    seen: set[Path] = set()
+    waiting = [(folders[0], "", source)]
     while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        for folder in folders:
-            if (folder / name).is_file():
-                found[name] = (folder / name).read_text(encoding="utf-8")
-                waiting += _INCLUDE.findall(found[name])
-                break
+        root, beside, text = waiting.pop()
+        for quote, name in _INCLUDE.findall(text):
+            places = [(root, posixpath.join(beside, name))] if quote == '"' else []
+            places += [(folder, name) for folder in folders]
+            header = next(((folder, path) for folder, path in places if (folder / path).is_file()), None)
+            if header is None:
+                continue
+            folder, path = header[0], posixpath.normpath(header[1])
+            if folder / path in seen:
+                continue
+            seen.add(folder / path)
+            content = (folder / path).read_text(encoding="utf-8")
+            # Two headers may have the same path, in the one folder and in the other.
+            found[path if path not in found else str(folder / path)] = content
+            waiting.append((folder, posixpath.dirname(path), content))
     return dict(sorted(found.items()))
 
 

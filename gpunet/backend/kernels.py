@@ -391,10 +391,9 @@ def explain_compile_log(log: str, file: KernelFile) -> str:
         if match is None:
             shown.append(line)
             continue
-        name = re.split(r"[\\/]", match["path"])[-1]
-        text = file.headers.get(name)
-        if text is None:
-            name, text = f"{file.name}.cu", file.source
+        last = re.split(r"[\\/]", match["path"])[-1]
+        name = next((header for header in file.headers if header.split("/")[-1] == last), f"{file.name}.cu")
+        text = file.headers.get(name, file.source)
         source = text.splitlines()
         number = int(match["line"])
         shown.append(f"{name}({number}): {match['text']}")

@@ -170,6 +170,7 @@ def _compile_now(
     else:
         with tempfile.TemporaryDirectory() as folder:
             for header, text in (*headers, (f"{name}.cu", source)):
+                Path(folder, header).parent.mkdir(parents=True, exist_ok=True)
                 Path(folder, header).write_text(text, encoding="utf-8")
             output = Path(folder, "kernels.cubin")
             command = ["nvcc", "-std=c++17", "-cubin", f"-arch={architecture}", "-Xptxas", "-v", "-I", folder]

@@ -140,6 +140,11 @@ extern "C" __global__ void reads_uninitialised_array(float* output, const int* w
   output[threadIdx.x] = local[which[threadIdx.x]];
 }
 
+extern "C" __global__ void writes_to_a_constant(float* output, const float* input) {
+  if (threadIdx.x == 3) const_cast<float*>(input)[5] += 1.0f;
+  output[threadIdx.x] = 0.0f;
+}
+
 // Reads the tile before the copy has been waited for.
 extern "C" __global__ void missing_copy_wait(float* output, const float* input) {
   __shared__ float tile[BLOCK];

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpunet.backend.kernels import get_kernel, launch, on_host, read_kernel_file
-from gpunet.testing import host_kernels
+from gpunet.testing import host_library
 
 from .conftest import HERE
 
@@ -60,13 +60,13 @@ def execute(folder):
         program = folder / f"{kernel.file.name}-{kernel.name}"
         if not program.exists():
             source = program.with_suffix(".cpp")
-            source.write_text(host_kernels._wrapper(kernel.file) + MAIN.replace("KERNEL", kernel.name))
-            flags = [flag for flag in host_kernels._FLAGS if flag not in ("-shared", "-fPIC")]
-            folders = (kernel.file.path.parent, host_kernels.kernel_folder(), host_kernels._HEADERS)
+            source.write_text(host_library.translation_unit(kernel.file) + MAIN.replace("KERNEL", kernel.name))
+            flags = [flag for flag in host_library.FLAGS if flag not in ("-shared", "-fPIC")]
+            folders = (kernel.file.path.parent, host_library.kernel_folder(), host_library.HEADERS)
             subprocess.run(
                 [
                     *(COMPILER, *flags, "-fPIE", "-pie", "-static-libgcc", *(f"-I{path}" for path in folders)),
-                    *("-include", host_kernels._HEADERS / "cuda_on_cpu.h", source, "-o", program),
+                    *("-include", host_library.HEADERS / "cuda_on_cpu.h", source, "-o", program),
                 ],
                 check=True,
                 timeout=100,

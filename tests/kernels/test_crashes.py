@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gpunet.backend.kernels import get_kernel, launch
-from gpunet.testing import KernelFault, cuda_on_cpu, host_kernels
+from gpunet.testing import KernelFault, cuda_on_cpu, host_library
 
 from .conftest import HERE
 
@@ -48,7 +48,7 @@ def fault(faults):
 def portable(request, monkeypatch):
     """With the context switch of other processors, if the parameter says so."""
     if request.param:
-        monkeypatch.setattr(host_kernels, "_FLAGS", (*host_kernels._FLAGS, "-DCUDA_ON_CPU_UCONTEXT"))
+        monkeypatch.setattr(host_library, "FLAGS", (*host_library.FLAGS, "-DCUDA_ON_CPU_UCONTEXT"))
 
 
 # Crashes --------------------------------------------------------------------------------------------------------------

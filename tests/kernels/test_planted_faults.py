@@ -135,6 +135,17 @@ def test_trap(fault):
         fault("traps", 1, 32, nan(32))
 
 
+@pytest.mark.parametrize("order", ["forward", "both"])
+def test_write_to_a_constant(fault, order):
+    values = np.arange(32, dtype=np.float32)
+    with cuda_on_cpu(order), pytest.raises(KernelFault, match="wrote to input, which is declared const: element 5"):
+        fault("writes_to_a_constant", 1, 32, nan(32), values)
+    assert values[5] == 5
+    if order == "forward":  # the memory of another parameter, which may be written to
+        with cuda_on_cpu(order):
+            fault("writes_to_a_constant", 1, 32, values, values)
+
+
 def test_overlap_of_restricted_arrays(machinery):
     buffer = np.zeros(128, np.float32)
     with cuda_on_cpu(), pytest.raises(KernelFault, match="output and input overlap, but are declared __restrict__"):
