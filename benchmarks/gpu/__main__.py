@@ -15,6 +15,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _cannot_write(folder: Path) -> str | None:
+    """Why no file can be written to a folder, found out by writing one; None if it can. It leaves nothing behind."""
+    try:
+        missing = [place for place in (folder, *folder.parents) if not place.exists()]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return None
+        finally:
+            for place in missing:
+                if place.is_dir():
+                    place.rmdir()
+    except FileExistsError:
+        return "it is a file, not a folder"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -130,6 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         target = options.out.resolve()
         if target == RESULTS or RESULTS in target.parents:
             print("benchmarks.gpu: times of the CPU layer are not results; choose another --out", file=sys.stderr)
+            return 2
+    # Measuring takes an hour: what cannot be written is said before, not after.
+    if options.out is not None or getattr(options, "device", "gpu") == "gpu":
+        reason = _cannot_write((options.out or RESULTS).absolute())
+        if reason is not None:
+            shown = without_places(str(options.out or RESULTS))
+            print(f"benchmarks.gpu: --out: nothing can be written to {shown!r}: {reason}", file=sys.stderr)
             return 2
     try:
         if options.command == "report":

@@ -26,7 +26,7 @@ from gpunet.ops import convolution_cuda
 from gpunet.ops.convolution_window import Geometry
 from gpunet.testing import agreement_bound
 
-__all__ = ["ConvRow", "Planned", "Problem", "fill", "plan", "run_conv", "time_one"]
+__all__ = ["ConvRow", "Planned", "Problem", "as_layers_keep", "fill", "plan", "run_conv", "time_one"]
 
 LAYOUTS = ("nchw", "channels_last")
 # So many caches' worth of inputs are gone through, round after round, before the first is read again.
@@ -93,6 +93,14 @@ class ConvRow:
     note: str = ""
 
 
+def as_layers_keep(weight: Any) -> Any:
+    """A weight (K, C/G, R, S) of PyTorch's in the order in memory of gpunet's layers, (R, S, C/G, K).
+
+    In any other the kernels would be given a copy, which a program pays for at no step.
+    """
+    return weight.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
+
+
 class Problem:
     """One convolution in one direction: its numbers, in sets that are taken in turn, and how each side is called.
 
@@ -128,10 +136,10 @@ class Problem:
                 for one in plain
             ],
         }
-        # Ours share the activations' memory with PyTorch's; weights lie as PyTorch's do in NCHW, as in every module.
+        # Each side's weights lie as its layers keep them. Ours share the activations' memory with PyTorch's.
         self.arrays = [
-            {name: machine.array((a if name == "w" else b)[name]) for name in read}
-            for a, b in zip(plain, self.sets["channels_last"], strict=True)
+            {name: machine.array(as_layers_keep(one[name]) if name == "w" else one[name]) for name in read}
+            for one in self.sets["channels_last"]
         ]
         self.result_shape = {"forward": conv.y_shape, "input gradient": conv.x_shape}.get(direction, conv.w_shape)
 

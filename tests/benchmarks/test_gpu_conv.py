@@ -1,5 +1,6 @@
 """The convolution benchmark from end to end on the CPU: what it computes, that it verifies, and its command line."""
 
+import errno
 import json
 import types
 
@@ -8,12 +9,13 @@ import pytest
 
 pytest.importorskip("torch")
 
+import gpunet as gn
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import conv as benchmark
 from benchmarks.gpu import machine as machines
 from benchmarks.gpu.conv import Problem, plan, time_one
 from benchmarks.gpu.workloads import DIRECTIONS, NETWORKS, Conv
-from gpunet.ops import convolution
+from gpunet.ops import convolution, convolution_cuda
 from gpunet.ops.convolution_window import Geometry
 
 pytestmark = pytest.mark.kernels
@@ -56,7 +58,35 @@ def test_both_sides_read_the_same_memory(cpu):
     ours = problem.arrays[0]["x"]
     assert ours.ctypes.data == theirs.data_ptr()
     assert ours.transpose(0, 2, 3, 1).flags.c_contiguous  # activations lie channels-last
-    assert problem.arrays[0]["w"].flags.c_contiguous
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("case", [*CASES, Conv(2, 6, 5, 8, 3, 1, 1, 2)], ids=str)
+def test_neither_side_is_given_what_it_has_to_copy_first(cpu, monkeypatch, case, direction):
+    """Weights lie as the layers of each side keep them: no copy of them, or of an image, is among what is timed."""
+    problem = Problem(cpu, case, direction)
+    for ours, nchw, last in zip(problem.arrays, problem.sets["nchw"], problem.sets["channels_last"], strict=True):
+        for name in ours.keys() - {"w"}:
+            assert ours[name].ctypes.data == last[name].data_ptr()
+        if "w" in ours:
+            layer = gn.nn.Conv2d(case.channels, case.outputs, case.kernel, groups=case.groups)
+            assert ours["w"].shape == layer.weight.shape
+            assert ours["w"].strides == layer.weight._array.strides
+            np.testing.assert_array_equal(ours["w"], nchw["w"].numpy())
+            assert nchw["w"].is_contiguous()
+            assert last["w"].is_contiguous(memory_format=problem.torch.channels_last)
+    inputs = [value for arrays in problem.arrays for value in arrays.values()]
+    copy = np.ascontiguousarray
+
+    def watched(array, *args, **kwargs):
+        made = copy(array, *args, **kwargs)
+        assert any(np.shares_memory(made, value) for value in inputs)
+        return made
+
+    monkeypatch.setattr(np, "ascontiguousarray", watched)
+    assert convolution_cuda.array_module(inputs[0]) is np  # every copy passes by
+    with cpu.running():
+        problem.ours(problem.arrays[0])
 
 
 def test_buffers_rotate_through_more_than_the_cache(cpu, monkeypatch):
@@ -173,6 +203,39 @@ def test_times_of_the_cpu_are_kept_out_of_the_results(capsys, tmp_path):
         code, out, err = run(capsys, "conv", "--device", "cpu-layer", "--out", str(folder))
         assert (code, out) == (2, "")
         assert "not results" in err
+
+
+@pytest.mark.parametrize("benchmark", ["conv", "all", "report"])
+@pytest.mark.parametrize("where", ["file", "file/below", "n" * 300, "locked", "locked/below"])
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_runs(
+    capsys, monkeypatch, tmp_path, benchmark, where
+):
+    for name in ("open_machine", "run_report"):
+        monkeypatch.setattr(command, name, lambda *_: pytest.fail("it ran"))
+    (tmp_path / "file").touch()
+    (tmp_path / "locked").mkdir()
+    temporary = command.tempfile.TemporaryFile
+
+    def locked(*args, dir, **kwargs):
+        if "locked" in str(dir):  # root may write anywhere, so it has to be played
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return temporary(*args, dir=dir, **kwargs)
+
+    monkeypatch.setattr(command.tempfile, "TemporaryFile", locked)
+    device = [] if benchmark == "report" else ["--device", "cpu-layer"]
+    code, out, err = run(capsys, benchmark, *device, "--out", str(tmp_path / where))
+    assert (code, out) == (2, "")
+    assert err.startswith("benchmarks.gpu: --out: nothing can be written to ")
+    assert err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "locked"]
+
+
+def test_asking_whether_a_folder_can_be_written_to_leaves_nothing_behind(tmp_path):
+    assert command._cannot_write(tmp_path / "new" / "deep") is None
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept").mkdir()
+    assert command._cannot_write(tmp_path / "kept") is None
+    assert (tmp_path / "kept").is_dir()
 
 
 @pytest.mark.parametrize(
