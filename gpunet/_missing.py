@@ -160,6 +160,7 @@ INSTEAD: Final[dict[str, str]] = {
     "cuda.memory": "its functions are in gn.cuda",
     "cuda.memory_snapshot": _MEMORY,
     "cuda.is_bf16_supported": "ask gn.cuda.get_device_capability() >= (8, 0)",
+    "cuda.Device": "gn.cuda.device(0) is a block with another current GPU; gn.device('cuda:0') is where tensors are",
     "cuda.ExternalStream": "use gn.cuda.Stream; its cuda_stream is the address that other libraries take",
     "cuda.set_per_process_memory_fraction": "set CUPY_GPU_MEMORY_LIMIT, such as 50%, before Python starts",
     "cuda.nccl": _ONE_DEVICE,

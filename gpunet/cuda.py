@@ -7,14 +7,18 @@ of devices, memory, streams and errors together.
 
 from __future__ import annotations
 
+import typing as _typing
+
 from gpunet import _missing
-from gpunet.backend import cuda_runtime, gpu_memory
+from gpunet.backend import cuda_runtime as _runtime
+from gpunet.backend import gpu_memory as _memory
 from gpunet.backend.cuda_runtime import CurrentDevice as device
 from gpunet.backend.cuda_runtime import DeviceProperties
-from gpunet.backend.devices import Device, is_cuda_available, is_cuda_in_use
 from gpunet.backend.devices import cupy as _require_gpu
+from gpunet.backend.devices import is_cuda_available as _is_available
+from gpunet.backend.devices import is_cuda_in_use as _is_in_use
 from gpunet.backend.errors import OutOfMemoryError
-from gpunet.backend.random import Generator
+from gpunet.backend.random import Generator as _Generator
 from gpunet.backend.streams import (
     Event,
     Stream,
@@ -24,6 +28,9 @@ from gpunet.backend.streams import (
     set_stream,
     stream,
 )
+
+if _typing.TYPE_CHECKING:  # gn.cuda.Device would be taken for gn.cuda.device
+    from gpunet.backend.devices import Device
 
 __all__ = [
     "DeviceProperties",
@@ -64,12 +71,12 @@ _GIB = 1 << 30
 
 def is_available() -> bool:
     """True if a CUDA GPU can be used. ``gpunet info`` says why, where it cannot."""
-    return is_cuda_available()
+    return _is_available()
 
 
 def is_initialized() -> bool:
     """True if something has used the GPU, or asked whether there is one. It does not look for one itself."""
-    return is_cuda_in_use()
+    return _is_in_use()
 
 
 def init() -> None:
@@ -83,7 +90,7 @@ def init() -> None:
 
 def device_count() -> int:
     """The number of GPUs; 0 if none can be used."""
-    return cuda_runtime.device_count()
+    return _runtime.device_count()
 
 
 def current_device() -> int:
@@ -92,7 +99,7 @@ def current_device() -> int:
     Raises:
         DeviceError: there is no usable GPU; the message says why.
     """
-    return cuda_runtime.cuda_index(None)
+    return _runtime.cuda_index(None)
 
 
 def set_device(device: Device | str | int | None) -> None:
@@ -105,7 +112,7 @@ def set_device(device: Device | str | int | None) -> None:
         DeviceError: there is no such GPU; the message says why.
     """
     if not isinstance(device, int) or device >= 0:
-        cuda_runtime.set_current_device(cuda_runtime.cuda_index(device))
+        _runtime.set_current_device(_runtime.cuda_index(device))
 
 
 def get_device_name(device: Device | str | int | None = None) -> str:
@@ -117,7 +124,7 @@ def get_device_name(device: Device | str | int | None = None) -> str:
     Raises:
         DeviceError: there is no such GPU.
     """
-    return cuda_runtime.device_name(cuda_runtime.cuda_index(device))
+    return _runtime.device_name(_runtime.cuda_index(device))
 
 
 def get_device_properties(device: Device | str | int | None = None) -> DeviceProperties:
@@ -129,7 +136,7 @@ def get_device_properties(device: Device | str | int | None = None) -> DevicePro
     Raises:
         DeviceError: there is no such GPU.
     """
-    return cuda_runtime.device_properties(cuda_runtime.cuda_index(device))
+    return _runtime.device_properties(_runtime.cuda_index(device))
 
 
 def get_device_capability(device: Device | str | int | None = None) -> tuple[int, int]:
@@ -151,7 +158,7 @@ def manual_seed(seed: int) -> None:
     Raises:
         TypeError, ValueError: not a 64-bit integer.
     """
-    Generator().manual_seed(seed)  # checks it
+    _Generator().manual_seed(seed)  # checks it
 
 
 manual_seed_all = manual_seed
@@ -168,7 +175,7 @@ def mem_get_info(device: Device | str | int | None = None) -> tuple[int, int]:
     Raises:
         DeviceError: there is no such GPU; the message says why.
     """
-    return gpu_memory.memory_free_and_total(cuda_runtime.cuda_index(device))
+    return _memory.memory_free_and_total(_runtime.cuda_index(device))
 
 
 def memory_allocated(device: Device | str | int | None = None) -> int:
@@ -178,9 +185,9 @@ def memory_allocated(device: Device | str | int | None = None) -> int:
         device: which one; None is the current one.
 
     Raises:
-        DeviceError: a GPU was named that is not there.
+        DeviceError: there are GPUs, but not the one that was named; or it is the name of none.
     """
-    return 0 if _nowhere(device) else gpu_memory.memory_allocated(cuda_runtime.cuda_index(device))
+    return 0 if _nowhere(device) else _memory.memory_allocated(_runtime.cuda_index(device))
 
 
 def max_memory_allocated(device: Device | str | int | None = None) -> int:
@@ -192,9 +199,9 @@ def max_memory_allocated(device: Device | str | int | None = None) -> int:
         device: which one; None is the current one.
 
     Raises:
-        DeviceError: a GPU was named that is not there.
+        DeviceError: there are GPUs, but not the one that was named; or it is the name of none.
     """
-    return 0 if _nowhere(device) else gpu_memory.max_memory_allocated(cuda_runtime.cuda_index(device))
+    return 0 if _nowhere(device) else _memory.max_memory_allocated(_runtime.cuda_index(device))
 
 
 def memory_reserved(device: Device | str | int | None = None) -> int:
@@ -204,9 +211,9 @@ def memory_reserved(device: Device | str | int | None = None) -> int:
         device: which one; None is the current one.
 
     Raises:
-        DeviceError: a GPU was named that is not there.
+        DeviceError: there are GPUs, but not the one that was named; or it is the name of none.
     """
-    return 0 if _nowhere(device) else gpu_memory.memory_reserved(cuda_runtime.cuda_index(device))
+    return 0 if _nowhere(device) else _memory.memory_reserved(_runtime.cuda_index(device))
 
 
 def max_memory_reserved(device: Device | str | int | None = None) -> int:
@@ -216,9 +223,9 @@ def max_memory_reserved(device: Device | str | int | None = None) -> int:
         device: which one; None is the current one.
 
     Raises:
-        DeviceError: a GPU was named that is not there.
+        DeviceError: there are GPUs, but not the one that was named; or it is the name of none.
     """
-    return 0 if _nowhere(device) else gpu_memory.max_memory_reserved(cuda_runtime.cuda_index(device))
+    return 0 if _nowhere(device) else _memory.max_memory_reserved(_runtime.cuda_index(device))
 
 
 def reset_peak_memory_stats(device: Device | str | int | None = None) -> None:
@@ -228,10 +235,10 @@ def reset_peak_memory_stats(device: Device | str | int | None = None) -> None:
         device: which one; None is the current one.
 
     Raises:
-        DeviceError: a GPU was named that is not there.
+        DeviceError: there are GPUs, but not the one that was named; or it is the name of none.
     """
     if not _nowhere(device):
-        gpu_memory.reset_peak_memory(cuda_runtime.cuda_index(device))
+        _memory.reset_peak_memory(_runtime.cuda_index(device))
 
 
 def memory_stats(device: Device | str | int | None = None) -> dict[str, int]:
@@ -245,9 +252,9 @@ def memory_stats(device: Device | str | int | None = None) -> dict[str, int]:
         ``num_alloc_retries`` (allocations that first failed) and ``num_ooms`` (those that failed for good).
 
     Raises:
-        DeviceError: a GPU was named that is not there.
+        DeviceError: there are GPUs, but not the one that was named; or it is the name of none.
     """
-    return {} if _nowhere(device) else gpu_memory.memory_statistics(cuda_runtime.cuda_index(device))
+    return {} if _nowhere(device) else _memory.memory_statistics(_runtime.cuda_index(device))
 
 
 def memory_summary(device: Device | str | int | None = None, abbreviated: bool = False) -> str:
@@ -258,14 +265,14 @@ def memory_summary(device: Device | str | int | None = None, abbreviated: bool =
         abbreviated: PyTorch's, without effect: the text is short.
 
     Raises:
-        DeviceError: a GPU was named that is not there.
+        DeviceError: there are GPUs, but not the one that was named; or it is the name of none.
     """
     if _nowhere(device):
         return "no GPU is used"
-    index = cuda_runtime.cuda_index(device)
-    found = gpu_memory.memory_statistics(index)
-    free, total = gpu_memory.memory_free_and_total(index)
-    lines = [f"memory of cuda:{index} ({cuda_runtime.device_name(index)})   now GiB     peak GiB"]
+    index = _runtime.cuda_index(device)
+    found = _memory.memory_statistics(index)
+    free, total = _memory.memory_free_and_total(index)
+    lines = [f"memory of cuda:{index} ({_runtime.device_name(index)})   now GiB     peak GiB"]
     for name, key in (("used by arrays", "allocated_bytes"), ("held by the pool", "reserved_bytes")):
         now, peak = (found[f"{key}.all.{when}"] / _GIB for when in ("current", "peak"))
         lines.append(f"  {name:<18}{now:12.3f} {peak:12.3f}")
@@ -283,18 +290,28 @@ def synchronize(device: Device | str | int | None = None) -> None:
     Raises:
         DeviceError: there is no such GPU; the message says why.
     """
-    cuda_runtime.synchronize(cuda_runtime.cuda_index(device))
+    _runtime.synchronize(_runtime.cuda_index(device))
 
 
 def empty_cache() -> None:
     """Give the GPU memory that no array uses back, for other programs to use. Does nothing without a GPU."""
     if is_available():
-        gpu_memory.free_cached_memory()
+        _memory.free_cached_memory()
 
 
 def _nowhere(device: Device | str | int | None) -> bool:
-    """True where no GPU is named and there is none."""
-    return device is None and not is_available()
+    """True where there is no GPU, whichever is named: nothing of its memory is used.
+
+    Raises:
+        DeviceError: it is the name of no GPU.
+    """
+    if is_available():
+        return False
+    if device is not None:
+        _runtime.require_gpu_name(device)
+    return True
 
 
 _missing.explain(__name__)
+
+del annotations  # of __future__: it is no name of this module's

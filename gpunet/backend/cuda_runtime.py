@@ -20,6 +20,7 @@ __all__ = [
     "device_name",
     "device_properties",
     "driver_cuda_version",
+    "require_gpu_name",
     "set_current_device",
     "synchronize",
 ]
@@ -45,6 +46,23 @@ def cuda_index(device: Device | str | int | None) -> int:
     if found.index >= count:  # a Device that was made where there were more
         raise DeviceError(f"device: {str(found)!r} does not exist; this machine has {count} CUDA device(s)")
     return found.index
+
+
+def require_gpu_name(device: Device | str | int) -> None:
+    """Refuse what could not name a GPU on any machine, without asking whether this one has it.
+
+    Raises:
+        DeviceError: a device of another type, an unknown name, a negative number, or no name.
+    """
+    if isinstance(device, str):
+        kind, separator, number = device.partition(":")
+        named = kind == "cuda" and (not separator or number.isdecimal())
+    elif isinstance(device, Device):
+        named = device.type == "cuda"
+    else:
+        named = isinstance(device, int) and not isinstance(device, bool) and device >= 0
+    if not named:
+        cuda_index(device)  # it says what is wrong
 
 
 @dataclass(frozen=True)

@@ -46,17 +46,71 @@ def test_without_a_gpu():
         lambda: cuda.set_device(0),
         lambda: cuda.device(0),
         lambda: cuda.get_device_name(0),
-        lambda: cuda.memory_allocated("cuda:1"),
-        lambda: cuda.max_memory_allocated("cuda:1"),
-        lambda: cuda.memory_reserved(0),
-        lambda: cuda.reset_peak_memory_stats(0),
-        lambda: cuda.memory_stats(0),
-        lambda: cuda.memory_summary(0),
+        lambda: cuda.mem_get_info(0),
     ],
 )
 def test_what_needs_a_gpu_says_why_there_is_none(call):
     with pytest.raises(DeviceError, match="device 'cuda' is not available: CuPy is not installed"):
         call()
+
+
+MEMORY = [
+    cuda.memory_allocated, cuda.max_memory_allocated, cuda.memory_reserved, cuda.max_memory_reserved,
+    cuda.reset_peak_memory_stats, cuda.memory_stats, cuda.memory_summary,
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("call", MEMORY)
+def test_without_a_gpu_no_memory_is_used_whichever_is_named(call):
+    nothing = call()
+    for name in (0, 1, "cuda", "cuda:1", Device("cuda", 0), None):
+        assert call(name) == call(device=name) == nothing
+    assert nothing in (0, None, {}, "no GPU is used")
+    for name, text in (
+        ("cpu", "expected a CUDA device, got 'cpu'"),
+        (Device("cpu", 0), "expected a CUDA device, got 'cpu'"),
+        ("cuda:x", "unknown device 'cuda:x'"),
+        (-1, "the index must not be negative, got -1"),
+        (True, "expected a name such as 'cpu' or 'cuda:0', got bool"),
+        (1.5, "expected a name such as 'cpu' or 'cuda:0', got float"),
+    ):
+        with pytest.raises(DeviceError, match=text):
+            call(name)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved"])
+@pytest.mark.usefixtures("no_gpu")
+def test_without_a_gpu_pytorch_counts_nothing_either(name):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("PyTorch has a GPU")
+    for index in (None, 0, "cuda", "cuda:1"):
+        assert getattr(cuda, name)(index) == getattr(torch.cuda, name)(index)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *MEMORY, cuda.mem_get_info, cuda.synchronize, cuda.get_device_name, cuda.get_device_properties,
+        cuda.get_device_capability, cuda.set_device, cuda.device, cuda.current_stream, cuda.default_stream, cuda.Stream,
+    ],
+)  # fmt: skip
+def test_a_gpu_is_named_in_every_way(two_gpus, call):
+    for name in (1, "cuda:1", Device("cuda", 1), None, 0, "cuda", "cuda:0"):
+        call(name)
+        call(device=name)
+
+
+def test_the_namespace_is_what_is_listed():
+    assert [name for name in dir(cuda) if not name.startswith("_")] == sorted(cuda.__all__)
+    for name in ("Device", "Generator", "is_cuda_in_use", "is_cuda_available", "cuda_runtime", "gpu_memory"):
+        assert not hasattr(cuda, name)
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'Device': gn.cuda.device\(0\) is a block .* gn.device\('cuda:0'\)"
+    ):
+        cuda.Device(0)
 
 
 def test_with_two_gpus(two_gpus):
