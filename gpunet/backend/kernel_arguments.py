@@ -20,7 +20,7 @@ from gpunet.backend.kernel_files import Parameter
 if TYPE_CHECKING:
     from gpunet.backend.kernels import Kernel
 
-__all__ = ["as_count", "check_arguments", "data_address", "is_aligned"]
+__all__ = ["as_count", "check_arguments", "data_address", "is_aligned", "require_resident", "require_shared_memory"]
 
 
 def _plain_numbers() -> dict[str, tuple[type, Any, Any, Any]]:
@@ -48,6 +48,33 @@ def data_address(array: Any) -> int:
 def is_aligned(alignment: int, *arrays: Any) -> bool:
     """True if every array that is not None starts at a multiple of ``alignment`` bytes."""
     return all(array is None or data_address(array) % alignment == 0 for array in arrays)
+
+
+def require_shared_memory(kernel: Kernel, device: str, shared_memory: int, limit: int) -> None:
+    """Refuse more bytes of dynamic shared memory than a block can have on a device.
+
+    Raises:
+        ShapeError: it is more.
+    """
+    if shared_memory > limit:
+        raise ShapeError(
+            f"{kernel}: shared_memory: {shared_memory} bytes, but a block on {device!r} can have at most {limit}"
+        )
+
+
+def require_resident(
+    kernel: Kernel, device: str, grid: tuple[int, int, int], block: tuple[int, int, int], shared_memory: int, limit: int
+) -> None:
+    """Refuse a cooperative grid of more blocks than are on a device at once: they would wait for ever.
+
+    Raises:
+        ShapeError: it has more.
+    """
+    if math.prod(grid) > limit:
+        raise ShapeError(
+            f"{kernel}: grid: {grid} has {math.prod(grid)} blocks that wait for each other, but {device!r} holds at "
+            f"most {limit} of {math.prod(block)} threads and {shared_memory} bytes of dynamic shared memory at once"
+        )
 
 
 def as_count(kernel: Kernel, name: str, value: Any) -> int:

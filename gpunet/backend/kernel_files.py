@@ -82,10 +82,15 @@ _VECTORS: Final[dict[str, tuple[str, int]]] = {
 _BOUNDS = r"__launch_bounds__\s*\((?P<{}>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"  # brackets within brackets
 _DECLARATION = re.compile(
     rf'extern\s+"C"\s+__global__\s+(?:{_BOUNDS.format("early")}\s*)?void\b\s*(?:{_BOUNDS.format("late")}\s*)?'
-    r"(?:@needs_(?P<needs>\d+)\s*)?(?P<name>(?!__launch_bounds__)[A-Za-z_]\w*)\s*\((?P<parameters>[^)]*)\)"
+    r"(?:@needs_(?P<needs>\d+)\s*)?(?P<name>(?!__\w+__\b)[A-Za-z_]\w*)\s*\((?P<parameters>[^)]*)\)"
+)
+_FORM = (
+    'a kernel is declared as extern "C" __global__ void name(...) { }, with __launch_bounds__(...) right before or behind '
+    "the void and nothing else in between, so that Python can find and launch it by its name"
 )
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">\n]+)[">]', re.MULTILINE)
+_MARK = re.compile(r"\b(?:__global__|__launch_bounds__)\b")
 _OR_NULL = "@or_null"
 # Where a parameter ends in one of these it has no name.
 _NO_NAMES = {word for name in _SCALARS for word in name.split()} | {"const", "__restrict__", "__restrict", *_VECTORS}
@@ -258,7 +263,7 @@ def _included(source: str, folders: Sequence[Path]) -> dict[str, str]:
             seen.add(folder / path)
             content = (folder / path).read_text(encoding="utf-8")
             # Two headers may have the same path, in the one folder and in the other.
-            found[path if path not in found else str(folder / path)] = content
+            found[path if path not in found else f"{path} in {folder}"] = content
             waiting.append((folder, posixpath.dirname(path), content))
     return dict(sorted(found.items()))
 
@@ -277,39 +282,40 @@ def parse_signatures(
         headers: the text of the headers that may define such macros and constants, by name.
 
     Raises:
-        ValueError: a ``__global__`` function that Python could not launch: it is not ``extern "C"``, is declared twice,
-            has a parameter of an unknown type, or launch bounds that cannot be read.
+        ValueError: a ``__global__`` function that Python could not launch: it is not written in the one form that is
+            understood, is declared twice or without its body, has a parameter of an unknown type, or launch bounds that
+            cannot be read. The message names the file and the line.
     """
     text = _COMMENT.sub(_blank_comment, source)
     texts = [*(_COMMENT.sub(_blank_comment, header) for header in (headers or {}).values()), text]
     macros, constants = macros_in(texts), constants_in(texts)
     signatures: dict[str, Signature] = {}
-    matched = bounded = 0
+    read: set[int] = set()  # where what was understood stands
     for match in _DECLARATION.finditer(text):
-        matched += 1
+        read.update(match.start() + at.start() for at in _MARK.finditer(match[0]))
         line = text.count("\n", 0, match.start()) + 1
         function = match["name"]
         if function in signatures:
             raise ValueError(f"{name}:{line}: {function} is declared twice")
+        if not re.match(r"\s*\{", text[match.end() :]):
+            raise ValueError(f"{name}:{line}: {function}: its body must follow, {{ ... }}: it is not declared ahead")
         try:
             written = expand(match["parameters"], macros)
-            parameters = tuple(_parse_parameter(part) for part in written.split(",") if part.strip())
+            parts = [] if written.split() == ["void"] else written.split(",")
+            parameters = tuple(_parse_parameter(part) for part in parts if part.strip())
             bounds = match["early"] or match["late"]
             max_threads = _MOST_THREADS if bounds is None else _threads_of_block(bounds, macros, constants)
         except ValueError as error:
             raise ValueError(f"{name}:{line}: {function}: {error}") from None
-        bounded += bounds is not None
         signatures[function] = Signature(function, parameters, max_threads, line, int(match["needs"] or 0))
-    if matched != len(re.findall(r"\b__global__\b", text)):
-        raise ValueError(
-            f'{name}: every __global__ function must be declared as extern "C" __global__ void name(...), written out, '
-            "so that it can be found by its name"
-        )
-    code = re.sub(r"^[ \t]*#.*$", "", text.replace("\\\n", " "), flags=re.MULTILINE)
-    if bounded != len(re.findall(r"\b__launch_bounds__\b", code)):
-        raise ValueError(
-            f"{name}: __launch_bounds__(...) must stand right before or behind the void of a kernel's declaration"
-        )
+    # In macros __launch_bounds__ may stand anywhere, a kernel nowhere: lines of the preprocessor are left out for it.
+    code = re.sub(r"^[ \t]*#(?:[^\n\\]|\\.)*", _blank, text, flags=re.MULTILINE | re.DOTALL)
+    for marks in (_MARK.finditer(text), _MARK.finditer(code)):
+        for mark in marks:
+            if mark.start() not in read and (mark[0] == "__global__" or mark.string is code):
+                line = text.count("\n", 0, mark.start())
+                written = " ".join(text.split("\n")[line].split())
+                raise ValueError(f"{name}:{line + 1}: cannot read the declaration {written!r}: {_FORM}")
     return MappingProxyType(signatures)
 
 
@@ -332,6 +338,10 @@ def _threads_of_block(bounds: str, macros: Mapping[str, str | None], constants: 
     return threads
 
 
+def _blank(match: re.Match[str]) -> str:
+    return re.sub(r"[^\n]", " ", match[0])
+
+
 def _blank_comment(match: re.Match[str]) -> str:
     """Take a comment out but keep the lines, and the remarks that are part of a declaration."""
     text = match[0].strip("/* ")
@@ -345,9 +355,13 @@ def _blank_comment(match: re.Match[str]) -> str:
 def _parse_parameter(text: str) -> Parameter:
     nullable = _OR_NULL in text
     text = " ".join(text.replace(_OR_NULL, " ").split())
+    if array := re.fullmatch(r"([^\[\]]+)\b([A-Za-z_]\w*) ?\[[^\[\]]*\]", text):  # float x[] is float* x
+        text = f"{array[1].strip()}* {array[2]}"
     match = re.fullmatch(r"(?P<element>[\w ]+)(?P<pointer>\*[\w *]*)?\b(?P<name>[A-Za-z_]\w*)", text)
     if match is None or not match["element"].strip() or match["name"] in _NO_NAMES:
-        raise ValueError(f"cannot read the parameter {text!r}")
+        raise ValueError(
+            f"cannot read the parameter {text!r}: it is a type, then * and __restrict__ if it takes an array, then a name"
+        )
     name, words = match["name"], match["element"].split()
     pointer = (match["pointer"] or "").replace("*", " * ").split()
     is_pointer = pointer[:1] == ["*"]

@@ -26,7 +26,14 @@ from gpunet.backend import devices
 from gpunet.backend.cuda_runtime import driver_cuda_version
 from gpunet.backend.errors import DeviceError, ShapeError
 from gpunet.backend.gpu_memory import is_out_of_memory, out_of_memory
-from gpunet.backend.kernel_arguments import as_count, check_arguments, data_address, is_aligned
+from gpunet.backend.kernel_arguments import (
+    as_count,
+    check_arguments,
+    data_address,
+    is_aligned,
+    require_resident,
+    require_shared_memory,
+)
 from gpunet.backend.kernel_files import (
     KernelFile,
     Signature,
@@ -182,8 +189,8 @@ def launch(
             hold, or a grid, a block or shared memory that is not given in integers.
         DeviceError: arrays on different devices, NumPy arrays outside ``gpunet.testing.cuda_on_cpu``, a GPU that is
             older than the kernel needs, no NVRTC, or a driver that is too old for it.
-        ShapeError: a grid or block that CUDA does not allow, more blocks in a cooperative launch than the GPU holds at
-            once, or an array with gaps or badly aligned.
+        ShapeError: a grid or block that CUDA does not allow, more blocks in a cooperative launch than the device holds
+            at once, more shared memory than it has, or an array with gaps or badly aligned.
         ValueError: a read-only array where the kernel writes.
         KernelCompileError: the compiler refuses the kernel.
         OutOfMemoryError: the GPU has no memory left to load or run it.
@@ -264,11 +271,7 @@ def _run_on_gpu(
         function = loaded.function
         if shared_memory > loaded.shared_memory:
             limit = int(cupy.cuda.Device(device_index).attributes["MaxSharedMemoryPerBlockOptin"])
-            if shared_memory > limit:
-                raise ShapeError(
-                    f"{kernel}: shared_memory: {shared_memory} bytes, but a block on 'cuda:{device_index}' can have "
-                    f"at most {limit}"
-                )
+            require_shared_memory(kernel, f"cuda:{device_index}", shared_memory, limit)
             function.max_dynamic_shared_size_bytes = loaded.shared_memory = shared_memory
         if cooperative:
             device = cupy.cuda.Device(device_index)
@@ -304,7 +307,7 @@ def _require_resident(
     block: tuple[int, int, int],
     shared_memory: int,
 ) -> None:
-    """Refuse a cooperative grid whose blocks are not all on the GPU at once: they would wait for ever."""
+    """Refuse a cooperative grid whose blocks are not all on the GPU at once."""
     attributes = device.attributes
     if not attributes["CooperativeLaunch"]:
         raise DeviceError(f"{kernel}: 'cuda:{device_index}' has no cooperative launches")
@@ -312,12 +315,7 @@ def _require_resident(
         function.kernel.ptr, math.prod(block), shared_memory
     )
     limit = int(each) * int(attributes["MultiProcessorCount"])
-    if math.prod(grid) > limit:
-        raise ShapeError(
-            f"{kernel}: grid: {grid} has {math.prod(grid)} blocks that wait for each other, but 'cuda:{device_index}' "
-            f"holds at most {limit} of {math.prod(block)} threads and {shared_memory} bytes of dynamic shared memory "
-            "at once"
-        )
+    require_resident(kernel, f"cuda:{device_index}", grid, block, shared_memory, limit)
 
 
 def _load(kernel: Kernel, device_index: int) -> _Loaded:

@@ -168,7 +168,8 @@ def _compile_now(
         except nvrtc.NvrtcError as error:
             raise _refused(name, architecture, str(error), file) from error
     else:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as above:
+            folder = str(Path(above, "kernels"))  # a header may lie above
             for header, text in (*headers, (f"{name}.cu", source)):
                 Path(folder, header).parent.mkdir(parents=True, exist_ok=True)
                 Path(folder, header).write_text(text, encoding="utf-8")

@@ -13,12 +13,14 @@ and cannot show; beside it are stand-ins for the CUDA headers that kernels inclu
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from gpunet.backend.kernel_arguments import require_resident, require_shared_memory
 from gpunet.backend.kernels import Kernel, on_host
 from gpunet.testing.guarded_memory import GuardedMemory
 from gpunet.testing.host_compiler import host_compiler, host_compiler_missing, require_compiler, sanitizer_environment
@@ -37,6 +39,10 @@ __all__ = [
 Order = Literal["forward", "reversed", "both"]
 
 _SECONDS = "GPUNET_CUDA_ON_CPU_SECONDS"
+# As in cuda_headers/: a block's dynamic shared memory in bytes, as on the largest GPUs, and the threads of a grid whose
+# blocks wait for each other.
+_MAX_SHARED_MEMORY = 227 * 1024
+_MAX_COOPERATIVE_THREADS = 64 * 1024
 # The library's state is global: one launch at a time.
 _lock = threading.RLock()
 
@@ -93,6 +99,9 @@ def cuda_on_cpu(order: Order = "forward") -> Iterator[None]:
         shared: int,
         cooperative: bool,
     ) -> None:
+        require_shared_memory(kernel, "cpu", shared, _MAX_SHARED_MEMORY)
+        if cooperative:
+            require_resident(kernel, "cpu", grid, block, shared, _MAX_COOPERATIVE_THREADS // math.prod(block))
         with _lock:
             library = host_library(kernel.file)
             seconds = _seconds()

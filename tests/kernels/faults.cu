@@ -318,3 +318,23 @@ extern "C" __global__ void spins_for_ever(int* output) {
     output[0] = 1;
   }
 }
+
+// The lanes of a warp exchange values between two branches.
+extern "C" __global__ void shuffles_in_branches(int* output) {
+  int value = threadIdx.x;
+  if (threadIdx.x < 16) {
+    value = __shfl_sync(0xFFFFFFFFu, value, 20);
+  } else {
+    value = __shfl_sync(0xFFFFFFFFu, 2 * value, 4);
+  }
+  output[threadIdx.x] = value;
+}
+
+extern "C" __global__ void shuffles_with_a_width(int* output, int width) {
+  output[threadIdx.x] = __shfl_down_sync(0xFFFFFFFFu, (int)threadIdx.x, 1, width);
+}
+
+extern "C" __global__ void asserts(int* output, int limit) {
+  assert((int)threadIdx.x < limit);
+  output[threadIdx.x] = 1;
+}

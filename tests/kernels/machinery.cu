@@ -181,3 +181,24 @@ extern "C" __global__ void /* needs sm_80 */ warp_reductions(int* output, const 
   mine[5] = (int)__reduce_xor_sync(all, (unsigned)value);
 }
 #endif
+
+// output [32][4]: what each lane reads with an offset and a width, by idx, up, down and xor.
+extern "C" __global__ void shuffle_anywhere(int* output, int offset, int width) {
+  const int lane = threadIdx.x;
+  output[4 * lane] = __shfl_sync(0xFFFFFFFFu, lane, offset, width);
+  output[4 * lane + 1] = __shfl_up_sync(0xFFFFFFFFu, lane, (unsigned)offset, width);
+  output[4 * lane + 2] = __shfl_down_sync(0xFFFFFFFFu, lane, (unsigned)offset, width);
+  output[4 * lane + 3] = __shfl_xor_sync(0xFFFFFFFFu, lane, offset, width);
+}
+
+// The lanes may wait for each other at several lines.
+extern "C" __global__ void warp_barriers_in_branches(int* output) {
+  __shared__ int values[32];
+  values[threadIdx.x] = threadIdx.x;
+  if (threadIdx.x < 16) {
+    __syncwarp();
+  } else {
+    __syncwarp();
+  }
+  output[threadIdx.x] = values[31 - threadIdx.x];
+}

@@ -206,6 +206,41 @@ def test_warp_reductions(run, order):
     assert (output == [total, values.min(), values.max(), *bits]).all()
 
 
+def sources(kind, offset, width):
+    """Which lane each lane reads, word for word as the PTX ISA manual has it for shfl.sync."""
+    segment = ~(width - 1) & 31
+    clamp = 0 if kind == "up" else 31
+    for lane in range(32):
+        value = offset & 31
+        most, least = (lane & segment) | (clamp & ~segment), lane & segment
+        if kind == "up":
+            source, inside = lane - value, lane - value >= most
+        elif kind == "down":
+            source, inside = lane + value, lane + value <= most
+        elif kind == "xor":
+            source, inside = lane ^ value, lane ^ value <= most
+        else:
+            source, inside = least | (value & ~segment), (least | (value & ~segment)) <= most
+        yield source if inside else lane
+
+
+@pytest.mark.parametrize("width", [1, 2, 8, 32])
+@pytest.mark.parametrize("offset", [0, 1, 5, 31, 32, 33, 1000, -1, -32, 2**31 - 1, -(2**31)])
+def test_shuffles_beyond_the_warp(run, offset, width):
+    output = np.full((32, 4), -1, np.int32)
+    with cuda_on_cpu("both"):
+        run("shuffle_anywhere", 1, 32, output, offset, width)
+    for column, kind in enumerate(("idx", "up", "down", "xor")):
+        assert output[:, column].tolist() == list(sources(kind, offset, width)), kind
+
+
+def test_warp_barriers_at_several_lines(run, order):
+    output = np.full(32, -1, np.int32)
+    with cuda_on_cpu(order):
+        run("warp_barriers_in_branches", 1, 32, output)
+    np.testing.assert_array_equal(output, np.arange(32)[::-1])
+
+
 # Faults are in test_planted_faults.py; these are ours ---------------------------------------------------------------
 
 

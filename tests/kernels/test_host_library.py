@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpunet.backend.kernels import KernelCompileError, get_kernel, launch, read_kernel_file
-from gpunet.testing import cuda_on_cpu, host_compiler, host_compiler_missing, host_library
+from gpunet.testing import KernelFault, cuda_on_cpu, host_compiler, host_compiler_missing, host_library
 
 pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("host")]
 
@@ -45,6 +45,19 @@ def test_compile_error_in_a_header_of_a_folder(tmp_path):
     (tmp_path / "user.cu").write_text('#include "parts/value.cuh"\n' + KERNEL)
     with pytest.raises(KernelCompileError, match=r"parts/value.cuh:2:.*\n.*constexpr float VALUE = undeclared;"):
         answer(tmp_path / "user.cu")
+
+
+@pytest.mark.parametrize("header", ["<assert.h>", "<cassert>"])
+def test_assertions_of_the_standard_headers(tmp_path, header):
+    """Before them they are there as well, as in CUDA; NDEBUG takes them out."""
+    path = tmp_path / "user.cu"
+    path.write_text(f"#define VALUE 6.0f\n#include {header}\n" + KERNEL.replace("{", "{ assert(output[0] > 1);"))
+    with pytest.raises(
+        KernelFault, match=r"block \(0, 0, 0\), thread \(0, 0, 0\): assert\(output\[0\] > 1\) failed at"
+    ):
+        answer(path)
+    path.write_text("#define NDEBUG\n" + path.read_text())
+    assert answer(path) == 6
 
 
 # Headers --------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from gpunet.backend.errors import ShapeError
 from gpunet.backend.kernels import get_kernel, launch
 from gpunet.testing import KernelFault, cuda_on_cpu
 
@@ -96,8 +97,17 @@ def test_uninitialised_shared_memory(fault):
 
 
 def test_dynamic_shared_memory_overrun(fault):
-    with cuda_on_cpu(), pytest.raises(KernelFault, match="past its 256 bytes of dynamic shared memory"):
+    with cuda_on_cpu(), pytest.raises(KernelFault) as caught:
         fault("overruns_shared", 1, 64, nan(64), 1, shared_memory=256)
+    assert str(caught.value).endswith("wrote past its 256 bytes of dynamic shared memory, first to byte 256")
+
+
+@pytest.mark.parametrize("bytes_", [227 * 1024 + 1, 2**32 + 256])
+def test_more_shared_memory_than_a_block_has(fault, bytes_):
+    """The words are those for a GPU."""
+    message = f"overruns_shared: shared_memory: {bytes_} bytes, but a block on 'cpu' can have at most 232448"
+    with cuda_on_cpu(), pytest.raises(ShapeError, match=message):
+        fault("overruns_shared", 1, 64, nan(64), 1, shared_memory=bytes_)
 
 
 def test_different_barriers(fault):
@@ -116,6 +126,38 @@ def test_deadlock(fault):
 def test_mask_that_leaves_out_the_caller(fault):
     with cuda_on_cpu(), pytest.raises(KernelFault, match="does not name the calling lane 16"):
         fault("mask_without_itself", 1, 32, np.zeros(32, np.int32))
+
+
+def test_shuffles_at_different_lines(fault, faults):
+    first = line_of(faults, "shuffles_in_branches", "value, 20)")
+    second = line_of(faults, "shuffles_in_branches", "value, 4)")
+    with cuda_on_cpu(), pytest.raises(KernelFault) as caught:
+        fault("shuffles_in_branches", 1, 32, np.zeros(32, np.int32))
+    assert re.search(
+        r"the lanes of mask 0xffffffff meet at different operations: "
+        rf"thread \(0, 0, 0\) at \S*faults.cu:{first} in __shfl_sync, "
+        rf"thread \(16, 0, 0\) at \S*faults.cu:{second} in __shfl_sync",
+        str(caught.value),
+    )
+
+
+@pytest.mark.parametrize("width", [0, -1, 3, 33, 64])
+def test_width_of_a_shuffle(fault, faults, width):
+    line = line_of(faults, "shuffles_with_a_width", "__shfl_down_sync")
+    message = rf"__shfl_down_sync at \S*faults.cu:{line}: the width is {width}, not a power of two up to 32"
+    with cuda_on_cpu(), pytest.raises(KernelFault, match=message):
+        fault("shuffles_with_a_width", 1, 32, np.zeros(32, np.int32), width)
+
+
+def test_assertion(fault, faults):
+    line = line_of(faults, "asserts", "assert(")
+    message = rf"thread \(7, 0, 0\): assert\(\(int\)threadIdx.x < limit\) failed at \S*faults.cu:{line}$"
+    with cuda_on_cpu(), pytest.raises(KernelFault, match=message):
+        fault("asserts", 1, 32, np.zeros(32, np.int32), 7)
+    output = np.zeros(32, np.int32)
+    with cuda_on_cpu():
+        fault("asserts", 1, 32, output, 32)
+    assert (output == 1).all()
 
 
 def test_absent_lane(fault):
@@ -276,13 +318,13 @@ def test_counter_that_was_not_zero(fault):
 
 
 def test_more_cooperative_threads_than_there_is_room_for(fault):
-    with (
-        cuda_on_cpu(),
-        pytest.raises(
-            KernelFault, match="65 blocks of 1024 threads: a cooperative launch has at most 65536 threads here"
-        ),
-    ):
+    """The words are those for a GPU: test_more_blocks_than_the_gpu_holds."""
+    with cuda_on_cpu(), pytest.raises(ShapeError) as caught:
         fault("missing_grid_barrier", 65, 1024, nan(65), nan(65), counter(), cooperative=True)
+    assert str(caught.value) == (
+        "faults.cu: missing_grid_barrier: grid: (65, 1, 1) has 65 blocks that wait for each other, but 'cpu' holds at "
+        "most 64 of 1024 threads and 0 bytes of dynamic shared memory at once"
+    )
 
 
 @pytest.mark.parametrize("cooperative", [False, True])

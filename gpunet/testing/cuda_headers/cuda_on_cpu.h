@@ -12,8 +12,8 @@
 //                     scalar that only one branch sets may still have that value in the others; with the sanitizers,
 //                     which are built with less optimization, it has not.
 //   __syncthreads     waits for all threads of the block that have not returned; all must be at the same line.
-//   __shfl_*, votes   wait for all lanes named in the mask that have not returned. Reading a lane that takes no part
-//                     gives 0xFF bytes.
+//   __shfl_*, votes   wait for all lanes named in the mask that have not returned; all must be at the same line.
+//                     Reading a lane that takes no part gives 0xFF bytes.
 //   mma.sync          tensor_cores.h: the warp's fragments are put together, multiplied and handed back.
 //   cp.async          async_copy.h: delivered by the wait that covers it; until then the destination holds 0xFF.
 //   atomics           plain operations, since nothing runs at the same time.
@@ -29,6 +29,7 @@
 
 #define CUDA_ON_CPU 1
 
+#include "assert.h"
 #include "async_copy.h"
 #include "fibers.h"
 #include "intrinsics.h"

@@ -7,6 +7,7 @@
 #include "shared_memory.h"
 #include "signals.h"
 #include "threads.h"
+#include "warp.h"
 
 #include <type_traits>
 #include <utility>
@@ -117,6 +118,21 @@ static bool release_barrier() {
   return true;
 }
 
+// True if the lanes perform one operation at one line. Only __syncwarp may stand at several.
+static bool meet_at_one_operation(const Thread& leader, const Thread* warp, Lane* const lanes[WARP]) {
+  if (leader.combine == combine_nothing) return true;
+  for (int i = 0; i < WARP; ++i) {
+    if (lanes[i] == nullptr || (warp[i].line == leader.line && warp[i].file == leader.file)) continue;
+    if (warp[i].line == leader.line && strcmp(warp[i].file, leader.file) == 0) continue;
+    fail("block (%u, %u, %u): the lanes of mask 0x%08x meet at different operations: thread (%u, %u, %u) at %s:%d in "
+         "%s, thread (%u, %u, %u) at %s:%d in %s", block->index.x, block->index.y, block->index.z, leader.mask,
+         leader.index.x, leader.index.y, leader.index.z, leader.file, leader.line, leader.operation, warp[i].index.x,
+         warp[i].index.y, warp[i].index.z, warp[i].file, warp[i].line, warp[i].operation);
+    return false;
+  }
+  return true;
+}
+
 // Performs the warp operations for which all lanes named in the mask that have not returned are there.
 static bool release_warp(Thread* warp, int size) {
   bool progress = false;
@@ -135,6 +151,7 @@ static bool release_warp(Thread* warp, int size) {
       }
     }
     if (!complete) continue;
+    if (!meet_at_one_operation(leader, warp, lanes)) return false;
     current = &warp[lane];
     leader.combine(lanes);
     for (int other = 0; other < size; ++other) {

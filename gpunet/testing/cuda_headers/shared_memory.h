@@ -108,8 +108,8 @@ static void check_shared_memory() {
       if (word == ~uint64_t(0)) continue;
       unsigned first = byte;
       while (static_cast<unsigned char>(memory[first]) == FILL) ++first;
-      return fail("block (%u, %u, %u) wrote %u bytes past its %u bytes of dynamic shared memory", blockIdx.x,
-                  blockIdx.y, blockIdx.z, first - dynamic_bytes, dynamic_bytes);
+      return fail("block (%u, %u, %u) wrote past its %u bytes of dynamic shared memory, first to byte %u",
+                  blockIdx.x, blockIdx.y, blockIdx.z, dynamic_bytes, first);
     }
   }
 }

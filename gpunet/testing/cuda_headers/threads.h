@@ -124,6 +124,10 @@ static void fail_stack(const Thread& thread) {
   end_thread();
 }
 
+[[noreturn, gnu::unused]] static void fail_assertion(const char* condition, const char* file, int line) {
+  fail_here("assert(%s) failed at %s:%d", condition, file, line);
+}
+
 static inline void note_wait(State state, const char* operation, const char* file, int line) {
   current->state = state;
   current->operation = operation;

@@ -75,6 +75,14 @@ static T read_lane(const char* operation, unsigned mask, T value, int source, co
   return value;
 }
 
+// The first lane of the caller's part of the warp.
+static inline int first_lane(const char* operation, int width, const char* file, int line) {
+  if (width < 1 || width > WARP || (width & (width - 1)) != 0) {
+    fail_here("%s at %s:%d: the width is %d, not a power of two up to 32", operation, file, line, width);
+  }
+  return lane_number() & ~(width - 1);
+}
+
 template <typename T, T (*operation)(T, T)>
 static T reduce(const char* name, unsigned mask, T value, const char* file, int line) {
   return static_cast<T>(wait_for_warp(name, mask, combine_reduce<T, operation>, static_cast<uint32_t>(value), 0, file,
@@ -104,28 +112,30 @@ inline void __threadfence_block() { cuda_on_cpu::compiler_fence(); }
 inline void __threadfence_system() { cuda_on_cpu::compiler_fence(); }
 inline void __nanosleep(unsigned, CUDA_ON_CPU_PLACE) { cuda_on_cpu::sleep(file, line); }
 
+// The lane to read, as the PTX ISA manual has it for shfl.sync: of an offset or a lane only the lower five bits count, and
+// a lane whose source lies outside its part of the warp gets its own value.
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int source, int width = warpSize, CUDA_ON_CPU_PLACE) {
-  const int first = cuda_on_cpu::lane_number() & ~(width - 1);
+  const int first = cuda_on_cpu::first_lane("__shfl_sync", width, file, line);
   return cuda_on_cpu::read_lane("__shfl_sync", mask, value, first | (source & (width - 1)), file, line);
 }
 template <typename T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize, CUDA_ON_CPU_PLACE) {
-  const int lane = cuda_on_cpu::lane_number(), first = lane & ~(width - 1);
-  const int source = lane - static_cast<int>(delta);
+  const int lane = cuda_on_cpu::lane_number(), first = cuda_on_cpu::first_lane("__shfl_up_sync", width, file, line);
+  const int source = lane - static_cast<int>(delta % 32);
   return cuda_on_cpu::read_lane("__shfl_up_sync", mask, value, source < first ? lane : source, file, line);
 }
 template <typename T>
 T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize, CUDA_ON_CPU_PLACE) {
-  const int lane = cuda_on_cpu::lane_number(), last = lane | (width - 1);
-  const int source = lane + static_cast<int>(delta);
-  return cuda_on_cpu::read_lane("__shfl_down_sync", mask, value, source > last ? lane : source, file, line);
+  const int lane = cuda_on_cpu::lane_number(), first = cuda_on_cpu::first_lane("__shfl_down_sync", width, file, line);
+  const int source = lane + static_cast<int>(delta % 32);
+  return cuda_on_cpu::read_lane("__shfl_down_sync", mask, value, source >= first + width ? lane : source, file, line);
 }
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = warpSize, CUDA_ON_CPU_PLACE) {
-  const int lane = cuda_on_cpu::lane_number(), last = lane | (width - 1);
-  const int source = lane ^ lane_mask;
-  return cuda_on_cpu::read_lane("__shfl_xor_sync", mask, value, source > last ? lane : source, file, line);
+  const int lane = cuda_on_cpu::lane_number(), first = cuda_on_cpu::first_lane("__shfl_xor_sync", width, file, line);
+  const int source = lane ^ (lane_mask & 31);
+  return cuda_on_cpu::read_lane("__shfl_xor_sync", mask, value, source >= first + width ? lane : source, file, line);
 }
 
 inline unsigned __ballot_sync(unsigned mask, int predicate, CUDA_ON_CPU_PLACE) {
