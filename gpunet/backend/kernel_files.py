@@ -85,8 +85,8 @@ _DECLARATION = re.compile(
     r"(?:@needs_(?P<needs>\d+)\s*)?(?P<name>(?!__\w+__\b)[A-Za-z_]\w*)\s*\((?P<parameters>[^)]*)\)"
 )
 _FORM = (
-    'a kernel is declared as extern "C" __global__ void name(...) { }, with __launch_bounds__(...) right before or behind '
-    "the void and nothing else in between, so that Python can find and launch it by its name"
+    'a kernel must be declared as extern "C" __global__ void name(...) { }, with __launch_bounds__(...) right before '
+    "or behind the void and nothing else in between, so that Python can find and launch it by its name"
 )
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">\n]+)[">]', re.MULTILINE)
@@ -298,7 +298,10 @@ def parse_signatures(
         if function in signatures:
             raise ValueError(f"{name}:{line}: {function} is declared twice")
         if not re.match(r"\s*\{", text[match.end() :]):
-            raise ValueError(f"{name}:{line}: {function}: its body must follow, {{ ... }}: it is not declared ahead")
+            raise ValueError(
+                f"{name}:{line}: {function}: its body {{ ... }} must follow its parameters: nothing may stand in "
+                "between, no parameter has brackets, and a kernel is not declared ahead"
+            )
         try:
             written = expand(match["parameters"], macros)
             parts = [] if written.split() == ["void"] else written.split(",")
@@ -360,7 +363,7 @@ def _parse_parameter(text: str) -> Parameter:
     match = re.fullmatch(r"(?P<element>[\w ]+)(?P<pointer>\*[\w *]*)?\b(?P<name>[A-Za-z_]\w*)", text)
     if match is None or not match["element"].strip() or match["name"] in _NO_NAMES:
         raise ValueError(
-            f"cannot read the parameter {text!r}: it is a type, then * and __restrict__ if it takes an array, then a name"
+            f"cannot read the parameter {text!r}: it is a type, * and __restrict__ if it takes an array, and a name"
         )
     name, words = match["name"], match["element"].split()
     pointer = (match["pointer"] or "").replace("*", " * ").split()

@@ -236,13 +236,13 @@ def test_half_types():
         ('extern "C" __global__ void f(int n /* or null */) {}', "n is no pointer, so it cannot be null"),
         ('extern "C" __global__ void f(float*) {}', "cannot read the parameter|has the type"),
         ('extern "C" __global__ void f(unsigned int) {}', "cannot read the parameter 'unsigned int'"),
-        ('extern "C" __global__ void f(float a[]) {}', r"cannot read the parameter 'float a\[\]'"),
+        ('extern "C" __global__ void f(float a[][4]) {}', r"cannot read the parameter 'float a\[\]\[4\]'"),
         ('extern "C" __global__ void f(float& a) {}', "cannot read the parameter 'float& a'"),
         ('extern "C" __global__ void f(volatile float* a) {}', r"a has the type 'volatile float\*'"),
         ('extern "C" {\n__global__ void f(float* a) {}\n}', "must be declared as extern"),
         (
             'extern "C" __global__ void f(int* x);\nextern "C" __global__ void f(int* x) {}',
-            "kernel.cu:2: f is declared twice",
+            r"kernel.cu:1: f: its body \{ ... \} must follow",
         ),
         (
             'extern "C" __global__ void f(int* x) {}\nextern "C" __global__ void f(int* y) {}',
