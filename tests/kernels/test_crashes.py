@@ -142,6 +142,27 @@ def test_no_end(fault, monkeypatch, name, place, cooperative):
         fault(name, 1, 32, np.zeros(1, np.int32), cooperative=cooperative)
 
 
+def test_a_tick_that_comes_late(fault):
+    """It does not end the process: one may be under way to another thread when the launch ends."""
+    fault("leaves_one_out", 1, 32, np.zeros(4, np.float32), 4)
+    signal.raise_signal(signal.SIGVTALRM)
+
+
+def test_no_end_in_another_thread_of_python(fault, monkeypatch):
+    monkeypatch.setenv("GPUNET_CUDA_ON_CPU_SECONDS", "1")
+    caught = []
+
+    def run():
+        with pytest.raises(KernelFault, match="still ran after 1 seconds") as error:
+            fault("spins_for_ever", 1, 32, np.zeros(1, np.int32))
+        caught.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(60)
+    assert len(caught) == 1
+
+
 @pytest.mark.parametrize("value", ["soon", "-1", "0.5"])
 def test_limit_that_is_no_number(fault, monkeypatch, value):
     monkeypatch.setenv("GPUNET_CUDA_ON_CPU_SECONDS", value)

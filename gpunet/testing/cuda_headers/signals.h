@@ -26,6 +26,7 @@ constexpr int TICK = 100000;  // microseconds of processor time
 constexpr int CRASHES[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
 constexpr int CRASH_KINDS = sizeof(CRASHES) / sizeof(int);
 
+static volatile bool launching;
 static pthread_t launching_thread;  // of the operating system
 static sigjmp_buf way_out;
 static volatile bool in_kernel;  // rather than in the scheduler, which always comes to an end
@@ -96,6 +97,7 @@ static void fail_for_time() {
 }
 
 static void on_tick(int number, siginfo_t*, void*) {
+  if (!launching) return;
   if (!pthread_equal(pthread_self(), launching_thread)) {
     pthread_kill(launching_thread, number);
   } else if (failed) {
@@ -123,6 +125,7 @@ static void install(int number, void (*handler)(int, siginfo_t*, void*), struct 
 
 static void install_handlers() {
   launching_thread = pthread_self();
+  launching = true;
   in_kernel = false;
   start_time = processor_time();
   stack_t stack{};
@@ -140,8 +143,13 @@ static void install_handlers() {
 }
 
 static void remove_handlers() {
+  launching = false;
   setitimer(ITIMER_VIRTUAL, &previous_timer, nullptr);
-  sigaction(SIGVTALRM, &previous_tick, nullptr);
+  // A last tick may still be under way to another thread: where nothing else did, on_tick goes on waiting for it, which
+  // then does nothing. Without it the tick would end the process.
+  if ((previous_tick.sa_flags & SA_SIGINFO) != 0 || previous_tick.sa_handler != SIG_DFL) {
+    sigaction(SIGVTALRM, &previous_tick, nullptr);
+  }
   if (stops_at_interrupt) sigaction(SIGINT, &previous_interrupt, nullptr);
   for (int i = 0; i < CRASH_KINDS && !SANITIZING; ++i) sigaction(CRASHES[i], &previous_crash[i], nullptr);
   previous_stack.ss_flags &= SS_DISABLE;
