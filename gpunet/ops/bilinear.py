@@ -26,6 +26,7 @@ from gpunet.ops.base import (
     require_same_dtype,
 )
 from gpunet.ops.dtypes import compute_dtype
+from gpunet.ops.gemm import matrix_product
 
 
 class Bilinear(Op):
@@ -94,7 +95,7 @@ class Bilinear(Op):
         """sum_i x_i W_oij: (N, O, J)."""
         outputs, first, second = w.shape
         flat = w.transpose(1, 0, 2).reshape(first, outputs * second)
-        return (rows_x @ flat).reshape(rows_x.shape[0], outputs, second)
+        return matrix_product(rows_x, flat).reshape(rows_x.shape[0], outputs, second)
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         (grad,) = grad_outputs
@@ -107,13 +108,13 @@ class Bilinear(Op):
         dx = dz = dw = db = None
         if ctx.needs_grad[0]:  # sum_oj dy_o W_oij z_j
             flat = module.ascontiguousarray(w.transpose(2, 0, 1)).reshape(second, outputs * first)
-            turned = (rows_z @ flat).reshape(rows_z.shape[0], outputs, first)
+            turned = matrix_product(rows_z, flat).reshape(rows_z.shape[0], outputs, first)
             dx = (dy[:, None, :] @ turned)[:, 0].reshape(x.shape).astype(x.dtype, copy=False)
         if ctx.needs_grad[1]:
             dz = (dy[:, None, :] @ self._between(rows_x, w))[:, 0].reshape(z.shape).astype(z.dtype, copy=False)
         if ctx.needs_grad[2]:
             outer = (dy[:, :, None] * rows_x[:, None, :]).reshape(dy.shape[0], outputs * first)
-            dw = (outer.T @ rows_z).reshape(w.shape).astype(weight.dtype, copy=False)
+            dw = matrix_product(outer.T, rows_z).reshape(w.shape).astype(weight.dtype, copy=False)
         if bias is not None and ctx.needs_grad[3]:
             db = dy.sum(axis=0).astype(bias.dtype, copy=False)
         return dx, dz, dw, db

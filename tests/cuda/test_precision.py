@@ -14,7 +14,7 @@ import gpunet as gn
 from gpunet import backends, cuda
 from gpunet.backend import precision
 from gpunet.backend.precision import float32_convolution_precision, float32_matmul_precision
-from gpunet.ops import REGISTRY, convolution_array
+from gpunet.ops import REGISTRY, bilinear, convolution_array
 from gpunet.ops.convolution_window import Geometry
 from gpunet.ops.gemm import matrix_product
 
@@ -203,6 +203,19 @@ def test_convolutions_without_kernels_go_by_the_precision_of_convolutions(monkey
     np.testing.assert_allclose(convolution_array.input_gradient_array(y, w, None, geometry, x.shape), dx, atol=1e-12)
     np.testing.assert_allclose(convolution_array.weight_gradient_array(y, x, w.shape, geometry), dw, atol=1e-12)
     assert seen == [("convolution", dims, dims)] * 3
+
+
+def test_bilinear_maps_go_by_the_precision_of_matrix_products(monkeypatch):
+    seen = []
+
+    def product(a, b, out=None, operation="matmul"):
+        seen.append((operation, a.ndim, b.ndim))
+        return matrix_product(a, b, out)
+
+    monkeypatch.setattr(bilinear, "matrix_product", product)
+    inputs = [gn.randn(*shape, requires_grad=True) for shape in ((4, 3), (4, 2), (5, 3, 2))]
+    gn.nn.functional.bilinear(*inputs).sum().backward()
+    assert seen == [("matmul", 2, 2)] * 4  # forward once, and once for each of the gradients
 
 
 def test_cupys_own_variable_does_not_count(two_gpus, monkeypatch):
