@@ -99,6 +99,31 @@ def test_uninitialised_scalar(environment):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "name, arguments, report",
+    [
+        (
+            "barriers_without_end",
+            "np.zeros(1, np.int32),",
+            "KernelFault: faults.cu: barriers_without_end: block (0, 0, 0)",
+        ),
+        ("wild_pointer", "np.zeros(64, np.float32), None, 4", "SEGV on unknown address 0x000000000010"),
+    ],
+)
+def test_crashes_are_the_sanitizers_and_the_limit_ours(environment, name, arguments, report):
+    code = FAULT.format(path=str(HERE / "faults.cu"), name=name, arguments=arguments)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"GPUNET_CUDA_ON_CPU_SECONDS": "1"},
+        cwd=HERE,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode != 0
+    assert report in done.stderr
+
+
 @pytest.mark.timeout(620)
 @pytest.mark.parametrize(
     "files, left_out",
