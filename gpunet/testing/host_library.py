@@ -129,7 +129,7 @@ def _check_sizes(file: KernelFile, library: NativeLibrary) -> None:
     for name, signature in file.functions.items():
         sizes = np.zeros(max(1, len(signature.parameters)), np.uint32)
         library.call(f"cuda_on_cpu_sizes_{name}", sizes.ctypes.data)
-        for parameter, size in zip(signature.parameters, sizes.tolist(), strict=True):
+        for parameter, size in zip(signature.parameters, sizes[: len(signature.parameters)].tolist(), strict=True):
             expected = np.dtype(np.uintp).itemsize if parameter.is_pointer else parameter.numpy_dtype.itemsize
             if size != expected:
                 raise KernelFault(

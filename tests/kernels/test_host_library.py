@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from gpunet import DTypeError
 from gpunet.backend.kernels import KernelCompileError, get_kernel, launch, read_kernel_file
 from gpunet.testing import KernelFault, cuda_on_cpu, host_compiler, host_compiler_missing, host_library
 
@@ -45,6 +46,14 @@ def test_compile_error_in_a_header_of_a_folder(tmp_path):
     (tmp_path / "user.cu").write_text('#include "parts/value.cuh"\n' + KERNEL)
     with pytest.raises(KernelCompileError, match=r"parts/value.cuh:2:.*\n.*constexpr float VALUE = undeclared;"):
         answer(tmp_path / "user.cu")
+
+
+def test_kernels_without_parameters_stand_beside_others(tmp_path):
+    path = tmp_path / "user.cu"
+    path.write_text('extern "C" __global__ void idle() {}\n' + KERNEL.replace("VALUE", "5.0f"))
+    assert answer(path) == 5
+    with pytest.raises(DTypeError, match=r"user\.cu: idle: at least one argument must be an array"), cuda_on_cpu():
+        launch(get_kernel(read_kernel_file(path), "idle"), 1, 1, ())
 
 
 @pytest.mark.parametrize("header", ["<assert.h>", "<cassert>"])

@@ -129,7 +129,11 @@ def test_crashes_are_the_sanitizers_and_the_limit_ours(environment, name, argume
     "files, left_out",
     [
         pytest.param(("test_sgd.py", "test_cuda_on_cpu.py", "test_planted_faults.py"), (), id="machinery"),
-        pytest.param(("test_cooperation.py", "test_tensor_cores.py", "test_small_floats.py"), (), id="headers"),
+        pytest.param(
+            ("test_cooperation.py", "test_error_word.py", "test_tensor_cores.py", "test_small_floats.py"),
+            (),
+            id="headers",
+        ),
         # The longest rows would take as long as all the others, and go through the same kernels.
         pytest.param(("test_convolution_path.py",), ("conv1d-several",), id="convolutions"),
         pytest.param(("test_conv2d.py", "test_gemm.py"), ("float32_sums",), id="tiles"),
