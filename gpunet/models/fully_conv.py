@@ -7,6 +7,7 @@ been shown every window of 224 pixels at steps of 32, at the price of one.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from math import isqrt
 from typing import Any
 
@@ -66,11 +67,13 @@ class FullyConvolutional(nn.Module):
 def to_fully_conv(model: nn.Module, average: bool = False) -> FullyConvolutional:
     """A network with dense layers on a map of a fixed size, as one that takes any image of at least that size.
 
-    For 224 pixels (AlexNet 2012: 227) both give the same scores. VGG's map at Q pixels has a side of floor(Q / 32) - 6.
+    For images of that size (224 pixels, AlexNet 2012: 227) both give the same scores. VGG's map at Q pixels has a side
+    of floor(Q / 32) - 6.
 
     Args:
-        model: with ``features``, convolutions whose flattened map the head takes, and ``classifier``, a Sequential of
-            dense layers and others that work element by element; AlexNet's and VGG's. It stays as it is.
+        model: ``features``, a pooling that 224 pixels pass unchanged, and a Sequential ``classifier`` that begins with
+            the flattened map, as in VGG and AlexNet; or one Sequential of all of it, as ``alexnet2012_grouped`` is.
+            Its head has dense layers and others that work element by element. It stays as it is.
         average: see ``FullyConvolutional``.
 
     Returns:
@@ -80,22 +83,34 @@ def to_fully_conv(model: nn.Module, average: bool = False) -> FullyConvolutional
         TypeError: the model is not of that kind.
         ShapeError: the first dense layer does not take a square map of the convolutions' channels.
     """
-    features, classifier = getattr(model, "features", None), getattr(model, "classifier", None)
-    if not isinstance(features, nn.Module) or not isinstance(classifier, nn.Sequential):
-        kind = type(model).__name__
-        raise TypeError(f"to_fully_conv: the model must have features and a Sequential called classifier, got {kind}")
+    features, dense = _split(model)
     convolutions = [layer for layer in features.modules() if isinstance(layer, nn.Conv2d)]
-    if not convolutions or not any(isinstance(layer, nn.Linear) for layer in classifier):
+    if not convolutions or not any(isinstance(layer, nn.Linear) for layer in dense.values()):
         raise TypeError(f"to_fully_conv: {type(model).__name__} has no convolutions before dense layers")
     channels = convolutions[-1].out_channels
-    head: list[nn.Module] = []
-    for layer in classifier:
+    head: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, layer in dense.items():
         if isinstance(layer, nn.Linear):
-            head.append(_as_convolution(layer, channels))
+            head[name] = _as_convolution(layer, channels)
             channels = layer.out_features
-        elif not isinstance(layer, nn.Flatten):
-            head.append(layer)
-    return FullyConvolutional(features, nn.Sequential(*head), average).train(model.training)
+        else:
+            head[name] = layer
+    return FullyConvolutional(features, nn.Sequential(head), average).train(model.training)
+
+
+def _split(model: nn.Module) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """What stands before the flattened map, and the layers of the head by name."""
+    features, classifier = getattr(model, "features", None), getattr(model, "classifier", None)
+    if isinstance(features, nn.Module) and isinstance(classifier, nn.Sequential):
+        return features, dict(classifier.named_children())
+    children = list(model.named_children())
+    places = [place for place, (_, layer) in enumerate(children) if isinstance(layer, nn.Flatten)]
+    if not isinstance(model, nn.Sequential) or not places:
+        raise TypeError(
+            "to_fully_conv: the model must have features and a Sequential called classifier, or be a Sequential that "
+            f"flattens the map, got {type(model).__name__}"
+        )
+    return nn.Sequential(OrderedDict(children[: places[0]])), dict(children[places[0] + 1 :])
 
 
 def _as_convolution(layer: nn.Linear, channels: int) -> nn.Conv2d:

@@ -80,8 +80,8 @@ class Inception(nn.Module):
         ch5x5red: int,
         ch5x5: int,
         pool_proj: int,
-        conv_block: Callable[..., nn.Module] = BasicConv2d,
         *,
+        conv_block: Callable[..., nn.Module] = BasicConv2d,
         size5: int = 3,
     ) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class GoogLeNet(nn.Module):
             outputs = {}
             for block, row in INCEPTION.items():
                 widths = [scaled(name, count, width) for count in row]
-                inception = Inception(channels, *widths, conv, size5=self.size5)
+                inception = Inception(channels, *widths, conv_block=conv, size5=self.size5)
                 setattr(self, f"inception{block}", inception)
                 if block == "3b":
                     self.maxpool3 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
@@ -231,7 +231,10 @@ class GoogLeNet(nn.Module):
         return self.maxpool2(self.conv3(self.conv2(x)))  # 192x28x28
 
     def forward(self, x: Tensor) -> Tensor | GoogLeNetOutputs:
-        """(N, in_channels, H, W) to scores (N, num_classes); in training with auxiliary heads to all three."""
+        """(N, in_channels, H, W), H and W of at least 15, to scores (N, num_classes).
+
+        In training with auxiliary heads to the scores of all three.
+        """
         if self.transform_input:
             x = cat([x[:, c : c + 1] * (std / 0.5) + (mean - 0.5) / 0.5 for c, (mean, std) in enumerate(IMAGENET)], 1)
         x = self.stem(x)

@@ -36,7 +36,7 @@ class PaperGoogLeNet(GoogLeNet):
     """GoogLeNet without BatchNorm and with 5x5 convolutions; the arguments are those of ``GoogLeNet``.
 
     The auxiliary heads average 5x5 windows with stride 3, and so run on images of 209 to 256 pixels only; without them
-    (``aux_logits=False``, or in evaluation) any size works.
+    (``aux_logits=False``, or in evaluation) any size from 31 works.
     """
 
     conv_block = ConvReLU

@@ -125,11 +125,11 @@ INITIALISERS: dict[str, Rules] = {"paper": {nn.Conv2d: he("fan_in")}}
 
 @register_model
 def nin_cifar10(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> NiN:
-    """For images of 32x32 pixels, any size of at least 1x1 works; 0.97 M parameters; see ``NiN``."""
+    """For images of 32x32 pixels, any size from 4x4 works; 0.97 M parameters; see ``NiN``."""
     return NiN(CIFAR10, num_classes, in_channels, **kwargs)
 
 
 @register_model
 def nin_imagenet(num_classes: int = 1000, in_channels: int = 3, **kwargs: Any) -> NiN:
-    """For images of 224x224 pixels, any size of at least 19x19 works; 7.6 M parameters; see ``NiN``."""
+    """For images of 224x224 pixels, any size from 39x39 works; 7.6 M parameters; see ``NiN``."""
     return NiN(IMAGENET, num_classes, in_channels, **kwargs)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpunet import nn
-from gpunet.autograd import Tensor, no_grad
+from gpunet.autograd import Tensor
 from gpunet.models._arguments import check_probability, scaled
 from gpunet.models._initialise import Rules, choose_rules, gaussian, he, initialise
 from gpunet.models._registry import register_model
@@ -140,10 +140,8 @@ def start_from_a(model: VGG, net_a: VGG) -> VGG:
                 f"start_from_a: a layer of shape {tuple(to.weight.shape)} cannot start from one of "
                 f"{tuple(source.weight.shape)}"
             )
-    with no_grad():
-        for to, source in pairs:
-            to.weight.copy_(source.weight)
-            to.bias.copy_(source.bias)
+    for to, source in pairs:
+        to.load_state_dict(source.state_dict())
     return model
 
 
