@@ -54,7 +54,7 @@ def test_convolutions_start_from_he_et_al():
     [
         ({"depth": 21}, r"depth: must be 6n \+ 2"),
         ({"depth": 2}, "depth"),
-        ({"shortcut": "C"}, "shortcut: must be 'A' or 'B'"),
+        ({"shortcut": "D"}, "shortcut: must be 'A', 'B', 'C' or 'none', got 'D'"),
     ],
 )
 def test_refusals(options, text):
