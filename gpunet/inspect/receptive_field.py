@@ -68,8 +68,6 @@ class Fields:
     def __init__(self) -> None:
         # By the identity of the arrays, which several Tensors may share; they are kept, so that none is used twice.
         self._known: dict[int, tuple[Any, int, _Field]] = {}
-        # What the last operation made of an array: the value it has if it was written in place.
-        self._made: dict[int, tuple[int, _Field]] = {}
 
     def begin(self, image: Tensor) -> None:
         """Note an input of the network: (N, C, d1, ...)."""
@@ -107,26 +105,23 @@ class Fields:
             fields = _rule_of(op.name, attributes)(seen, attributes, shapes)
         for output, field in zip(outputs, fields, strict=True):
             self._set(output, field)
-        first = inputs[0]
-        if isinstance(first, Tensor) and shapes[0] == tuple(first.shape):
-            self._made[id(first._array)] = (first._counter[0], fields[0])
 
-    def _set(self, tensor: Tensor, field: _Field) -> None:
-        self._known[id(tensor._array)] = (tensor._array, tensor._counter[0], field)
+    def written(self, target: Tensor, result: Tensor) -> None:
+        """Note that a tensor is about to take over the value of a result."""
+        found = self._get(result)
+        if found is not None:
+            self._set(target, found[0], target._counter[0] + 1)
+
+    def _set(self, tensor: Tensor, field: _Field, version: int | None = None) -> None:
+        self._known[id(tensor._array)] = (tensor._array, tensor._counter[0] if version is None else version, field)
 
     def _get(self, tensor: Tensor) -> tuple[_Field] | None:
-        key = id(tensor._array)
-        known = self._known.get(key)
+        known = self._known.get(id(tensor._array))
         if known is None:
             return None
         _, version, field = known
-        now = tensor._counter[0]
-        if now != version:  # written in place since
-            before, field = self._made.get(key, (-1, None))
-            if before + 1 != now:
-                field = None
-            self._known[key] = (tensor._array, now, field)
-        return (field,)
+        # What was written to part of it, through an index, is not known.
+        return (field if tensor._counter[0] == version else None,)
 
 
 def _plain(value: Any) -> Number:
@@ -403,7 +398,7 @@ def _moved(field: _Field, place_of: Callable[[int], int]) -> _Field:
     return tuple(axis if axis.place is None else axis._replace(place=place_of(axis.place)) for axis in field or ())
 
 
-def _merged(operands: list[tuple[_Field, Shape]], output: Shape) -> _Field:
+def _merged(operands: Sequence[tuple[_Field, Shape]], output: Shape) -> _Field:
     """What a value sees that several tensors, broadcast to a shape, go into; None if their positions do not fit."""
     fields = [(field, shape) for field, shape in operands if field]
     if not fields:

@@ -293,12 +293,14 @@ def run_on_meta(
         shapes = _input_shapes(input_size)
         return trace(meta_model(model, **kwargs), shapes, batch=batch, training=training, dtype=dtype)
     name = model if isinstance(model, str) else f"{type(model).__module__}.{type(model).__name__}"
+    twin = meta_model(model, **kwargs)
     first: ShapeError | None = None
-    for candidate in _usual_inputs(meta_model(model, **kwargs), name):
+    for candidate in _usual_inputs(twin, name):
         try:
-            return trace(meta_model(model, **kwargs), [candidate], batch=batch, training=training, dtype=dtype)
+            return trace(twin, [candidate], batch=batch, training=training, dtype=dtype)
         except ShapeError as error:
             first = first or error
+            twin = meta_model(model, **kwargs)  # a lazy layer may have taken a shape
     assert first is not None
     raise first
 

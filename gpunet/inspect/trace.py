@@ -167,6 +167,10 @@ class _Recorder:
             if known is not None and args[0].shape == tensors[0].shape:  # as dropout leaves it
                 self._flat[id(tensors[0]._array)] = (tensors[0]._array, known[1])
 
+    def written(self, target: Tensor, result: Tensor) -> None:
+        """A tensor is written in place."""
+        self.fields.written(target, result)
+
     def __call__(
         self, op: Any, inputs: tuple[Any, ...], attributes: dict[str, Any], outputs: tuple[Any, ...], path: str
     ) -> None:
