@@ -53,5 +53,5 @@ def test_a_refusal_in_forward_itself_is_not_blamed_on_a_layer():
         def forward(self, x: gn.Tensor) -> gn.Tensor:
             raise gn.ShapeError("images must be square")
 
-    with pytest.raises(gn.ShapeError, match="^images must be square$"):
+    with pytest.raises(gn.ShapeError, match=r"^images must be square$"):
         Refusing()(gn.ones(1, 1))
