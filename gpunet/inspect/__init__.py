@@ -1,18 +1,26 @@
 """Looking at models and runs."""
 
+from gpunet.inspect.explain import OutputSize, ParamExplanation, ParamRow, explain_output_size, explain_params
 from gpunet.inspect.graph import to_dot
 from gpunet.inspect.plots import PlotUnavailableError, curve_png
 from gpunet.inspect.receptive_field import ReceptiveField
 from gpunet.inspect.summary import LayerSummary, Share, Summary, count_params, receptive_field, summary
+from gpunet.nn.functional import conv_output_size
 
 __all__ = [
     "LayerSummary",
+    "OutputSize",
+    "ParamExplanation",
+    "ParamRow",
     "PlotUnavailableError",
     "ReceptiveField",
     "Share",
     "Summary",
+    "conv_output_size",
     "count_params",
     "curve_png",
+    "explain_output_size",
+    "explain_params",
     "receptive_field",
     "summary",
     "to_dot",

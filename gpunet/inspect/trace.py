@@ -183,6 +183,11 @@ class _Recorder:
         stored = outputs[0].numel() if pool or op.name.startswith(_STORED) else 0
         if op.name == "reshape" and first.ndim > 2 == outputs[0].ndim and first.shape[0] == shape[0]:
             self._flat[id(outputs[0]._array)] = (outputs[0]._array, tuple(first.shape[1:]))
+        if op.name == "cat" and len(shape) == 2:  # the towers' halves
+            parts = [self._flat.get(id(array)) for array in arrays]
+            known = [part[1] for part in parts if part is not None]
+            if len(known) == len(parts) and len({one[1:] for one in known}) == 1:
+                self._flat[id(outputs[0]._array)] = (outputs[0]._array, (sum(one[0] for one in known), *known[0][1:]))
         for step in self._open:
             step.macs += macs
             step.written += written
