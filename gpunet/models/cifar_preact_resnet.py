@@ -1,8 +1,9 @@
 """Pre-activation ResNet for CIFAR-10: He, Zhang, Ren and Sun 2016 ("Identity mappings in deep residual networks").
 
 Deviations: the 20 and 56 layers are sizes of the first paper's (``cifar_resnet``), with this one's units. Up to 110
-layers the units have two 3x3 convolutions and shortcut ``"A"``; 164 and 1001 have bottlenecks and ``"B"``, the paper's
-table 4. Weights are drawn with fan_out, as in the authors' reimplementation fb.resnet.torch.
+layers the units have two 3x3 convolutions and shortcut ``"A"``. 164 and 1001 have bottlenecks and shortcut ``"B"``, and
+stride in the first 1x1 convolution, as the first author's KaimingHe/resnet-1k-layers has. Weights are drawn with
+fan_out, as there.
 """
 
 from __future__ import annotations
@@ -73,14 +74,15 @@ class CifarPreActResNet(nn.Module):
         blocks = (depth - 2) // layers
         block = PreActBottleneck if bottleneck else PreActBlock
         shortcut = shortcut or ("B" if bottleneck else "A")
+        strides = {"stride_in_1x1": True} if bottleneck else {}
         activated = check_stem(stem)
         first, second, third = widths
         with nn.init.skip_draws():
             self.conv1 = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
             self.bn1 = nn.BatchNorm2d(first) if activated else None
-            self.layer1 = stage(block, first, first, blocks, 1, shortcut, activated)
-            self.layer2 = stage(block, first * block.expansion, second, blocks, 2, shortcut)
-            self.layer3 = stage(block, second * block.expansion, third, blocks, 2, shortcut)
+            self.layer1 = stage(block, first, first, blocks, 1, shortcut, activated=activated)
+            self.layer2 = stage(block, first * block.expansion, second, blocks, 2, shortcut, **strides)
+            self.layer3 = stage(block, second * block.expansion, third, blocks, 2, shortcut, **strides)
             self.bn2 = nn.BatchNorm2d(third * block.expansion)
             self.avgpool = nn.AdaptiveAvgPool2d(1)
             self.fc = nn.Linear(third * block.expansion, num_classes)

@@ -139,8 +139,9 @@ class PreActBottleneck(_Unit):
     Args:
         in_channels: channels of the input.
         channels: channels inside, and a quarter of the output's.
-        stride: of the 3x3 convolution.
+        stride: 2 halves the image.
         shortcut, position, activated: see ``PreActBlock``.
+        stride_in_1x1: where the stride is: in the first 1x1 convolution, or in the 3x3.
 
     Raises:
         ValueError: another shortcut or position.
@@ -156,10 +157,12 @@ class PreActBottleneck(_Unit):
         shortcut: str = "B",
         position: str = "pre",
         activated: bool = False,
+        stride_in_1x1: bool = False,
     ) -> None:
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
         layers = (
-            (in_channels, channels, 1, 1),
-            (channels, channels, 3, stride),
+            (in_channels, channels, 1, first),
+            (channels, channels, 3, second),
             (channels, channels * self.expansion, 1, 1),
         )
         super().__init__(layers, shortcut, position, activated)
@@ -169,10 +172,10 @@ Block = type[PreActBlock] | type[PreActBottleneck]
 
 
 def stage(
-    block: Block, in_channels: int, channels: int, blocks: int, stride: int, shortcut: str, activated: bool = False
+    block: Block, in_channels: int, channels: int, blocks: int, stride: int, shortcut: str, **first: bool
 ) -> nn.Sequential:
-    """Units of one width, the first of which may stride and may find its input activated."""
-    units = [block(in_channels, channels, stride, shortcut, activated=activated)]
+    """Units of one width, the first of which may stride and has options of its own."""
+    units = [block(in_channels, channels, stride, shortcut, **first)]
     units += [block(channels * block.expansion, channels, shortcut=shortcut) for _ in range(blocks - 1)]
     return nn.Sequential(*units)
 
@@ -228,7 +231,7 @@ class PreActResNet(nn.Module):
             self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
             self.bn1 = nn.BatchNorm2d(width) if activated else None
             self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-            self.layer1 = stage(block, width, width, first, 1, shortcut, activated)
+            self.layer1 = stage(block, width, width, first, 1, shortcut, activated=activated)
             for number, blocks in enumerate(others, 2):
                 width *= 2
                 units = stage(block, width // 2 * block.expansion, width, blocks, 2, shortcut)
