@@ -25,7 +25,7 @@ from gpunet.autograd import Tensor, from_numpy
 from gpunet.backend.devices import Device, device, to_numpy
 from gpunet.backend.errors import CheckpointError, DTypeError
 from gpunet.interop._source import PathOrFile, Source, open_source
-from gpunet.interop.pth import is_pth, read_pth
+from gpunet.interop.pth import Leaf, is_pth, read_pth
 from gpunet.interop.safetensors_file import NUMPY_NAMES, one_line, read_safetensors
 from gpunet.nn import Module
 
@@ -263,30 +263,36 @@ def load(f: PathOrFile, map_location: MapLocation = None, *, weights_only: bool 
     """
     place = _placement(map_location)
     with open_source(f, "private" if mmap else "") as source:
-        name = source.name
-        if is_pth(source.read(0, min(source.size, 512))):
-            return _load_pth(source, place)
-        arrays, metadata = read_safetensors(source)
+        try:
+            return read_nested(source, lambda array: place(from_numpy(array)))
+        except DTypeError as error:
+            reader = "load_pth" if is_pth(source.read(0, min(source.size, 512))) else "load_safetensors"
+            raise CheckpointError(f"{source.name}: {error}; gpunet.interop.{reader} reads it as arrays") from error
+
+
+def read_nested(source: Source, leaf: Leaf) -> Any:
+    """What a file of either kind holds, with ``leaf(array)`` in the place of each tensor.
+
+    Raises:
+        CheckpointError: as ``load``.
+    """
+    if is_pth(source.read(0, min(source.size, 512))):
+        return read_pth(source, leaf)
+    arrays, metadata = read_safetensors(source)
     text = metadata.get(_STRUCTURE)
     version = metadata.get(_VERSION_KEY, _VERSION)
     if version != _VERSION:
-        raise CheckpointError(f"{name}: written in format {version}, this gpunet reads format {_VERSION}")
+        raise CheckpointError(f"{source.name}: written in format {version}, this gpunet reads format {_VERSION}")
     if text is None:
-        try:
-            return {key: place(from_numpy(array)) for key, array in arrays.items()}
-        except DTypeError as error:
-            raise CheckpointError(f"{name}: {error}; gpunet.interop.load_safetensors reads it as arrays") from error
+        return {key: leaf(array) for key, array in arrays.items()}
     try:
-        return _decode(json.loads(text), arrays, place)
+        return _decode(json.loads(text), arrays, leaf)
+    except DTypeError:
+        raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{name}: the description of its contents is damaged ({one_line(error)})") from error
-
-
-def _load_pth(source: Source, place: Placement) -> Any:
-    try:
-        return read_pth(source, lambda array: place(from_numpy(array)))
-    except DTypeError as error:
-        raise CheckpointError(f"{source.name}: {error}; gpunet.interop.load_pth reads it as arrays") from error
+        raise CheckpointError(
+            f"{source.name}: the description of its contents is damaged ({one_line(error)})"
+        ) from error
 
 
 def load_safetensors(f: PathOrFile, *, mmap: bool = False) -> dict[str, np.ndarray]:
@@ -326,19 +332,19 @@ def _placed_by(function: Callable[[Tensor, str], Any]) -> Placement:
     return place
 
 
-def _decode(node: Any, arrays: dict[str, np.ndarray], place: Placement) -> Any:
+def _decode(node: Any, arrays: dict[str, np.ndarray], leaf: Leaf) -> Any:
     if not isinstance(node, dict):
         if isinstance(node, list):
             raise ValueError("a list where a value was expected")
         return node
     ((kind, content),) = node.items()
     if kind == "dict":
-        return {_decode(key, arrays, place): _decode(item, arrays, place) for key, item in content}
+        return {_decode(key, arrays, leaf): _decode(item, arrays, leaf) for key, item in content}
     if kind in ("list", "tuple"):
-        items = [_decode(item, arrays, place) for item in content]
+        items = [_decode(item, arrays, leaf) for item in content]
         return items if kind == "list" else tuple(items)
     if kind == "tensor":
-        return place(from_numpy(arrays[content]))
+        return leaf(arrays[content])
     if kind == "array":
         return arrays[content]
     if kind == "number":
