@@ -19,7 +19,7 @@ from gpunet.interop.pth_pickle import MAX_PICKLE, Machine, NeedMore
 from gpunet.interop.pth_storage import Refused, Storage, StorageRef, TensorRef, item_size, swaps
 from gpunet.interop.pth_zip import LOCAL_SIGNATURE, Member, read_directory
 
-__all__ = ["is_pth", "load_pth", "read_pth"]
+__all__ = ["Leaf", "is_pth", "load_pth", "read_pth"]
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the format without a zip archive
 _PROTOCOL = 1001

@@ -1,6 +1,7 @@
 """The model zoo: one file for each paper, and a registry of names."""
 
 from gpunet.models._registry import UnknownModelError, get_model, list_models, register_model
+from gpunet.models._weights import WeightsReport, load_weights
 from gpunet.models.alexnet import AlexNet, alexnet
 from gpunet.models.alexnet2012 import AlexNet2012, Crossing, Tower, alexnet2012, grouped_state, towers_state
 from gpunet.models.alexnet2012_grouped import AlexNet2012Grouped, TowerNorm, alexnet2012_grouped
@@ -113,6 +114,7 @@ __all__ = [
     "Transition",
     "UnknownModelError",
     "VGG",
+    "WeightsReport",
     "alexnet",
     "alexnet2012",
     "alexnet2012_grouped",
@@ -140,6 +142,7 @@ __all__ = [
     "grouped_state",
     "lenet",
     "list_models",
+    "load_weights",
     "make_cifar_densenet",
     "nin_cifar10",
     "nin_imagenet",
