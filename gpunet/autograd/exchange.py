@@ -92,7 +92,7 @@ def exchange(first: Tensor, second: Tensor, dim: int = 1, both: bool = True) -> 
     if devices[0] is devices[1]:
         whole = cat((first, second), dim)
         return whole, whole if both else None
-    attributes = {"dim": normalize_axis("cat", dim, first.ndim), "devices": devices, "both": both}
+    attributes: dict[str, Any] = {"dim": normalize_axis("cat", dim, first.ndim), "devices": devices, "both": both}
     inputs = (first, second)
     # Detaching also brings views up to date with what was written to them.
     arrays = [tensor.detach()._array for tensor in inputs]

@@ -29,8 +29,8 @@ class Parcel:
         with parcel as arrived:                 # work queued on the target from here on comes after it
             ...
 
-    ``arrived`` may only be read, inside the block alone, by work on the target's current stream. Every parcel has to
-    be opened, once, in the thread that sent it.
+    ``arrived`` may only be read, inside the block alone, by work on the target's current stream. It is opened
+    once, in the thread that sent it. One that never is does no harm.
 
     Args:
         array: on ``source``; not written to before the parcel is opened.

@@ -138,21 +138,22 @@ class AlexNet2012(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, in_channels, input_size, input_size) to scores (N, num_classes), both on the first device."""
         check_images("AlexNet2012", self.plan, x)
-        towers = self.tower0, self.tower1
-        # The second tower's image is sent before the first tower's work is queued; from here on the devices work side
-        # by side, and each copy waits for its own tower alone.
+        # What comes from outside goes first: nothing below is waited for by this thread. The devices work side by side,
+        # and what one sends waits for its own tower alone.
         images = x, x.to(self.devices[1])
-        halves = [tower.run("conv1", "conv3", image) for tower, image in zip(towers, images, strict=True)]
-        wholes = self._cross("pool2", halves)
-        halves = [tower.run("conv3", "fc6", whole) for tower, whole in zip(towers, wholes, strict=True)]
-        wholes = self._cross("pool5", halves)
-        halves = [tower.run("fc6", "drop6", whole) for tower, whole in zip(towers, wholes, strict=True)]
-        wholes = self._cross("fc6", self._drop(halves, self.tower0.drop6.p))
-        halves = [tower.run("fc7", "drop7", whole) for tower, whole in zip(towers, wholes, strict=True)]
-        whole, *_ = self._cross("fc7", self._drop(halves, self.tower0.drop7.p), both=False)
+        mask6, mask7 = self._masks("6", len(x)), self._masks("7", len(x))
+        wholes = self._cross("pool2", self._run("conv1", "conv3", images))
+        wholes = self._cross("pool5", self._run("conv3", "fc6", wholes))
+        wholes = self._cross("fc6", _masked(self._run("fc6", "drop6", wholes), mask6))
+        whole, _ = self._cross("fc7", _masked(self._run("fc7", "drop7", wholes), mask7), both=False)
         return self.fc8(whole)
 
-    def _cross(self, layer: str, halves: list[Tensor], both: bool = True) -> tuple[Any, Any]:
+    def _run(self, start: str, stop: str, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The layers from one to another, without that one, of both towers."""
+        first, second = inputs
+        return self.tower0.run(start, stop, first), self.tower1.run(start, stop, second)
+
+    def _cross(self, layer: str, halves: tuple[Tensor, Tensor], both: bool = True) -> tuple[Any, Any]:
         """Both towers' halves joined on each device, or on the first alone."""
         first, second = halves
         if self._crossings is not None:
@@ -161,14 +162,15 @@ class AlexNet2012(nn.Module):
                 self._crossings.append(Crossing(layer, 0, 1, first[0].numel()))
         return exchange(first, second, 1, both)
 
-    def _drop(self, halves: list[Tensor], p: float) -> list[Tensor]:
-        """Dropout with one mask, drawn for both towers together as on one device, and split."""
-        first, _ = halves
+    def _masks(self, number: str, batch: int) -> tuple[Tensor, Tensor] | None:
+        """What fc6 or fc7 is multiplied by: one mask, drawn for both towers together as on one device, and split."""
+        weight = getattr(self.tower0, f"fc{number}").weight
+        p = getattr(self.tower0, f"drop{number}").p
         if not self.training or p == 0:
-            return halves
-        whole = ones(len(first), 2 * first.shape[1], dtype=first.dtype, device=META if first.device is META else CPU)
-        masks = F.dropout(whole, p).chunk(2, 1)
-        return [half * mask.to(half.device) for half, mask in zip(halves, masks, strict=True)]
+            return None
+        home = META if weight.device is META else CPU
+        first, second = F.dropout(ones(batch, 2 * len(weight), dtype=weight.dtype, device=home), p).chunk(2, 1)
+        return first.to(self.devices[0]), second.to(self.devices[1])
 
     def traffic(self) -> list[Crossing]:
         """What crosses between the towers for one image, forward: seen as it happens to a black image.
@@ -186,6 +188,10 @@ class AlexNet2012(nn.Module):
             return self._crossings
         finally:
             self._crossings, self.training = None, training
+
+
+def _masked(halves: tuple[Tensor, Tensor], masks: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    return halves if masks is None else (halves[0] * masks[0], halves[1] * masks[1])
 
 
 def _pair(devices: Sequence[Any]) -> tuple[Device, Device]:

@@ -171,7 +171,8 @@ def draw(model: nn.Module, init: str) -> None:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             name = path.rpartition(".")[2]
             nn.init.normal_(layer.weight, std=deviations.get(name, STD))
-            nn.init.constant_(layer.bias, bias if name in BIASED else 0.0)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, bias if name in BIASED else 0.0)
 
 
 def check_images(network: str, plan: Plan, x: Tensor) -> None:
