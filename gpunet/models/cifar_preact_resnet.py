@@ -73,7 +73,8 @@ class CifarPreActResNet(nn.Module):
             raise ValueError(f"depth: must be {layers}n + 2 with n of at least 1, got {depth}")
         blocks = (depth - 2) // layers
         block = PreActBottleneck if bottleneck else PreActBlock
-        shortcut = shortcut or ("B" if bottleneck else "A")
+        if shortcut is None:
+            shortcut = "B" if bottleneck else "A"
         strides = {"stride_in_1x1": True} if bottleneck else {}
         activated = check_stem(stem)
         first, second, third = widths

@@ -226,6 +226,8 @@ class PreActResNet(nn.Module):
         rules = choose_rules(init, INIT)
         check_int("PreActResNet", "num_classes", num_classes, 1)
         activated = check_stem(stem)
+        if len(layers) != 4:
+            raise ValueError(f"layers: must have 4 elements, got {layers!r}")
         first, *others = layers
         with nn.init.skip_draws():
             self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)

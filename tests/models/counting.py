@@ -24,6 +24,9 @@ from gpunet import nn
 
 FACTS = Path(__file__).parent / "facts"
 
+# Layers whose multiply-adds are counted: for each output one for each weight that reaches it.
+COUNTED = (nn.Conv2d, nn.Linear)
+
 
 @dataclass(frozen=True)
 class Totals:
@@ -123,7 +126,8 @@ def run(model: nn.Module, shape: tuple[int, ...], training: bool = False) -> lis
 
         def after(module: nn.Module, inputs: Any, output: Any, path: str = path) -> None:
             outputs[path] = (module, output)
-            macs[path] = macs.get(path, 0) + _macs(module, output)
+            for above in _ancestors(path) if isinstance(module, COUNTED) else ():
+                macs[above] = macs.get(above, 0) + output.numel() * prod(module.weight.shape[1:])
 
         handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
     batch = 2 if training else 1
@@ -136,18 +140,16 @@ def run(model: nn.Module, shape: tuple[int, ...], training: bool = False) -> lis
             handle.remove()
     layers = []
     for path, (module, output) in outputs.items():
-        below = sum(value for name, value in macs.items() if not path or name == path or name.startswith(f"{path}."))
         params = sum(parameter.numel() for parameter in module.parameters())
         size = tuple(next(_tensors(output)).shape[1:])
-        layers.append(Layer(path, type(module).__name__, size, params, below // batch))
+        layers.append(Layer(path, type(module).__name__, size, params, macs.get(path, 0) // batch))
     return layers
 
 
-def _macs(module: nn.Module, output: Any) -> int:
-    """Multiply-adds of a layer: for each output, one for each weight that reaches it."""
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
-        return output.numel() * prod(module.weight.shape[1:])
-    return 0
+def _ancestors(path: str) -> list[str]:
+    """The path, those of the modules that contain it, and the model's own."""
+    parts = path.split(".")
+    return ["", *(".".join(parts[:length]) for length in range(1, len(parts) + 1) if path)]
 
 
 def _tensors(output: Any) -> Iterator[gn.Tensor]:
