@@ -6,6 +6,7 @@ import contextlib
 import io
 import mmap
 import os
+import zlib
 from collections.abc import Iterator
 from typing import IO
 
@@ -14,6 +15,8 @@ import numpy as np
 from gpunet.backend.errors import CheckpointError
 
 __all__ = ["PathOrFile", "Source", "open_source"]
+
+_PIECE = 2**18  # bytes
 
 PathOrFile = str | os.PathLike[str] | IO[bytes]
 
@@ -66,6 +69,23 @@ class Source:
         found = np.empty(count, np.uint8)
         self._fill(found.data, offset)
         return found
+
+    def array_and_crc(self, offset: int, count: int) -> tuple[np.ndarray, int]:
+        """As ``array``, with the CRC-32 of the bytes, summed piece by piece while they are in the cache.
+
+        Raises:
+            CheckpointError: the file ends before them.
+        """
+        self._check(offset, count)
+        mapped = self._content is not None
+        found = self.array(offset, count) if mapped else np.empty(count, np.uint8)
+        crc = 0
+        for start in range(0, count, _PIECE):
+            piece = found[start : start + _PIECE]
+            if not mapped:
+                self._fill(piece.data, offset + start)
+            crc = zlib.crc32(piece, crc)
+        return found, crc
 
     def _fill(self, target: memoryview, offset: int) -> None:
         assert self._file is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +27,6 @@ _END = struct.Struct("<4s4H2IH")
 _LOCATOR64 = struct.Struct("<4sIQI")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _ENCRYPTED = 0x1 | 0x40
-_CHUNK = 2**24
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,11 @@ class Member:
         Raises:
             Refused: they have another CRC-32.
         """
-        data = source.array(self.offset, self.size)
-        if self.crc is not None:
-            found = 0
-            for start in range(0, self.size, _CHUNK):
-                found = zlib.crc32(data[start : start + _CHUNK], found)
-            if found != self.crc:
-                raise Refused(f"damaged: the CRC-32 of its member {self.name} is wrong")
+        if self.crc is None:
+            return source.array(self.offset, self.size)
+        data, crc = source.array_and_crc(self.offset, self.size)
+        if crc != self.crc:
+            raise Refused(f"damaged: the CRC-32 of its member {self.name} is wrong")
         return data
 
 
