@@ -96,7 +96,7 @@ def arrows_of(model: Module, run: Trace | None) -> tuple[Arrow, ...]:
     split = isinstance(model, AlexNet2012)
     arrows = []
     for number, name in enumerate(LAYERS, 1):
-        owners = [model.tower0, model.tower1] if split and name != "fc8" else [model]  # type: ignore[list-item]
+        owners = [model.tower0, model.tower1] if split and name != "fc8" else [model]
         layers: list[Any] = [getattr(owner, name) for owner in owners]
         readings = _readings(model, run, layers) if name == "fc6" else ()
         factors = _factors(name, layers)

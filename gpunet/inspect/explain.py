@@ -198,7 +198,7 @@ def _rows(model: Module, run: Trace | None) -> Iterator[ParamRow]:
 
 
 def _factors(module: Module, shape: Shape, flattened: Shape | None) -> Shape:
-    """The weights' number as a product in the order in which it is written: the window, what goes in, what comes out."""
+    """What is multiplied, in the order in which it is written: the window, what goes in, what comes out."""
     if isinstance(module, (Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d)):
         inputs, outputs, groups = module.in_channels, module.out_channels, module.groups
         window = shape[2:]
