@@ -3,11 +3,10 @@
 ``densenet121`` to ``densenet201`` are torchvision's, with its options and its names in the state_dict.
 
 Deviations:
-- ``densenet161`` (k = 48, 96 channels first) is the authors' released net; the paper's figure 3 has it, not its table.
 - ``init="torchvision"`` draws convolutions from N(0, 2 / fan_in); ``init="paper"`` from N(0, 2 / fan_out), as the
   authors' released program does. Both set the linear layer's bias to 0.
-- ``memory_efficient=True`` is accepted, as torchvision's option is, and changes nothing: activations are kept. Results
-  are the same either way.
+- ``memory_efficient=True`` is accepted, as torchvision has it, and changes nothing: activations are kept. Torchvision's
+  gives the same outputs and gradients too, and counts each batch twice in the running statistics.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ __all__ = [
     "preact_resnet200",
 ]
 
-# Blocks in each stage: those of ResNet, and the 200 layers of the paper's section 4.
+# Blocks in each stage: those of ResNet, and the 200 layers of the paper's table 5.
 BLOCKS = {**RESNET_BLOCKS, 200: (3, 24, 36, 3)}
 
 POSITIONS = ("pre", "post", "after_add")

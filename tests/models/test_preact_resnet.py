@@ -9,10 +9,10 @@ import pytest
 
 import gpunet as gn
 from gpunet import models
-from gpunet.autograd import gradcheck
 from gpunet.models import PreActBlock, PreActBottleneck, PreActResNet
 
 from .counting import count, fact, fact_input, run
+from .gradients import check_gradients
 from .torchvision_stub import compare, randomise
 
 POSITIONS = ["pre", "post", "after_add"]
@@ -119,9 +119,8 @@ CHECKED = {
 @pytest.mark.parametrize("training", [True, False])
 def test_gradients(kind, training):
     gn.manual_seed(0)
-    net = CHECKED[kind](num_classes=3).double().train(training)
-    x = gn.tensor(np.random.default_rng(0).standard_normal((3, 3, 33, 34)), requires_grad=True)
-    assert gradcheck(net, x, fast_mode=True, parameters=list(net.parameters()), eps=1e-7)
+    net = CHECKED[kind](num_classes=3)
+    check_gradients(net, (3, 3, 33, 34), training)
 
 
 @pytest.mark.parametrize("position", POSITIONS)
@@ -129,9 +128,8 @@ def test_gradients(kind, training):
 @pytest.mark.parametrize("shortcut", ["A", "B", "C", "none"])
 def test_gradients_of_units(name, position, shortcut):
     gn.manual_seed(0)
-    block = BLOCKS[name](4, 8, 2, shortcut, position).double()
-    x = gn.tensor(np.random.default_rng(0).standard_normal((2, 4, 5, 6)), requires_grad=True)
-    assert gradcheck(block, x, fast_mode=True, parameters=list(block.parameters()), eps=1e-7)
+    block = BLOCKS[name](4, 8, 2, shortcut, position)
+    check_gradients(block, (2, 4, 5, 6), training=True)
 
 
 @pytest.mark.parametrize(
