@@ -245,6 +245,7 @@ def _prelu(graph: Graph, call: Call) -> str:
 
 @translates("softmax", "log_softmax")
 def _softmax(graph: Graph, call: Call) -> str:
+    call.require_dimensions()
     kind = "Softmax" if call.op == "softmax" else "LogSoftmax"
     return graph.add(kind, call.inputs[0], axis=call.attributes["dim"])
 

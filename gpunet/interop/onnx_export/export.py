@@ -194,6 +194,9 @@ def _written(
     for step in steps:
         _translate(graph, step, traced, names)
     for name, reference in results.items():
+        if reference not in names:
+            step = next(step for step in steps if reference in step.outputs)
+            raise ExportError(f"export: {step} has a result, which the model returns, that ONNX does not give")
         graph.deliver(names[reference], name)
 
     def declared(name: str, reference: Reference) -> Any:

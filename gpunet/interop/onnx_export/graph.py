@@ -57,6 +57,15 @@ class Call:
             raise self.refusal("a size that it depends on grows with the batch")
         return tuple(extent.fixed for extent in extents)
 
+    def require_dimensions(self) -> None:
+        """Refuse a number by itself, which ONNX's operators over a dimension do not take.
+
+        Raises:
+            ExportError: the first input has no dimensions.
+        """
+        if not self.ndim:
+            raise self.refusal("its input has no dimensions")
+
     def refusal(self, reason: str) -> ExportError:
         """The error for something that has no translation."""
         return ExportError(f"export: {self.step} cannot be written as ONNX: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,15 @@ def _convolution(graph: Graph, call: Call) -> str:
 @translates("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def _transposed_convolution(graph: Graph, call: Call) -> str:
     options = call.attributes
+    stride, padding, more = options["stride"], list(options["padding"]), list(options["output_padding"])
+    for axis, (step, (before, after), extra) in enumerate(zip(stride, padding, more, strict=True)):
+        if extra >= step:  # runtimes refuse this; cropping less is the same
+            if extra > after:
+                raise call.refusal(f"its output_padding {extra} is neither below its stride nor its padding")
+            padding[axis], more[axis] = (before, after - extra), 0
     return graph.add(
-        "ConvTranspose", *call.inputs, strides=list(options["stride"]), pads=_pads(options["padding"]),
-        dilations=list(options["dilation"]), group=options["groups"], output_padding=list(options["output_padding"]),
+        "ConvTranspose", *call.inputs, strides=list(stride), pads=_pads(padding),
+        dilations=list(options["dilation"]), group=options["groups"], output_padding=more,
     )  # fmt: skip
 
 
@@ -137,10 +144,11 @@ def _group_norm(graph: Graph, call: Call) -> str:
     # ONNX's own GroupNormalization had other weights before opset 21, so: groups as the channels of instances.
     x, weight, bias = call.inputs
     dtype, groups = call.values[0].dtype, call.attributes["num_groups"]
-    rows = graph.add("Reshape", x, graph.integers([0, groups, -1]))
+    inner = math.prod(call.fixed(range(1, call.ndim))) // groups
+    rows = graph.reshape(x, call.shape, (call.shape[0], Extent(0, groups), Extent(0, inner)))
     one, zero = (graph.constant(np.full(groups, value), dtype) for value in (1, 0))
     y = graph.add("InstanceNormalization", rows, one, zero, epsilon=call.attributes["eps"])
-    return _scaled(graph, call, graph.reshape(y, (), call.shape), weight, bias)
+    return _scaled(graph, call, graph.reshape(y, call.shape[:1], call.shape), weight, bias)
 
 
 @translates("layer_norm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,18 @@ def _overhang(call: Call) -> list[int]:
 def _max_pool(graph: Graph, call: Call) -> Any:
     padding = list(call.attributes["padding"])
     after = [pad + max(beyond, 0) for pad, beyond in zip(padding, _overhang(call), strict=True)]
-    y = graph.add(
-        "MaxPool", call.inputs[0], kernel_shape=list(call.attributes["kernel_size"]),
-        strides=list(call.attributes["stride"]), dilations=list(call.attributes["dilation"]), pads=[*padding, *after],
+    return _maxima(
+        graph, call, kernel_shape=list(call.attributes["kernel_size"]), strides=list(call.attributes["stride"]),
+        dilations=list(call.attributes["dilation"]), pads=[*padding, *after],
     )  # fmt: skip
-    return (y, None) if call.attributes["return_indices"] else y
+
+
+def _maxima(graph: Graph, call: Call, **window: Any) -> Any:
+    """Maxima, and where asked for their places: ONNX counts these through the whole array, we through each plane."""
+    if not call.attributes.get("return_indices"):
+        return graph.add("MaxPool", call.inputs[0], **window)
+    y, places = graph.add_several("MaxPool", 2, call.inputs[0], **window)
+    return y, graph.add("Mod", places, graph.constant(math.prod(_spatial(call)), np.int64))
 
 
 @translates("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -74,17 +82,17 @@ def _cells(call: Call, kernel: list[int], stride: list[int], padding: list[int])
 def _adaptive_pool(graph: Graph, call: Call) -> Any:
     largest = "max" in call.op
     spatial, size = _spatial(call), call.attributes["output_size"]
-    x = call.inputs[0]
-    if set(size) == {1}:
-        y = graph.add("GlobalMaxPool" if largest else "GlobalAveragePool", x)
-    elif not any(extent % count for extent, count in zip(spatial, size, strict=True)):
+    x, places = call.inputs[0], call.attributes.get("return_indices", False)
+    if set(size) == {1} and not places:
+        return graph.add("GlobalMaxPool" if largest else "GlobalAveragePool", x)
+    if not any(extent % count for extent, count in zip(spatial, size, strict=True)):
         kernel = [extent // count for extent, count in zip(spatial, size, strict=True)]
-        y = graph.add("MaxPool" if largest else "AveragePool", x, kernel_shape=kernel, strides=kernel)
-    else:
-        y = x
-        for axis, (extent, count) in enumerate(zip(spatial, size, strict=True), start=2):
-            y = _regions(graph, y, axis, extent, count, "ReduceMax" if largest else "ReduceMean")
-    return (y, None) if call.attributes.get("return_indices") else y
+        if largest:
+            return _maxima(graph, call, kernel_shape=kernel, strides=kernel)
+        return graph.add("AveragePool", x, kernel_shape=kernel, strides=kernel)
+    for axis, (extent, count) in enumerate(zip(spatial, size, strict=True), start=2):
+        x = _regions(graph, x, axis, extent, count, "ReduceMax" if largest else "ReduceMean")
+    return (x, None) if places else x
 
 
 def _regions(graph: Graph, x: str, axis: int, extent: int, count: int, reduce: str) -> str:

@@ -97,6 +97,7 @@ def _triangle(graph: Graph, call: Call) -> str:
 
 @translates("cumsum")
 def _cumsum(graph: Graph, call: Call) -> str:
+    call.require_dimensions()
     return graph.add(
         "CumSum", graph.operand(call, 0, call.outputs[0].dtype), graph.constant(call.attributes["dim"], np.int64)
     )
@@ -163,11 +164,16 @@ def _gather_index(graph: Graph, call: Call) -> str:
 
 @translates("index_select")
 def _index_select(graph: Graph, call: Call) -> str:
-    return graph.add("Gather", *call.inputs, axis=call.attributes["dim"])
+    call.require_dimensions()
+    x, places = call.inputs
+    if not call.values[1].ndim:  # one place is a list of one
+        places = graph.add("Reshape", places, graph.integers([-1]))
+    return graph.add("Gather", x, places, axis=call.attributes["dim"])
 
 
 @translates("gather")
 def _gather(graph: Graph, call: Call) -> str:
+    call.require_dimensions()
     return graph.add("GatherElements", *call.inputs, axis=call.attributes["dim"])
 
 
@@ -219,12 +225,12 @@ def _interpolate(graph: Graph, call: Call) -> str:
     axes = list(range(2, call.ndim))
     size = call.attributes["size"]
     rows = list(zip(call.fixed(axes), size, call.attributes["scales"], strict=True))
-    if corners or all(scale is None or extent * scale == count for extent, count, scale in rows):
+    if corners or all(scale is None or math.isclose(extent * scale, count) for extent, count, scale in rows):
         return graph.add("Resize", call.inputs[0], None, None, graph.integers(size), axes=axes, **options)
     # A scale that was given counts as it is, though the size was rounded.
     scales = [np.float32(count / extent if scale is None else scale) for extent, count, scale in rows]
     if any(math.floor(extent * scale) != count for (extent, count, _), scale in zip(rows, scales, strict=True)):
-        raise call.refusal("its scale factors give other sizes in single precision; give sizes")
+        raise call.refusal("its scale factors do not give its sizes in single precision; give sizes instead")
     return graph.add("Resize", call.inputs[0], None, graph.constant(scales, np.float32), axes=axes, **options)
 
 
@@ -297,27 +303,34 @@ def _var(graph: Graph, call: Call) -> str:
     return graph.add("Mul", mean, graph.constant(count / (count - correction), dtype))
 
 
-@translates("norm")
-def _norm(graph: Graph, call: Call) -> str:
+def _norm_of(graph: Graph, call: Call, keepdims: int) -> str:
+    """The norm of order p of the first input over ``dim``."""
     x, dtype, p = call.inputs[0], call.outputs[0].dtype, call.attributes["p"]
+    axes = graph.integers(_axes(call))
     if p in (1, 2):
-        return _reduced(graph, call, f"ReduceL{int(p)}", x) if call.ndim else graph.add("Abs", x)
+        return graph.add(f"ReduceL{int(p)}", x, axes, keepdims=keepdims)
+    if p == 0:
+        bits = graph.cast(graph.add("Equal", x, graph.constant(0, dtype)), np.dtype(np.bool_), dtype)
+        other = graph.add("Sub", graph.constant(1, dtype), bits)
+        return graph.add("ReduceSum", other, axes, keepdims=keepdims)
     size = graph.add("Abs", x)
     if math.isinf(p):
-        return _reduced(graph, call, "ReduceMax" if p > 0 else "ReduceMin", size)
-    if p == 0:
-        raise call.refusal("it counts what is not zero")
-    total = _reduced(graph, call, "ReduceSum", graph.add("Pow", size, graph.constant(p, dtype)))
+        return graph.add("ReduceMax" if p > 0 else "ReduceMin", size, axes, keepdims=keepdims)
+    total = graph.add("ReduceSum", graph.add("Pow", size, graph.constant(p, dtype)), axes, keepdims=keepdims)
     return graph.add("Pow", total, graph.constant(1 / p, dtype))
+
+
+@translates("norm")
+def _norm(graph: Graph, call: Call) -> str:
+    call.require_dimensions()
+    return _norm_of(graph, call, int(call.attributes["keepdim"]))
 
 
 @translates("normalize")
 def _normalize(graph: Graph, call: Call) -> str:
-    x, dtype, p = call.inputs[0], call.outputs[0].dtype, call.attributes["p"]
-    if p not in (1, 2):
-        raise call.refusal("its norm is neither the sum nor the Euclidean one")
-    norm = graph.add(f"ReduceL{int(p)}", x, graph.integers(_axes(call)))
-    return graph.add("Div", x, graph.add("Max", norm, graph.constant(call.attributes["eps"], dtype)))
+    call.require_dimensions()
+    eps = graph.constant(call.attributes["eps"], call.outputs[0].dtype)
+    return graph.add("Div", call.inputs[0], graph.add("Max", _norm_of(graph, call, 1), eps))
 
 
 @translates("max_along", "min_along")

@@ -1,0 +1,68 @@
+"""Exporting and running again by another program, for the tests of ``export_onnx``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpunet as gn
+from gpunet import nn
+from gpunet.interop.onnx_export import export_onnx
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+onnxruntime.set_default_logger_severity(4)
+
+
+class Exported:
+    """A file, run by onnxruntime on one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        feeds = {declared.name: array for declared, array in zip(self.session.get_inputs(), arrays, strict=True)}
+        return self.session.run(None, feeds)
+
+
+def export(model: nn.Module, folder: Path, *args: Any, **kwargs: Any) -> Exported:
+    """Export a model, have onnx check the file, and open it with onnxruntime."""
+    path = folder / "model.onnx"
+    export_onnx(model, path, *args, **kwargs)
+    onnx.checker.check_model(str(path), full_check=True)
+    return Exported(path)
+
+
+def settle(model: nn.Module, images: np.ndarray) -> None:
+    """Give normalisation layers statistics and weights that are not their first ones, and that fit each other."""
+    rng = np.random.default_rng(7)
+    norms = [module for module in model.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    for norm in norms:
+        norm.momentum = 1.0
+        for parameter, low, high in ((norm.weight, 0.6, 1.4), (norm.bias, -0.3, 0.3)):
+            if parameter is not None:
+                parameter.data = gn.tensor(rng.uniform(low, high, parameter.shape).astype(np.float32))
+    model.eval()
+    for norm in norms:
+        norm.train()
+    with gn.no_grad():
+        model(gn.tensor(images))
+    model.eval()
+
+
+def assert_same(model: nn.Module, exported: Exported, *arrays: np.ndarray, tolerance: float = 1e-4) -> np.ndarray:
+    """Assert that onnxruntime's output is the model's, within 1e-4 of a value around 1. Gives it."""
+    model.eval()
+    with gn.no_grad():
+        wanted = model(*(gn.tensor(array) for array in arrays))
+    (found,) = exported(*arrays)
+    assert found.shape == tuple(wanted.shape)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_allclose(found, wanted.numpy(), rtol=tolerance, atol=tolerance)
+    return found
