@@ -220,6 +220,10 @@ class GoogLeNet(nn.Module):
             self.dropout = nn.Dropout(dropout)
             self.fc = nn.Linear(channels, num_classes)
         initialise(self, {} if init_weights is False else rules)
+        if init == "paper" and init_weights is not False:
+            scores: list[Any] = [self.fc, *[head.fc2 for head in (self.aux1, self.aux2) if head is not None]]
+            for layer in scores:
+                nn.init.zeros_(layer.bias)
 
     def aux_pool(self) -> nn.Module:
         """What the auxiliary heads pool to 4x4 with."""

@@ -3,8 +3,9 @@ convolutions"), table 1 and section 5.
 
 Deviations: none from the table. What the paper leaves open is as in the network released with Caffe: local response
 normalisation after the first pooling and before the second, over 5 channels with alpha 1e-4 / 5, beta 0.75 and k 1;
-windows of the 3x3/2 poolings that hang over the edge; weights from U(-b, b) with b^2 = 3 / fan_in, biases of 0.2. The
-paper's number of parameters (6.8 M in sum of its table) is not what its table's layers have, 6,998,552.
+windows of the 3x3/2 poolings that hang over the edge; weights from U(-b, b) with b^2 = 3 / fan_in, and biases of 0.2,
+but of 0 in the layers that give scores. The parameters that the paper's table prints are not those of its layers: they
+sum to 6.8 M, the layers have 6,998,552.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class ConvReLU(nn.Module):
 class PaperGoogLeNet(GoogLeNet):
     """GoogLeNet without BatchNorm and with 5x5 convolutions; the arguments are those of ``GoogLeNet``.
 
-    The auxiliary heads average 5x5 windows with stride 3, and so run on images of 209 to 256 pixels only; without them
+    The auxiliary heads average 5x5 windows with stride 3, and so run on images of 223 to 270 pixels only; without them
     (``aux_logits=False``, or in evaluation) any size from 31 works.
     """
 
