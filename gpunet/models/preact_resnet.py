@@ -172,7 +172,7 @@ Block = type[PreActBlock] | type[PreActBottleneck]
 
 
 def stage(
-    block: Block, in_channels: int, channels: int, blocks: int, stride: int, shortcut: str, **first: bool
+    block: Block, in_channels: int, channels: int, blocks: int, stride: int, shortcut: str, **first: Any
 ) -> nn.Sequential:
     """Units of one width, the first of which may stride and has options of its own."""
     units = [block(in_channels, channels, stride, shortcut, **first)]
@@ -228,6 +228,8 @@ class PreActResNet(nn.Module):
         activated = check_stem(stem)
         if len(layers) != 4:
             raise ValueError(f"layers: must have 4 elements, got {layers!r}")
+        for number, blocks in enumerate(layers):
+            check_int("PreActResNet", f"layers[{number}]", blocks, 1)
         first, *others = layers
         with nn.init.skip_draws():
             self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)

@@ -12,7 +12,7 @@ Deviations:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -218,17 +218,20 @@ class ResNet(nn.Module):
                 f"got {layers!r} and {replace_stride_with_dilation!r}"
             )
         options: dict[str, Any] = {"shortcut": check_shortcut(shortcut)}
-        if block is Bottleneck:
+        if issubclass(block, Bottleneck):
             options["stride_in_1x1"] = stride_in_1x1
         elif stride_in_1x1:
             raise ValueError("stride_in_1x1: a BasicBlock has no 1x1 convolution")
-        make = partial(block, groups=groups, base_width=width_per_group, norm_layer=norm_layer, **options)
+        make: Callable[..., nn.Module] = partial(
+            block, groups=groups, base_width=width_per_group, norm_layer=norm_layer, **options
+        )
         with nn.init.skip_draws():
             self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
             self.bn1 = (norm_layer or nn.BatchNorm2d)(width)
             self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
             channels, dilation = width, 1
             for number, blocks in enumerate(layers):
+                check_int("ResNet", f"layers[{number}]", blocks, 1)
                 planes, before = width << number, dilation
                 stride = 1 if number == 0 or dilate[number] else 2
                 dilation *= 2 if dilate[number] else 1

@@ -140,6 +140,7 @@ def test_gradients_of_units(name, position, shortcut):
         (partial(models.preact_resnet18, stem="relu"), ValueError, "stem: must be 'activated' or 'conv', got 'relu'"),
         (partial(models.preact_resnet18, init="he"), ValueError, "init: must be"),
         (partial(PreActResNet, PreActBlock, (1, 1)), ValueError, "layers: must have 4 elements"),
+        (partial(PreActResNet, PreActBlock, (1, 1, 1, 0)), ValueError, r"PreActResNet: layers\[3\] must be at least 1"),
         (partial(PreActBlock, 4, 4, position="before"), ValueError, "position: must be 'pre', 'post' or 'after_add'"),
         (partial(PreActBlock, 4, 4, position="post", activated=True), ValueError, "activated: position must be 'pre'"),
         (partial(models.CifarPreActResNet, 21), ValueError, r"depth: must be 6n \+ 2 .* got 21"),
