@@ -75,5 +75,16 @@ def test_every_other_model(name: str, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").unlink()  # half a gigabyte each, and pytest keeps its folders
 
 
+@pytest.mark.parametrize("devices", [None, ("cpu", "cpu:1")])
+def test_towers_on_two_devices(devices: tuple[str, str] | None, tmp_path: Path) -> None:
+    """A graph has one device: what crosses is joined there."""
+    model = gn.models.alexnet2012(num_classes=5, devices=devices, width=1 / 12, input_size=67).eval()
+    for parameter in model.parameters():
+        parameter.detach().mul_(10)
+    images = np.random.default_rng(11).standard_normal((3, 3, 67, 67), np.float32)
+    scores = assert_same(model, export(model, tmp_path, (3, 67, 67)), images)
+    assert abs(scores[0] - scores[1]).max() > 1e-2
+
+
 def test_quick_models_exist() -> None:
     assert set(gn.models.list_models()) >= QUICK

@@ -65,7 +65,8 @@ def as_float32(value: Any) -> Any:
     return value.astype(np.float32) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
 
 
-@pytest.mark.parametrize("name", sorted(TRANSLATIONS))
+# The exchange of halves between two devices has no samples, and is held in test_onnx_models.py.
+@pytest.mark.parametrize("name", sorted(TRANSLATIONS.keys() - {"exchange"}))
 def test_samples(name: str, tmp_path: Path) -> None:
     for sample in REGISTRY[name].samples():
         attributes = dict(sample.attributes)

@@ -56,6 +56,14 @@ def _cat(graph: Graph, call: Call) -> str:
     return graph.add("Concat", *names, axis=call.attributes["dim"])
 
 
+@translates("exchange")
+def _exchange(graph: Graph, call: Call) -> Any:
+    # What two devices have joined, each for itself; a graph has one device.
+    names = [graph.operand(call, index, call.outputs[0].dtype) for index in (0, 1)]
+    joined = graph.add("Concat", *names, axis=call.attributes["dim"])
+    return (joined, graph.add("Identity", joined)) if len(call.outputs) > 1 else joined
+
+
 @translates("stack")
 def _stack(graph: Graph, call: Call) -> str:
     dtype, dim = call.outputs[0].dtype, call.attributes["dim"] % (call.ndim + 1)
