@@ -8,6 +8,7 @@ been shown every window of 224 pixels at steps of 32, at the price of one.
 from __future__ import annotations
 
 from collections import OrderedDict
+from copy import deepcopy
 from math import isqrt
 from typing import Any
 
@@ -77,7 +78,7 @@ def to_fully_conv(model: nn.Module, average: bool = False) -> FullyConvolutional
         average: see ``FullyConvolutional``.
 
     Returns:
-        A network whose ``features`` are the model's own, and whose ``classifier`` holds copies of its weights.
+        A network whose ``features`` are the model's own, and whose ``classifier`` is a copy of its head.
 
     Raises:
         TypeError: the model is not of that kind.
@@ -94,8 +95,10 @@ def to_fully_conv(model: nn.Module, average: bool = False) -> FullyConvolutional
             head[name] = _as_convolution(layer, channels)
             channels = layer.out_features
         else:
-            head[name] = layer
-    return FullyConvolutional(features, nn.Sequential(head), average).train(model.training)
+            head[name] = deepcopy(layer)
+    network = FullyConvolutional(features, nn.Sequential(head).train(model.training), average)
+    network.training = model.training  # of it alone: the features stay in the mode they are in
+    return network
 
 
 def _split(model: nn.Module) -> tuple[nn.Module, dict[str, nn.Module]]:
@@ -110,7 +113,9 @@ def _split(model: nn.Module) -> tuple[nn.Module, dict[str, nn.Module]]:
             "to_fully_conv: the model must have features and a Sequential called classifier, or be a Sequential that "
             f"flattens the map, got {type(model).__name__}"
         )
-    return nn.Sequential(OrderedDict(children[: places[0]])), dict(children[places[0] + 1 :])
+    front = nn.Sequential(OrderedDict(children[: places[0]]))
+    front.training = model.training
+    return front, dict(children[places[0] + 1 :])
 
 
 def _as_convolution(layer: nn.Linear, channels: int) -> nn.Conv2d:
