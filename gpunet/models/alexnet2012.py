@@ -256,7 +256,13 @@ def towers_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 @register_model
 def alexnet2012(
-    num_classes: int = 1000, dropout: float = 0.5, devices: Sequence[str | Device] | None = None, **kwargs: Any
+    num_classes: int = 1000,
+    dropout: float = 0.5,
+    devices: Sequence[str | Device] | None = None,
+    *,
+    in_channels: int = 3,
+    input_size: int = 227,
+    **kwargs: Any,
 ) -> AlexNet2012:
     """AlexNet of 2012 on two devices, 60,965,224 parameters; see ``AlexNet2012``."""
-    return AlexNet2012(num_classes, dropout, devices, **kwargs)
+    return AlexNet2012(num_classes, dropout, devices, in_channels=in_channels, input_size=input_size, **kwargs)

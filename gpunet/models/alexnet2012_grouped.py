@@ -249,6 +249,8 @@ class AlexNet2012Grouped(nn.Sequential):
 
 
 @register_model
-def alexnet2012_grouped(num_classes: int = 1000, dropout: float = 0.5, **kwargs: Any) -> AlexNet2012Grouped:
+def alexnet2012_grouped(
+    num_classes: int = 1000, dropout: float = 0.5, *, in_channels: int = 3, input_size: int = 227, **kwargs: Any
+) -> AlexNet2012Grouped:
     """AlexNet of 2012 on one device, 60,965,224 parameters; see ``AlexNet2012Grouped``."""
-    return AlexNet2012Grouped(num_classes, dropout, **kwargs)
+    return AlexNet2012Grouped(num_classes, dropout, in_channels=in_channels, input_size=input_size, **kwargs)

@@ -197,10 +197,15 @@ def build_model(name: str, info: DatasetInfo, recipe: Recipe | None = None) -> M
         arguments["input_size"] = max(height, width)
     model = models.get_model(name, **arguments)
     # Shapes alone: a model that does not take these images says so before anything is trained or written.
-    rehearsal = copy.deepcopy(model).to(META).eval()
+    rehearsal = _placed(copy.deepcopy(model), META).eval()
     with no_grad():
         rehearsal(empty(2, channels, height, width, device=META))
     return model
+
+
+def _placed(model: Module, device: Device | str) -> Module:
+    """All of a model on one device, one that is made to spread over several too."""
+    return model.to((device,) * model._device_span if model._device_span > 1 else device)
 
 
 def _is_colour_model(name: str) -> bool:
@@ -274,7 +279,7 @@ def prepare(config: TrainingConfig, splits: ImageSplits, device: Device) -> Trai
     """
     recipe, info = config.recipe, splits.info
     manual_seed(config.seed)
-    model = build_model(config.model, info, recipe).to(device)
+    model = _placed(build_model(config.model, info, recipe), device)
     splits.train.transform = training_transform(recipe, info, config.model)
     splits.test.transform = evaluation_transform(recipe, info, config.model)
     train_loader: DataLoader[Any] = DataLoader(
@@ -355,4 +360,4 @@ def load_model(run: str | PathLike[str], device: Device | str = "cpu") -> Module
         raise CheckpointError(
             f"the checkpoint {folder.checkpoint_path} does not fit {config.model}: {reason}"
         ) from error
-    return model.to(device).eval()
+    return _placed(model, device).eval()

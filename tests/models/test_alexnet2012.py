@@ -17,6 +17,9 @@ import gpunet.nn.functional as F
 from gpunet import models, nn, optim
 from gpunet.autograd import observe
 from gpunet.backend import parcels
+from gpunet.data import info
+from gpunet.models import recipes
+from gpunet.training import classification
 
 from .counting import count, fact, fact_input, golden, rows, run, shape_of
 
@@ -159,7 +162,8 @@ def train(model, steps: int = 3, kind=optim.SGD, **options):
     gn.manual_seed(5)
     first = model.devices[0]
     optimizer = kind(model.parameters(), **options)
-    x, labels = gn.tensor(images(), device=first), gn.tensor(np.arange(3), device=first)
+    dtype = model.fc8.weight.dtype
+    x, labels = gn.tensor(images().astype(dtype), device=first), gn.tensor(np.arange(3), device=first)
     values = []
     for _ in range(steps):
         loss = F.cross_entropy(model(x), labels)
@@ -172,14 +176,18 @@ def train(model, steps: int = 3, kind=optim.SGD, **options):
 
 
 @pytest.mark.parametrize(
-    "kind, options", [(optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}), (optim.Adam, {"lr": 1e-3})]
+    "dtype, kind, options",
+    [
+        ("float64", optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4}),
+        ("float32", optim.Adam, {"lr": 1e-3}),
+    ],
 )
-def test_every_placement_gives_the_same_bits(kind, options):
+def test_every_placement_gives_the_same_bits(dtype, kind, options):
     """Row B77: outputs, gradients' norms and weights after training steps, wherever the towers are."""
-    expected, state, _ = train(small(), kind=kind, **options)
+    expected, state, _ = train(small(dtype=dtype), kind=kind, **options)
     assert expected[0] != expected[2] != expected[4]
     for devices in PLACEMENTS:
-        model = small(devices)
+        model = small(devices, dtype)
         assert model.devices == tuple(map(gn.device, devices))
         values, found, optimizer = train(model, kind=kind, **options)
         assert values == expected
@@ -580,6 +588,17 @@ def test_refusals(options, error, text):
 def test_refusals_of_the_grouped_form(options, text):
     with pytest.raises(ValueError, match=text):
         models.alexnet2012_grouped(**SMALL, **options)
+
+
+def test_a_training_run_has_it_on_one_device():
+    """As ``gpunet train`` and ``gpunet predict`` have one."""
+    photos = info.DatasetInfo("photos", ("a", "b", "c"), (3, 70, 80), (0.5,) * 3, (0.2,) * 3)
+    with gn.device("meta"):
+        model = classification.build_model("alexnet2012", photos, recipes.Recipe(crop=67))
+    assert (model.plan.num_classes, model.plan.input_size) == (3, 67)
+    placed = classification._placed(small(), gn.device("cpu:1"))
+    assert placed.devices == (gn.device("cpu:1"),) * 2
+    assert placed(gn.tensor(images(), device="cpu:1")).shape == (3, 5)
 
 
 @pytest.mark.slow
