@@ -30,7 +30,8 @@ def to_dot(
         values: write each value into its node, if it has at most 8 numbers. The tape keeps only what backward needs;
             what is between is computed again, and left out where a constant is not kept.
         grads: write the gradient of the result into each node as well, as backward finds it. The results must have one
-            element each. The graph is kept, and no leaf.s ``.grad`` is written; hooks of tensors are called, as in backward.
+            element each. The graph is kept, and no leaf's ``.grad`` is written; hooks of tensors are called, as in
+            backward.
 
     Returns:
         The text of a ``digraph``, the same for the same graph.
