@@ -179,10 +179,16 @@ def test_refusals(make, error, text):
         meta(make)
 
 
-@pytest.mark.parametrize("make, size, good", [(models.densenet121, 28, 29), (models.cifar_densenet40_12, 3, 4)])
-def test_the_smallest_images(make, size, good):
+@pytest.mark.parametrize(
+    "make, size, good, layer",
+    [
+        (models.densenet121, 28, 29, "features.transition3.pool"),
+        (models.cifar_densenet40_12, 3, 4, "features.transition2.pool"),
+    ],
+)
+def test_images_too_small_are_refused_with_the_layer(make, size, good, layer):
     net = meta(make).eval()
-    with pytest.raises(gn.ShapeError, match=r"avg_pool2d|AvgPool2d"):
+    with pytest.raises(gn.ShapeError, match=rf"avg_pool2d: kernel_size \(2, 2\) .* in layer {layer} \(AvgPool2d\)"):
         net(gn.empty((1, 3, size, size), device="meta"))
     assert net(gn.empty((1, 3, good, good), device="meta")).ndim == 2
 
@@ -202,3 +208,39 @@ def test_options_agree_with_torchvision():
     theirs = torchvision_models().DenseNet(**options)
     randomise(theirs)
     compare(DenseNet(**options, memory_efficient=True), theirs, (2, 3, 64, 72))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("bc", [True, False])
+def test_cifar_nets_agree_with_torchvision_where_the_stem_is_replaced(bc):
+    make = torchvision_models().DenseNet
+    import torch
+
+    class PlainLayer(torch.nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.norm1 = torch.nn.BatchNorm2d(channels)
+            self.conv1 = torch.nn.Conv2d(channels, 4, 3, padding=1, bias=False)
+
+        def forward(self, features):
+            return self.conv1(torch.relu(self.norm1(torch.cat(features, 1))))
+
+    first = 8 if bc else 16
+    theirs = make(4, (3, 3, 3), first, num_classes=7)
+    theirs.features.conv0 = torch.nn.Conv2d(3, first, 3, padding=1, bias=False)
+    for name in ("norm0", "relu0", "pool0"):
+        delattr(theirs.features, name)
+    if not bc:
+        channels = first
+        for number in (1, 2, 3):
+            for index in (1, 2, 3):
+                setattr(theirs.features[2 * number - 1], f"denselayer{index}", PlainLayer(channels))
+                channels += 4
+            if number < 3:
+                transition = theirs.features[2 * number]
+                transition.norm = torch.nn.BatchNorm2d(channels)
+                transition.conv = torch.nn.Conv2d(channels, channels, 1, bias=False)
+        theirs.features.norm5 = torch.nn.BatchNorm2d(channels)
+        theirs.classifier = torch.nn.Linear(channels, 7)
+    randomise(theirs)
+    compare(make_cifar_densenet(22 if bc else 13, 4, bc=bc, num_classes=7), theirs, (2, 3, 12, 13))

@@ -233,3 +233,12 @@ def test_options_agree_with_torchvision(name, options):
     theirs = getattr(torchvision_models(), name)(num_classes=11, **theirs_options)
     randomise(theirs)
     compare(getattr(models, name)(num_classes=11, **ours_options), theirs, (2, 3, 64, 64))
+
+
+@pytest.mark.parity
+def test_v1_agrees_with_torchvision_where_the_stride_is_moved():
+    theirs = torchvision_models().resnet50(num_classes=11)
+    for stage in (theirs.layer2, theirs.layer3, theirs.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    randomise(theirs)
+    compare(models.resnet50_v1(num_classes=11), theirs, (2, 3, 64, 72))
