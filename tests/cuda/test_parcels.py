@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpunet import cuda
-from gpunet.backend import parcels
+from gpunet.backend import devices, parcels
 from gpunet.backend.devices import Device
 from gpunet.backend.parcels import Parcel
 
@@ -138,3 +138,26 @@ def test_a_parcel_between_logical_cpus_is_a_copy():
         np.testing.assert_array_equal(arrived, image)
         assert not np.shares_memory(arrived, image)
         assert arrived.strides == image.strides
+
+
+def test_a_plain_copy_orders_both_gpus(gpus):
+    """``to`` of a tensor: no stream of its own, and no race where the GPUs' streams are not the default ones."""
+
+    def array(source, copy, order):
+        assert (copy, order, gpus.current) == (True, "C", 1)
+        made = np.zeros_like(source)
+        current(1).queue.append(("copy", source, made))
+        return made
+
+    gpus.array = array
+    image = np.arange(2.0 * 3 * 4 * 5).reshape(2, 4, 5, 3).transpose(0, 3, 1, 2)[:, 1:]  # channels last, a slice
+    compute(0, "make")
+    moved = devices._between_gpus(image, 0, 1)
+    compute(0, "reuse")
+    compute(1, "read")
+    assert gpus.current == 0
+    for seed in range(20):
+        log = play([current(0).queue, current(1).queue], seed, preferred=seed % 2)
+        assert log.index("make") < log.index("copy") < min(log.index("read"), log.index("reuse"))
+    np.testing.assert_array_equal(moved, image)
+    assert moved.transpose(0, 2, 3, 1).flags.c_contiguous
