@@ -64,13 +64,14 @@ def read_directory(source: Source) -> dict[str, Member]:
     Raises:
         Refused: the archive is damaged, or holds what ``torch.save`` does not write; the message says what.
     """
-    members = _read_entries(source, *_find_directory(source))
+    directory, directory_size = _find_directory(source)
+    members = _read_entries(source, directory, directory_size)
     if not members:
         raise Refused("a zip archive without members")
     prefix = members[0][0].partition("/")[0] + "/"
     checked = any(crc for _, _, _, crc in members)  # torch.save can leave out all of them
     found: dict[str, Member] = {}
-    spans: list[tuple[int, int]] = []
+    spans = [(directory, directory + directory_size)]
     for name, header, size, crc in members:
         if not name.startswith(prefix) or ".." in name.split("/") or "\\" in name or name.startswith("/"):
             raise Refused(f"a zip archive with a member named {name[:100]!a}, which torch.save does not write")
