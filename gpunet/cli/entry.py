@@ -37,6 +37,7 @@ COMMANDS = {
     "predict": Command("gpunet.cli.predict", "classify image files with a trained model"),
     "models": Command("gpunet.cli.models", "list the models"),
     "summary": Command("gpunet.cli.summary", "show a model's layers, parameters, multiply-adds and receptive fields"),
+    "export": Command("gpunet.cli.export", "write a model as an ONNX or a safetensors file"),
     "info": Command("gpunet.cli.info", "show versions and devices, and why a device is not used"),
 }
 
