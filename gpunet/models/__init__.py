@@ -39,7 +39,7 @@ from gpunet.models.densenet import (
 )
 from gpunet.models.fully_conv import FullyConvolutional, to_fully_conv
 from gpunet.models.googlenet import BasicConv2d, GoogLeNet, GoogLeNetOutputs, Inception, InceptionAux, googlenet
-from gpunet.models.googlenet_paper import PaperGoogLeNet, googlenet_loss, googlenet_paper
+from gpunet.models.googlenet_paper import ConvReLU, PaperGoogLeNet, googlenet_loss, googlenet_paper
 from gpunet.models.lenet import LeNet, lenet
 from gpunet.models.nin import MLPConv, NiN, nin_cifar10, nin_imagenet
 from gpunet.models.preact_resnet import (
@@ -92,6 +92,7 @@ __all__ = [
     "Bottleneck",
     "CifarPreActResNet",
     "CifarResNet",
+    "ConvReLU",
     "Crossing",
     "DenseBlock",
     "DenseLayer",

@@ -8,7 +8,7 @@ import pytest
 import gpunet as gn
 import gpunet.nn.functional as F
 from gpunet import models, nn
-from gpunet.models.googlenet_paper import ConvReLU
+from gpunet.models import ConvReLU
 
 from .counting import count, fact, rows, run
 from .torchvision_stub import compare, randomise, torchvision_models
