@@ -1,7 +1,7 @@
 """AlexNet in one tower, as torchvision has it: Krizhevsky 2014 ("One weird trick for parallelizing convolutional neural
 networks"), after Krizhevsky, Sutskever and Hinton 2012; the network of 2012 itself is ``alexnet2012``.
 
-Deviations from 2012: one tower, whose convolutions see all channels and of which three have fewer kernels; no local response
+Deviations from 2012: one tower, whose convolutions see all channels; fewer kernels in three of them; no local response
 normalisation; dropout before the first two dense layers, not after them; conv1 pads by 2, so that images of 224 pixels
 fit; and images of other sizes are pooled to 6x6 on average before the dense layers.
 """
