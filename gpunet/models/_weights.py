@@ -147,7 +147,7 @@ def read_weights(path: PathOrFile) -> tuple[str, dict[str, Any]]:
         state = _unwrapped(read_nested(source, lambda array: array))
         if state is None:
             raise CheckpointError(f"{source.name}: holds no weights: no dict from names to tensors")
-        for prefix in _PREFIXES:
+        for prefix in _PREFIXES * 2:  # either may stand before the other
             if all(key.startswith(prefix) for key in state):
                 state = {key.removeprefix(prefix): value for key, value in state.items()}
         return source.name, state

@@ -542,7 +542,8 @@ def test_random_changes_never_do_more_than_fail(data):
 OPCODES = st.sampled_from(
     [*PIECES, b"N", b"\x88", b"K\x02", b"X\x01\x00\x00\x00a", b"s", b"a", b")", b"\x86", b"\x87", b"\x94",
      ORDERED_DICT, REBUILD, b"ctorch\nFloatStorage\n", b"ctorch\nSize\n", storage(), tensor(), b"cnumpy\ndtype\n",
-     b"cbuiltins\nset\n", b"c_codecs\nencode\n", b"ctorch._utils\n_rebuild_parameter\n", b"cnumpy.core.multiarray\nscalar\n",
+     b"cbuiltins\nset\n", b"c_codecs\nencode\n", b"ctorch._utils\n_rebuild_parameter\n",
+     b"cnumpy.core.multiarray\nscalar\n",
      b"G" + bytes(8)]
 )  # fmt: skip
 
