@@ -19,7 +19,7 @@ CITATION = re.compile(r': ((?:(?!: ).)*? \d{4} \("[^"]+"\))')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = (
-        "List the models by the names that --model and gpunet.models.get_model take, each with its parameters, its "
+        "List the models by the names that --model and gpunet.models.get_model take, each with its parameters, its\n"
         "multiply-adds for one image of the size it is made for, and the paper it comes from."
     )
     parser.add_argument("--names", action="store_true", help="the names alone")

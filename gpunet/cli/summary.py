@@ -13,8 +13,8 @@ from gpunet.inspect import explain_params, summary
 from gpunet.models import UnknownModelError
 
 DESCRIPTION = (
-    "Show a model's layers: output shapes, parameters, multiply-adds, activation memory and receptive fields. The "
-    "model runs on shapes alone; no weight is allocated."
+    "Show a model's layers: output shapes, parameters, multiply-adds, activation memory and receptive fields.\n"
+    "The model runs on shapes alone; no weight is allocated."
 )
 EPILOG = """\
 columns:
