@@ -49,7 +49,7 @@ ANY_BATCH: dict[str, Callable[..., Any]] = {
     "two sizes grow": lambda m, x: x.reshape(x.shape[0] * 2, 2, 36).permute(1, 0, 2).reshape(2, x.shape[0], 72),
     "strided slice": lambda m, x: x[:, :, ::2, 1::2],
     "shortcut A": lambda m, x: F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2)),
-    "one channel": lambda m, x: x[:, 1, None] * 0.5 + x[..., -1:, 2],
+    "one channel": lambda m, x: x[:, 1, None] * 0.5 + x[..., -1:, 2, None],
     "expand": lambda m, x: x[:, :1].expand(-1, 3, 6, 6) + x[:1, :1, :1, :1].expand(x.shape[0], 3, 6, 6),
     "squeeze by name": lambda m, x: x.mean((2, 3), keepdim=True).squeeze(3).squeeze(2),
     "chunk and cat": lambda m, x: gn.cat([part * (i + 1) for i, part in enumerate(x.chunk(2, 1))], dim=1),

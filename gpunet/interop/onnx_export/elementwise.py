@@ -1,4 +1,4 @@
-"""Translations of arithmetic, comparisons, functions of one number, activations, softmax and dropout."""
+"""Translations of arithmetic, comparisons, functions of one number, activations and softmax."""
 
 from __future__ import annotations
 
@@ -248,8 +248,3 @@ def _softmax(graph: Graph, call: Call) -> str:
     call.require_dimensions()
     kind = "Softmax" if call.op == "softmax" else "LogSoftmax"
     return graph.add(kind, call.inputs[0], axis=call.attributes["dim"])
-
-
-@translates("dropout", "alpha_dropout")
-def _dropout(graph: Graph, call: Call) -> str:
-    raise call.refusal("it draws random numbers although the model is in evaluation mode")

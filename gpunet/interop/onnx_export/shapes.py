@@ -156,6 +156,8 @@ def _cut(call: Call, axis: int, item: slice) -> tuple[int, int, int, int]:
         return start, stop, axis, step
     if item.start in (None, 0) and item.stop is None:
         return 0, _TO_THE_END, axis, item.step or 1
+    if item.step in (None, 1) and (item.start, item.stop) in ((None, 1), (0, 1), (-1, None)):  # there is always one
+        return item.start or 0, _TO_THE_END if item.stop is None else 1, axis, 1
     raise call.refusal("it takes a part of the batch")
 
 

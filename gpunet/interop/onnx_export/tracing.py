@@ -33,6 +33,8 @@ CHECKED, CHECKED_ON_META = (1,), (1, 1009)
 # Attributes that say what the shapes of the results say too, and those say it for every batch size.
 SHAPES_ONLY = {("reshape", "shape"), ("expand", "shape")}
 
+RANDOM = ("dropout", "alpha_dropout")
+
 
 class ExportError(ValueError):
     """A model that cannot be written down as a graph; the message names the operation and the module it is in."""
@@ -162,6 +164,8 @@ class _Recorder:
         self, op: Any, inputs: tuple[Any, ...], attributes: dict[str, Any], outputs: tuple[Any, ...], path: str
     ) -> None:
         step = Step(op.name, (), attributes, (), path)
+        if op.name in RANDOM:
+            raise ExportError(f"export: {step} draws random numbers although the model is in evaluation mode")
         step.inputs = tuple(self.find(value, str(step)) if isinstance(value, Tensor) else value for value in inputs)
         group = self._known[id(inputs[0]._array)][1] if op.is_view else None
         step.outputs = tuple(self.meet(tensor, "step", group=group) for tensor in outputs)
