@@ -16,6 +16,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.backend.errors import ShapeError
+from gpunet.inspect.flow import Flow
 from gpunet.inspect.receptive_field import ReceptiveField
 from gpunet.inspect.summary_text import html_table, text_table
 from gpunet.inspect.trace import Step, Trace, meta_model, trace
@@ -284,22 +285,25 @@ def run_on_meta(
     *,
     training: bool = False,
     dtype: Any = None,
+    flow: Flow | None = None,
     **kwargs: Any,
 ) -> Trace:
-    """Run a model on shapes alone; arguments and errors are ``summary``'s."""
+    """Run a model on shapes alone; arguments and errors are ``summary``'s, and ``flow`` notes who reads what."""
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"batch: must be a whole number of at least 1, got {batch!r}")
     if input_size is not None:
         shapes = _input_shapes(input_size)
-        return trace(meta_model(model, **kwargs), shapes, batch=batch, training=training, dtype=dtype)
+        return trace(meta_model(model, **kwargs), shapes, batch=batch, training=training, dtype=dtype, flow=flow)
     name = model if isinstance(model, str) else f"{type(model).__module__}.{type(model).__name__}"
     twin = meta_model(model, **kwargs)
     first: ShapeError | None = None
     for candidate in _usual_inputs(twin, name):
         try:
-            return trace(twin, [candidate], batch=batch, training=training, dtype=dtype)
+            return trace(twin, [candidate], batch=batch, training=training, dtype=dtype, flow=flow)
         except ShapeError as error:
             first = first or error
+            if flow is not None:
+                flow.clear()
             twin = meta_model(model, **kwargs)  # a lazy layer may have taken a shape
     assert first is not None
     raise first

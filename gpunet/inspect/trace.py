@@ -18,6 +18,7 @@ import numpy as np
 from gpunet.autograd import Tensor, empty, no_grad, observer
 from gpunet.backend.devices import META, device
 from gpunet.backend.random import fork_rng
+from gpunet.inspect.flow import Flow
 from gpunet.inspect.receptive_field import Fields, ReceptiveField
 from gpunet.models import get_model
 from gpunet.nn import Module, Parameter
@@ -96,7 +97,15 @@ def meta_model(model: Module | str, **kwargs: Any) -> Module:
     return _twin(model)
 
 
-def trace(twin: Module, shapes: Sequence[Shape], *, batch: int, training: bool = False, dtype: Any = None) -> Trace:
+def trace(
+    twin: Module,
+    shapes: Sequence[Shape],
+    *,
+    batch: int,
+    training: bool = False,
+    dtype: Any = None,
+    flow: Flow | None = None,
+) -> Trace:
     """Run a model that is on ``meta``.
 
     Args:
@@ -105,6 +114,7 @@ def trace(twin: Module, shapes: Sequence[Shape], *, batch: int, training: bool =
         batch: how many samples.
         training: run in training mode.
         dtype: of the inputs; that of the first floating parameter if None.
+        flow: notes who reads what.
 
     Raises:
         ShapeError: the input does not fit; it names the module.
@@ -115,9 +125,11 @@ def trace(twin: Module, shapes: Sequence[Shape], *, batch: int, training: bool =
     with device("meta"), no_grad(), fork_rng(enabled=training):
         twin.train(training)
         inputs = [empty((batch, *shape), dtype=dtype) for shape in shapes]
-        recorder = _Recorder(Trace(twin, [], tuple(tuple(one.shape) for one in inputs), _bytes(inputs), dtype))
-        for one in inputs:
+        recorder = _Recorder(Trace(twin, [], tuple(tuple(one.shape) for one in inputs), _bytes(inputs), dtype), flow)
+        for number, one in enumerate(inputs):
             recorder.fields.begin(one)
+            if flow is not None:
+                flow.made(one, number)
         with observer.observe(recorder), recorder.watching(twin):
             twin(*inputs)
     return recorder.trace
@@ -126,9 +138,11 @@ def trace(twin: Module, shapes: Sequence[Shape], *, batch: int, training: bool =
 class _Recorder:
     """Observer of the operations, and hooks around the modules."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, flow: Flow | None) -> None:
         self.trace = trace
         self.fields = Fields()
+        self.flow = flow
+        self._renaming = False
         self._open: list[Step] = []
         # Flattened arrays by identity, with the shape they had; kept, so that no identity is used twice.
         self._flat: dict[int, tuple[Any, Shape]] = {}
@@ -156,7 +170,7 @@ class _Recorder:
         self.trace.steps.append(step)
         self._open.append(step)
 
-    def _leave(self, module: Module, args: Any, output: Any) -> None:
+    def _leave(self, module: Module, args: Any, output: Any) -> Tensor | None:
         step = self._open.pop()
         tensors = list(_tensors(output))
         step.outputs = tuple(tuple(tensor.shape) for tensor in tensors)
@@ -166,15 +180,33 @@ class _Recorder:
             known = self._flat.get(id(args[0]._array)) if args and isinstance(args[0], Tensor) else None
             if known is not None and args[0].shape == tensors[0].shape:  # as dropout leaves it
                 self._flat[id(tensors[0]._array)] = (tensors[0]._array, known[1])
+        if self.flow is None or module._modules or not isinstance(output, Tensor):
+            return None
+        makers = self.flow.makers(output)
+        if any(maker is step for maker in makers):
+            return None
+        # What the module hands on as it is, such as dropout in evaluation, gets an identity of its own.
+        self.flow.read(step, makers)
+        self._renaming = True
+        renamed = output.reshape(output.shape)
+        self._renaming = False
+        if id(output._array) in self._flat:
+            self._flat[id(renamed._array)] = (renamed._array, self._flat[id(output._array)][1])
+        self.flow.made(renamed, step)
+        return renamed
 
     def written(self, target: Tensor, result: Tensor) -> None:
         """A tensor is written in place."""
         self.fields.written(target, result)
+        if self.flow is not None:
+            self.flow.written(target, result)
 
     def __call__(
         self, op: Any, inputs: tuple[Any, ...], attributes: dict[str, Any], outputs: tuple[Any, ...], path: str
     ) -> None:
         self.fields.step(op, inputs, attributes, outputs)
+        if self._renaming:
+            return
         arrays = tuple(value._array if isinstance(value, Tensor) else value for value in inputs)
         macs = op.infer(*arrays, **attributes).macs
         written = 0 if op.is_view else _bytes(outputs)
@@ -193,15 +225,21 @@ class _Recorder:
             step.written += written
             step.stored += stored
         inside = self._open[-1] if self._open else None
-        if inside is None or not inside.module or not inside.module._modules or (op.is_view and op.name != "reshape"):
-            return
-        name = f"{inside.name}.({op.name})" if inside.name else f"({op.name})"
-        self.trace.steps.append(
-            Step(
+        step = inside
+        if inside is not None and inside.module and inside.module._modules:
+            step = None
+            if op.is_view and op.name != "reshape":
+                inside = None
+        if inside is not None and step is None:
+            name = f"{inside.name}.({op.name})" if inside.name else f"({op.name})"
+            step = Step(
                 name, op.name, len(self._open), None, tuple(getattr(first, "shape", ())), shape,
                 tuple(tuple(output.shape) for output in outputs), macs, written, stored, self.fields.of(outputs[0]),
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            self.trace.steps.append(step)
+        if self.flow is not None:
+            between = step is not None and step.module is None and op.name == "reshape"
+            self.flow.step(op, inputs, attributes, outputs, None if between else step)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
@@ -226,9 +264,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 def _twin(model: Module) -> Module:
     """The same modules, with parameters and buffers on ``meta`` and without the hooks of others."""
     memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            _note_tensors(value, memo)
+    _note_tensors(model, memo, set())
     twins: dict[int, Module] = {}
     for module in model.modules():
         twins[id(module)] = memo[id(module)] = type(module).__new__(type(module))
@@ -241,18 +277,27 @@ def _twin(model: Module) -> Module:
     return twins[id(model)]
 
 
-def _note_tensors(value: Any, memo: dict[int, Any]) -> None:
-    """Enter the twins of tensors, and ``meta`` for their devices, where a deep copy looks them up."""
+def _note_tensors(value: Any, memo: dict[int, Any], seen: set[int]) -> None:
+    """Enter the twins of tensors, and ``meta`` for their devices, where a deep copy looks them up.
+
+    Also those of modules that a model keeps in a plain list, and so does not know as its own.
+    """
     if isinstance(value, Tensor):
         memo.setdefault(id(value.device), META)
         if id(value) not in memo:
             memo[id(value)] = _tensor_twin(value)
+        return
+    inside: Iterable[Any] = ()
+    if isinstance(value, Module):
+        inside = vars(value).values()
     elif isinstance(value, dict):
-        for entry in value.values():
-            _note_tensors(entry, memo)
+        inside = value.values()
     elif isinstance(value, (list, tuple, set)):
-        for entry in value:
-            _note_tensors(entry, memo)
+        inside = value
+    if inside and id(value) not in seen:
+        seen.add(id(value))
+        for entry in list(inside):
+            _note_tensors(entry, memo, seen)
 
 
 def _tensor_twin(tensor: Tensor) -> Tensor:
