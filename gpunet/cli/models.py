@@ -11,6 +11,7 @@ from gpunet import models
 from gpunet.cli.console import EXIT_SUCCESS, say, say_json
 from gpunet.inspect import summary
 from gpunet.models import list_models
+from gpunet.models.recipes import list_recipes
 
 # The first words of a model's file: what it is, a colon, and authors, year and title of the paper.
 CITATION = re.compile(r': ((?:(?!: ).)*? \d{4} \("[^"]+"\))')
@@ -58,6 +59,7 @@ def describe(name: str) -> dict[str, Any]:
         "macs": result.total_macs,
         "input": list(result.input_shapes[0][1:]),
         "paper": paper(name),
+        "recipes": list_recipes(name),
     }
 
 

@@ -21,6 +21,7 @@ from gpunet.autograd import Tensor
 from gpunet.autograd.joining import cat
 from gpunet.models._initialise import Rules, choose_rules, he, initialise
 from gpunet.models._registry import register_model
+from gpunet.models.recipes import PAPER, register_recipe
 from gpunet.nn.arguments import check_int
 
 __all__ = [
@@ -257,3 +258,25 @@ def densenet169(**kwargs: Any) -> DenseNet:
 def densenet201(**kwargs: Any) -> DenseNet:
     """201 layers, 20.0 M parameters; see ``DenseNet``."""
     return _densenet(201, kwargs)
+
+
+register_recipe(
+    "paper",
+    PAPER.replace(
+        epochs=90,
+        batch_size=256,
+        learning_rate=0.1,
+        nesterov=True,
+        weight_decay=1e-4,
+        milestones=(1 / 3, 2 / 3),
+        resize=256,
+        crop=224,
+        flip=True,
+        colour=0.1,
+        source="Huang et al. 2017, section 4.2, with the augmentation of fb.resnet.torch at one scale (256)",
+    ),
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+)

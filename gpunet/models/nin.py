@@ -14,6 +14,7 @@ from gpunet.autograd import Tensor
 from gpunet.models._arguments import check_probability, scaled
 from gpunet.models._initialise import Rules, choose_rules, he, initialise
 from gpunet.models._registry import register_model
+from gpunet.models.recipes import PAPER, register_recipe
 from gpunet.nn.arguments import check_int
 
 __all__ = ["MLPConv", "NiN", "nin_cifar10", "nin_imagenet"]
@@ -133,3 +134,21 @@ def nin_cifar10(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> N
 def nin_imagenet(num_classes: int = 1000, in_channels: int = 3, **kwargs: Any) -> NiN:
     """For images of 224x224 pixels, any size from 39x39 works; 7.6 M parameters; see ``NiN``."""
     return NiN(IMAGENET, num_classes, in_channels, **kwargs)
+
+
+# Section 4: mini-batches of 128, the learning rate divided by 10 twice; the rest is not in the paper.
+register_recipe(
+    "paper",
+    PAPER.replace(
+        epochs=200,
+        batch_size=128,
+        learning_rate=0.05,
+        weight_decay=1e-4,
+        milestones=(0.5, 0.75),
+        crop_padding=4,
+        flip=True,
+        source="Lin et al. 2013, section 4; learning rate, weight decay, length and size of the shifts are chosen: "
+        "the paper does not give them",
+    ),
+    "nin_cifar10",
+)

@@ -21,6 +21,7 @@ from gpunet.autograd import Tensor
 from gpunet.models._initialise import Rules, choose_rules, he, initialise
 from gpunet.models._registry import register_model
 from gpunet.models._residual import NormLayer, check_shortcut, make_shortcut, normalise
+from gpunet.models.recipes import PAPER, register_recipe
 from gpunet.nn.arguments import check_int
 
 __all__ = [
@@ -317,3 +318,36 @@ def plain18(init: str = "paper", **kwargs: Any) -> ResNet:
 def plain34(init: str = "paper", **kwargs: Any) -> ResNet:
     """The 34 layers without shortcuts, which train worse than 18; see ``ResNet``."""
     return ResNet(BasicBlock, BLOCKS[34], shortcut="none", init=init, **kwargs)
+
+
+_NETS = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet50_v1",
+    "resnet101_v1",
+    "resnet152_v1",
+    "plain18",
+    "plain34",
+)
+_SETTINGS = PAPER.replace(
+    batch_size=256, learning_rate=0.1, weight_decay=1e-4, resize=256, crop=224, flip=True, colour=0.1
+)
+# Section 3.4: up to 600,000 steps.
+register_recipe(
+    "paper",
+    _SETTINGS.replace(
+        epochs=120,
+        milestones=(0.25, 0.5),
+        source="He et al. 2015, section 3.4, at one scale (256) instead of 256 to 480; the learning rate falls at set "
+        "parts of the run instead of when the error stands still",
+    ),
+    *_NETS,
+)
+register_recipe(
+    "fb",
+    _SETTINGS.replace(epochs=90, milestones=(1 / 3, 2 / 3), source="fb.resnet.torch, at one scale (256)"),
+    *_NETS,
+)
