@@ -294,6 +294,27 @@ def test_values_beside_the_parameters_are_left_alone() -> None:
     assert np.array_equal(model.mask.numpy(), np.full((4, 4), 2.0))
 
 
+def test_layers_in_a_plain_list_run_too() -> None:
+    """A beginner's mistake that PyTorch is silent about as well: the model does not know them, but they work."""
+
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [nn.Conv2d(1, 2, 3), nn.Conv2d(2, 4, 3)]
+            self.layers[0].friends = self.layers  # and around in a circle
+
+        def forward(self, x: gn.Tensor) -> gn.Tensor:
+            for layer in self.layers:
+                x = layer(x)
+            return x
+
+    model = Listed()
+    result = summary(model, (1, 8, 8))
+    assert (result.output_shape, result.total_params) == ((1, 4, 4, 4), 0)
+    assert result.total_macs == 36 * 18 + 16 * 72
+    assert model.layers[0].weight.device == "cpu"
+
+
 def test_threads_do_not_meet() -> None:
     model = Mixed()
     images = gn.ones(1, 4, 6, 6)
