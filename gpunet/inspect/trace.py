@@ -220,10 +220,10 @@ class _Recorder:
             known = [part[1] for part in parts if part is not None]
             if len(known) == len(parts) and len({one[1:] for one in known}) == 1:
                 self._flat[id(outputs[0]._array)] = (outputs[0]._array, (sum(one[0] for one in known), *known[0][1:]))
-        for step in self._open:
-            step.macs += macs
-            step.written += written
-            step.stored += stored
+        for running in self._open:
+            running.macs += macs
+            running.written += written
+            running.stored += stored
         inside = self._open[-1] if self._open else None
         step = inside
         if inside is not None and inside.module and inside.module._modules:
