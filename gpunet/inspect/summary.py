@@ -132,6 +132,8 @@ class Summary:
             lecture notes count as a network's memory. A pooling that leaves the size as it is gives nothing new.
         training: whether it ran in training mode.
         shares: by type of layer, the largest share of the parameters first.
+        uncalled: modules with parameters that did not run, such as auxiliary classifiers in evaluation.
+        uncalled_params: theirs, which are among the total's.
         depth: down to where the tables show layers; None is all.
     """
 
@@ -148,6 +150,8 @@ class Summary:
     activation_floats: int
     training: bool
     shares: tuple[Share, ...]
+    uncalled: tuple[str, ...] = ()
+    uncalled_params: int = 0
     depth: int | None = None
 
     def __getitem__(self, name: str) -> LayerSummary:
@@ -190,6 +194,8 @@ class Summary:
             "total_macs": self.total_macs,
             "activation_bytes": self.activation_bytes,
             "activation_floats": self.activation_floats,
+            "uncalled": list(self.uncalled),
+            "uncalled_params": self.uncalled_params,
             "shares": [{name: getattr(entry, name) for name in Share.__dataclass_fields__} for entry in self.shares],
             "layers": [layer.to_dict() for layer in self.layers],
         }
@@ -341,6 +347,7 @@ def _summed(run: Trace, name: str, training: bool, depth: int | None) -> Summary
     seen: set[int] = set()
     layers = tuple(_layer(step, seen) for step in run.steps)
     total = sum(int(p.numel()) for p in parameters)
+    uncalled = _uncalled(model, seen)
     return Summary(
         model=type(model).__name__,
         name=name,
@@ -355,6 +362,8 @@ def _summed(run: Trace, name: str, training: bool, depth: int | None) -> Summary
         activation_floats=top.stored + sum(_numbers(shape) for shape in run.inputs),
         training=training,
         shares=_shares(model, layers, total, top.macs),
+        uncalled=tuple(uncalled),
+        uncalled_params=sum(uncalled.values()),
         depth=depth,
     )
 
@@ -393,6 +402,20 @@ def _shares(model: Module, layers: Sequence[LayerSummary], params: int, macs: in
         for kind, (count, p, m) in counts.items()
     ]
     return tuple(sorted(result, key=lambda share: (-share.params, -share.macs, share.type)))
+
+
+def _uncalled(model: Module, called: set[int]) -> dict[str, int]:
+    """The outermost modules of which nothing was called, with their parameters."""
+    found: dict[str, int] = {}
+    above = ""
+    for path, module in model.named_modules():
+        if above and path.startswith(above):
+            continue
+        count = sum(int(p.numel()) for p in module.parameters())
+        if path and count and not any(id(below) in called for below in module.modules()):
+            found[path] = count
+            above = f"{path}."
+    return found
 
 
 def _memory(tensors: Iterator[Tensor] | Sequence[Tensor]) -> int:

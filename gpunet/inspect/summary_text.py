@@ -121,6 +121,9 @@ def _totals(summary: Summary) -> list[str]:
         f"activations      {bytes_text(summary.activation_bytes)} computed; {summary.activation_floats:,} numbers in "
         "input, convolutions, poolings and linear layers",
     ]
+    if summary.uncalled:
+        names = ", ".join(summary.uncalled[:4]) + (", ..." if len(summary.uncalled) > 4 else "")
+        lines.append(f"not called       {names} with {summary.uncalled_params:,} of the parameters")
     for share in summary.shares:
         parts = [f"{share.count:,} with {share.params:,} parameters ({100 * share.params_share:.1f} %)"]
         if share.macs:

@@ -185,6 +185,16 @@ def test_a_layer_used_twice_counts_once() -> None:
         result["unused"]
 
 
+def test_what_does_not_run_is_named() -> None:
+    """A6: GoogLeNet's auxiliary classifiers run in training alone: 3,188,840 and 3,190,888 parameters."""
+    result = summary("googlenet_paper")
+    assert (result.uncalled, result.uncalled_params) == (("aux1", "aux2"), 3_188_840 + 3_190_888)
+    assert "not called       aux1, aux2 with 6,379,728 of the parameters" in str(result)
+    assert summary("googlenet_paper", training=True).uncalled == ()
+    assert summary("alexnet2012").uncalled == ()  # its towers are called layer by layer
+    assert summary(Mixed(), (4, 6, 6)).uncalled == ("unused",)
+
+
 def test_tied_parameters_count_once() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight
