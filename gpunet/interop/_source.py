@@ -84,7 +84,7 @@ class Source:
             piece = found[start : start + _PIECE]
             if not mapped:
                 self._fill(piece.data, offset + start)
-            crc = zlib.crc32(piece, crc)
+            crc = zlib.crc32(piece.data, crc)
         return found, crc
 
     def _fill(self, target: memoryview, offset: int) -> None:

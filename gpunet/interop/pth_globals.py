@@ -91,8 +91,9 @@ def _device(arguments: tuple[Any, ...]) -> str:
 
 
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> TensorRef:
-    storage, offset, size, stride, *rest = arguments
-    requires_grad, hooks, metadata = (*rest, *(False, None, None)[len(rest) :])
+    defaults: tuple[Any, ...] = (False, None, None)
+    full = (*arguments, *defaults[max(0, len(arguments) - 4) :])
+    storage, offset, size, stride, requires_grad, hooks, metadata = full
     return _tensor(storage, offset, size, stride, requires_grad, hooks, metadata)
 
 

@@ -16,7 +16,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from gpunet.interop.pth_globals import Global, Refused, build, find_global, put_items, reduce
+from gpunet.interop.pth_globals import Global, build, find_global, put_items, reduce
+from gpunet.interop.pth_storage import Refused
 
 __all__ = ["MAX_PICKLE", "Machine", "NeedMore"]
 
