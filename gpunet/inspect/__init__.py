@@ -1,13 +1,19 @@
 """Looking at models and runs."""
 
+from gpunet.inspect.architecture_plot import plot_architecture
 from gpunet.inspect.explain import OutputSize, ParamExplanation, ParamRow, explain_output_size, explain_params
 from gpunet.inspect.graph import to_dot
+from gpunet.inspect.layer_graph import Arrow, Block, Box, LayerGraph, layer_graph
 from gpunet.inspect.plots import PlotUnavailableError, curve_png
 from gpunet.inspect.receptive_field import ReceptiveField
 from gpunet.inspect.summary import LayerSummary, Share, Summary, count_params, receptive_field, summary
 from gpunet.nn.functional import conv_output_size
 
 __all__ = [
+    "Arrow",
+    "Block",
+    "Box",
+    "LayerGraph",
     "LayerSummary",
     "OutputSize",
     "ParamExplanation",
@@ -21,6 +27,8 @@ __all__ = [
     "curve_png",
     "explain_output_size",
     "explain_params",
+    "layer_graph",
+    "plot_architecture",
     "receptive_field",
     "summary",
     "to_dot",

@@ -248,7 +248,7 @@ class _Maker:
         root.parts[:] = kept
 
     def _mark(self, unit: _Unit) -> Any:
-        """What is the same for equal blocks: their layers, shapes and arrows, those from outside without their names."""
+        """What is the same for equal blocks: layers, shapes and arrows, without the names of what is outside."""
         leaves = list(unit.leaves())
         numbers = {id(leaf): number for number, leaf in enumerate(leaves)}
         return tuple(
