@@ -2,6 +2,8 @@
 
 from gpunet.inspect.architecture_plot import plot_architecture
 from gpunet.inspect.explain import OutputSize, ParamExplanation, ParamRow, explain_output_size, explain_params
+from gpunet.inspect.feature_plots import plot_feature_maps, plot_filters
+from gpunet.inspect.field_plots import plot_convolution, plot_receptive_field, plot_stack
 from gpunet.inspect.graph import to_dot
 from gpunet.inspect.layer_graph import Arrow, Block, Box, LayerGraph, layer_graph
 from gpunet.inspect.plots import PlotUnavailableError, curve_png
@@ -29,6 +31,11 @@ __all__ = [
     "explain_params",
     "layer_graph",
     "plot_architecture",
+    "plot_convolution",
+    "plot_feature_maps",
+    "plot_filters",
+    "plot_receptive_field",
+    "plot_stack",
     "receptive_field",
     "summary",
     "to_dot",

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PlotUnavailableError", "check_path", "closest", "finished", "mosaic_shape", "new_figure"]
+__all__ = ["PlotUnavailableError", "check_path", "closest", "finished", "new_figure"]
 
 SUFFIXES = (".svg", ".png")
 # Agg draws no more than 2^16 pixels a side; files of half of that are the most that viewers open.
@@ -97,17 +97,3 @@ def closest(argument: str, name: Any, known: Sequence[str], what: str) -> str:
     near = get_close_matches(str(name), known, 4, 0.5) or list(known[:4])
     hint = f"; close ones are {', '.join(map(repr, near))}" if near else ""
     raise ValueError(f"{argument}: {what} has no layer {name!r}{hint}")
-
-
-def mosaic_shape(count: int, columns: int | None) -> tuple[int, int]:
-    """Rows and columns of a mosaic, as wide as it is high if not given.
-
-    Raises:
-        ValueError: ``columns`` is not a whole number of at least 1.
-    """
-    if columns is None:
-        columns = max(1, int(count**0.5 + 0.999999))
-    if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
-        raise ValueError(f"columns: must be a whole number of at least 1 or None, got {columns!r}")
-    columns = min(columns, count)
-    return -(-count // columns), columns
