@@ -91,7 +91,7 @@ class WeightsReport:
         kinds = (
             [f"shape:      {key}, the model has {ours}, the file {theirs}" for key, ours, theirs in self.mismatched],
             [f"missing:    {key} {shape}" for key, shape in self.missing],
-            [f"unexpected: {key} {shape}" for key, shape in self.unexpected],
+            [f"unexpected: {_shown(key)} {shape}" for key, shape in self.unexpected],
         )
         for lines in itertools.zip_longest(*kinds):
             yield from (line for line in lines if line is not None)
@@ -108,6 +108,12 @@ class WeightsReport:
         heads = {key[: len("aux1.")] for key, _ in self.missing} & set(_GOOGLENET_HEADS)
         if heads and all(key.startswith(_GOOGLENET_HEADS) for key, _ in self.missing):
             yield "the file has no auxiliary heads: make the model with aux_logits=False"
+
+
+def _shown(key: str) -> str:
+    """A name from a file, which can be anything, as part of a line."""
+    short = key if len(key) <= 100 else key[:100] + "..."
+    return short if short.isprintable() else ascii(short)
 
 
 def load_weights(model: Module, path: PathOrFile, strict: bool = True) -> WeightsReport:

@@ -197,6 +197,16 @@ def test_values_that_are_no_tensors_are_unexpected(small, tmp_path):
         models.cifar_resnet20(weights=tmp_path / "x")
 
 
+def test_names_that_are_no_names_do_not_break_the_report(small, tmp_path):
+    _, expected = small
+    save_safetensors({**expected, "a\nb\x1b[31m": np.zeros(1), "x" * 10**5: np.zeros(2)}, tmp_path / "x")
+    with pytest.raises(gn.CheckpointError) as caught:
+        models.cifar_resnet20(weights=tmp_path / "x")
+    lines = sorted(str(caught.value).split("\n"))
+    assert lines[:2] == [r"  unexpected: 'a\nb\x1b[31m' (1,)", f"  unexpected: {'x' * 100}... (2,)"]
+    assert len(lines) == 3
+
+
 def test_damaged_files(tmp_path):
     (tmp_path / "x").write_bytes(b"\x80\x02cos\nsystem\n)R.")
     for content in (tmp_path / "x", io.BytesIO(b"PK\x03\x04")):
