@@ -1,10 +1,9 @@
-"""Files that somebody made to harm: nothing in them runs, memory stays bounded, and each is one CheckpointError."""
+"""``.pth`` files that somebody made to harm: nothing in them runs, memory stays bounded, and each is one CheckpointError."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import pickle
 import struct
@@ -13,20 +12,17 @@ import sys
 import time
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpunet as gn
-from gpunet.interop import load_pth, load_safetensors
+from gpunet.interop import load_pth
 from gpunet.interop import pth_pickle as limits
 
-from .pth_writer import (  # fmt: skip
+from .pth_writer import (
     MAGIC,
     ORDERED_DICT,
     PROTO,
@@ -42,64 +38,9 @@ from .pth_writer import (  # fmt: skip
     value,
     zipped,
 )
+from .watching import FILES, nothing_runs, refused
 
-FILES = Path(__file__).parent / "files"
 ONE = {"0": floats(1.0)}
-
-
-# What Python reports of itself when something is run, looked up for running, or written.
-RUNNING = {
-    "compile", "exec", "import", "marshal.loads", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.putenv",
-    "os.remove", "os.rename", "os.spawn", "os.startfile", "os.system", "pickle.find_class", "socket.connect",
-    "subprocess.Popen",
-}  # fmt: skip
-WATCHING = False
-SEEN: list[str] = []
-
-
-def watch(event: str, arguments: Any) -> None:
-    if WATCHING and (event in RUNNING or (event == "open" and arguments[1] not in ("rb", "r"))):
-        SEEN.append(event)
-
-
-sys.addaudithook(watch)
-load_pth(FILES / "mixed.pth")  # imports what loading imports
-
-
-@contextlib.contextmanager
-def nothing_runs() -> Iterator[None]:
-    """Fail if anything is run, imported or written meanwhile."""
-    global WATCHING
-    SEEN.clear()
-    WATCHING = True
-    try:
-        yield
-    finally:
-        WATCHING = False
-    assert SEEN == []
-
-
-def refused(content: bytes, text: str, megabytes: float | None = 8, readers: Any = (load_pth, gn.load)) -> str:
-    """Read it; the text of the error, which must be one of ours, of one line, and cost little."""
-    message = ""
-    for read in readers:
-        if megabytes is not None:
-            tracemalloc.start()
-        start = time.perf_counter()
-        try:
-            with pytest.raises(gn.CheckpointError, match=text) as caught, nothing_runs():
-                read(io.BytesIO(content))
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak < (megabytes or 0) * 1e6 + 3 * len(content), f"{peak:,} bytes for a file of {len(content):,}"
-        assert time.perf_counter() - start < 30
-        message = str(caught.value)
-        assert "\n" not in message
-        assert len(message) < 500
-        assert message.isprintable()
-        assert message.startswith("the file: ")
-    return message
 
 
 def test_what_is_run_would_be_seen():
@@ -353,7 +294,6 @@ def test_one_storage_under_two_types():
 def test_bools_that_are_neither():
     # NumPy counts on 0 and 1, and may write beyond an array where it meets a 2.
     refused(zipped(program(tensor((2,), (1,), kind="Bool", count=2)), {"0": b"\x01\x02"}), "neither true nor false")
-    refused_safetensors(with_header({"a": entry("BOOL", [2], [0, 2])}, b"\x01\xff"), "neither true nor false")
 
 
 def test_byte_orders_that_do_not_exist():
@@ -587,101 +527,3 @@ def test_the_worst_program_in_a_process_of_its_own(tmp_path):
     megabytes, seconds = map(float, numbers.split())
     assert megabytes < 40 * size / 1e6
     assert seconds < 30
-
-
-# safetensors -------------------------------------------------------------------------------------------------------
-
-
-def with_header(header: Any, data: bytes = b"", size: int | None = None) -> bytes:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text) if size is None else size) + text + data
-
-
-def entry(dtype: Any, shape: Any, place: Any) -> dict[str, Any]:
-    return {"dtype": dtype, "shape": shape, "data_offsets": place}
-
-
-def refused_safetensors(content: bytes, text: str = "damaged or cut short", megabytes: float | None = 8) -> None:
-    refused(content, text, megabytes, readers=(load_safetensors, gn.load))
-
-
-@pytest.mark.parametrize(
-    "entries, text",
-    [
-        ({"a": entry("F32", [1], [0, 4]), "b": entry("F32", [1], [0, 4])}, "its tensors overlap"),
-        ({"a": entry("F32", [1], [0, 4]), "b": entry("F32", [1], [2, 6])}, "its tensors overlap"),
-        ({"a": entry("F32", [1], [4, 8])}, "there is a gap between its tensors"),
-        ({"a": entry("F32", [1], [0, 4])}, "its tensors take 4 bytes, and 8 are there"),
-        ({"a": entry("F32", [3], [0, 12])}, "its tensors take 12 bytes, and 8 are there"),
-        ({"a": entry("F32", [2], [-8, 0])}, "no size"),
-        ({"a": entry("F32", [2], [8, 0])}, "another number of bytes"),
-        ({"a": entry("F32", [2], [0, 2**70])}, "no size"),
-        ({"a": entry("F32", [-2], [0, 8])}, "no size"),
-        ({"a": entry("F32", [2.0], [0, 8])}, "no size"),
-        ({"a": entry("F32", [True, 2], [0, 8])}, "no size"),
-        ({"a": entry("F32", ["2"], [0, 8])}, "no size"),
-        ({"a": entry("F32", [1] * 65 + [2], [0, 8])}, "no size"),
-        ({"a": entry("F32", 2, [0, 8])}, "no size"),
-        ({"a": entry("F32", [2], [0, 8, 8])}, "no size"),
-        ({"a": entry("F32", [2], {"begin": 0})}, "no size"),
-        ({"a": entry("F32", [2**40, 2**40], [0, 8])}, "impossible shape"),
-        ({"a": entry("F32", [0, 2**40, 2**40], [0, 0]), "b": entry("F32", [2], [0, 8])}, "impossible shape"),
-        ({"a": entry("F32", [2**31, 2], [0, 8])}, "another number of bytes"),
-        ({"a": entry("F64", [2], [0, 8])}, "another number of bytes"),
-        ({"a": entry("O", [2], [0, 8])}, "'a' is of type O, which NumPy does not have"),
-        ({"a": entry(3, [2], [0, 8])}, "'a' is of type no name"),
-        ({"a": entry("F" * 10**4, [2], [0, 8])}, "'a' is of type FFFF"),
-        ({"a": entry("F32", [2], [0, 8]) | {"code": "os.system"}}, "in an unknown way"),
-        ({"a": {"dtype": "F32"}}, "in an unknown way"),
-        ({"a": 3}, "damaged"),
-        ({"a": None}, "damaged"),
-        ({"a": [1]}, "in an unknown way"),
-        ({"__metadata__": 3, "a": entry("F32", [2], [0, 8])}, "metadata are not strings"),
-        ({"__metadata__": {"a": 3}, "a": entry("F32", [2], [0, 8])}, "metadata are not strings"),
-    ],
-)
-def test_headers_that_lie(entries, text):
-    refused_safetensors(with_header(entries, bytes(8)), text)
-
-
-def test_headers_that_are_no_headers():
-    place = b'{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
-    refused_safetensors(with_header(b'{"a":' + place + b',"a":' + place + b"}", bytes(8)), "has a key twice")
-    refused_safetensors(with_header(b'{"a":' * 100_000), "damaged or cut short", megabytes=None)
-    refused_safetensors(with_header(b'{"a":' + b"[" * 100_000), "damaged or cut short", megabytes=None)
-    refused_safetensors(with_header(b'{"a":' + b"9" * 10_000 + b"}"), "damaged or cut short")
-    refused_safetensors(with_header(b'{"\xff":1}'), "damaged or cut short")
-    refused_safetensors(with_header(b'{"a":NaN}'), "damaged or cut short")
-    refused_safetensors(with_header(b"{" + b" " * 20 + b"]"), "damaged or cut short")
-    for size in (2**63, 2**64 - 1, 2**40, 10**9):
-        refused_safetensors(with_header({}, size=size), "the header alone takes")
-
-
-def test_a_header_that_is_too_long(tmp_path):
-    # 100 MB and a bit, of which nothing is read: the file has a hole.
-    path = tmp_path / "x"
-    with open(path, "wb") as file:
-        file.write(struct.pack("<Q", 100_000_001) + b"{")
-        file.truncate(100_000_100)
-    tracemalloc.start()
-    with pytest.raises(gn.CheckpointError, match=r"its header takes 100,000,001 bytes, at most 100,000,000 are read"):
-        gn.load(path)
-    assert tracemalloc.get_traced_memory()[1] < 1e6
-    tracemalloc.stop()
-
-
-@settings(max_examples=300, deadline=5000)
-@given(st.data())
-def test_random_changes_of_a_safetensors_file(data):
-    good = with_header(
-        {"a": entry("F32", [2], [0, 8]), "b": entry("BOOL", [2], [8, 10]), "c": entry("I64", [], [10, 18])}, bytes(18)
-    )
-    content = bytearray(good)
-    for _ in range(data.draw(st.integers(1, 3))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        found = load_safetensors(io.BytesIO(bytes(content)))
-    except gn.CheckpointError:
-        return
-    assert sum(array.nbytes for array in found.values()) == 18
-    assert all(isinstance(array, np.ndarray) for array in found.values())
