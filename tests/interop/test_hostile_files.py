@@ -1,4 +1,4 @@
-"""``.pth`` files that somebody made to harm: nothing in them runs, memory stays bounded, and each is one CheckpointError."""
+"""``.pth`` files made to harm: nothing in them runs, memory stays bounded, and each is one CheckpointError."""
 
 from __future__ import annotations
 
