@@ -24,7 +24,7 @@ from gpunet.autograd import Tensor, cat
 from gpunet.backend.errors import ShapeError
 from gpunet.models._arguments import check_probability, scaled
 from gpunet.models._registry import register_model
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import IMAGENET, register_recipe
 from gpunet.nn.arguments import check_int
 
 __all__ = ["AlexNet2012Grouped", "TowerNorm", "alexnet2012_grouped"]
@@ -261,16 +261,13 @@ def alexnet2012_grouped(
 # times prior to termination": here at equal parts of the run.
 register_recipe(
     "paper",
-    PAPER.replace(
+    IMAGENET.replace(
         epochs=90,
         batch_size=128,
         learning_rate=0.01,
         weight_decay=5e-4,
         milestones=(0.25, 0.5, 0.75),
-        resize=256,
         crop=227,
-        flip=True,
-        colour=0.1,
         source="Krizhevsky et al. 2012, sections 4.1 and 5; the learning rate falls at equal parts of the run "
         "instead of by hand, and crops have 227 pixels, which the first layer needs, instead of 224",
     ),
@@ -280,15 +277,14 @@ register_recipe(
 # models/bvlc_alexnet/solver.prototxt: a tenth every 100,000 of 450,000 steps.
 register_recipe(
     "caffe",
-    PAPER.replace(
+    IMAGENET.replace(
         epochs=90,
         batch_size=256,
         learning_rate=0.01,
         weight_decay=5e-4,
         milestones=(100 / 450, 200 / 450, 300 / 450, 400 / 450),
-        resize=256,
         crop=227,
-        flip=True,
+        colour=0.0,
         source="BVLC's bvlc_alexnet; biases learn at the rate of the weights, and decay",
     ),
     "alexnet2012",

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpunet.models._registry import register_model
 from gpunet.models.densenet import DenseNet
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import CIFAR, register_recipe
 from gpunet.nn.arguments import check_int
 
 __all__ = ["cifar_densenet40_12", "cifar_densenet_bc_100_12", "make_cifar_densenet"]
@@ -89,15 +89,13 @@ def _with_defaults(options: dict[str, Any], num_classes: int, in_channels: int, 
 # With augmentation there is no dropout.
 register_recipe(
     "paper",
-    PAPER.replace(
+    CIFAR.replace(
         epochs=300,
         batch_size=64,
         learning_rate=0.1,
         nesterov=True,
         weight_decay=1e-4,
         milestones=(0.5, 0.75),
-        crop_padding=4,
-        flip=True,
         source="Huang et al. 2017, section 4.2 (C10+)",
     ),
     "cifar_densenet40_12",

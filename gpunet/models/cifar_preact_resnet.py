@@ -17,7 +17,7 @@ from gpunet.models._initialise import choose_rules, initialise
 from gpunet.models._registry import register_model
 from gpunet.models.cifar_resnet import WIDTHS
 from gpunet.models.preact_resnet import PreActBlock, PreActBottleneck, check_stem, stage
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import CIFAR, register_recipe
 from gpunet.models.resnet import INIT
 from gpunet.nn.arguments import check_int
 
@@ -133,7 +133,7 @@ def cifar_preact_resnet1001(num_classes: int = 10, in_channels: int = 3, **kwarg
 
 register_recipe(
     "paper",
-    PAPER.replace(
+    CIFAR.replace(
         epochs=182,
         batch_size=128,
         learning_rate=0.1,
@@ -141,8 +141,6 @@ register_recipe(
         milestones=(0.5, 0.75),
         warmup_learning_rate=0.01,
         warmup_error=0.8,
-        crop_padding=4,
-        flip=True,
         source="He et al. 2016, appendix; the warm-up ends with an error below 80 %, as in their paper of 2015, "
         "instead of after 400 steps",
     ),

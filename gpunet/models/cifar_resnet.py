@@ -15,7 +15,7 @@ from gpunet.autograd import Tensor
 from gpunet.models._initialise import choose_rules, initialise
 from gpunet.models._registry import register_model
 from gpunet.models._residual import check_shortcut, normalise
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import CIFAR, register_recipe
 from gpunet.models.resnet import INIT, BasicBlock
 from gpunet.nn.arguments import check_int
 
@@ -133,14 +133,12 @@ def cifar_resnet1202(num_classes: int = 10, in_channels: int = 3, shortcut: str 
 
 
 # Section 4.2: 64,000 steps of 128 of the 45,000 training images are 182 epochs; a tenth from 32,000 and 48,000 on.
-_PAPER = PAPER.replace(
+_PAPER = CIFAR.replace(
     epochs=182,
     batch_size=128,
     learning_rate=0.1,
     weight_decay=1e-4,
     milestones=(0.5, 0.75),
-    crop_padding=4,
-    flip=True,
     source="He et al. 2015, section 4.2",
 )
 register_recipe("paper", _PAPER, "cifar_resnet20", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56")

@@ -21,7 +21,7 @@ from gpunet.autograd import Tensor
 from gpunet.autograd.joining import cat
 from gpunet.models._initialise import Rules, choose_rules, he, initialise
 from gpunet.models._registry import register_model
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import IMAGENET, register_recipe
 from gpunet.nn.arguments import check_int
 
 __all__ = [
@@ -262,17 +262,13 @@ def densenet201(**kwargs: Any) -> DenseNet:
 
 register_recipe(
     "paper",
-    PAPER.replace(
+    IMAGENET.replace(
         epochs=90,
         batch_size=256,
         learning_rate=0.1,
         nesterov=True,
         weight_decay=1e-4,
         milestones=(1 / 3, 2 / 3),
-        resize=256,
-        crop=224,
-        flip=True,
-        colour=0.1,
         source="Huang et al. 2017, section 4.2, with the augmentation of fb.resnet.torch at one scale (256)",
     ),
     "densenet121",

@@ -17,7 +17,7 @@ from gpunet import nn
 from gpunet.autograd import Tensor
 from gpunet.models._registry import register_model
 from gpunet.models.googlenet import GoogLeNet, GoogLeNetOutputs
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import IMAGENET, register_recipe
 
 __all__ = ["ConvReLU", "PaperGoogLeNet", "googlenet_loss", "googlenet_paper"]
 
@@ -102,7 +102,7 @@ def googlenet_paper(**kwargs: Any) -> PaperGoogLeNet:
 # Section 6. What the paper leaves open (the first learning rate, the length, the decay of weights) is BVLC's.
 register_recipe(
     "paper",
-    PAPER.replace(
+    IMAGENET.replace(
         epochs=60,
         batch_size=32,
         learning_rate=0.01,
@@ -110,9 +110,7 @@ register_recipe(
         milestones=tuple(epoch / 60 for epoch in range(8, 60, 8)),
         decay=0.96,
         auxiliary_weight=0.3,
-        resize=256,
-        crop=224,
-        flip=True,
+        colour=0.0,
         source="Szegedy et al. 2014, section 6: times 0.96 every 8 epochs; neither Polyak averaging nor crops of "
         "8 to 100 % of the area; first learning rate, length and weight decay are BVLC's",
     ),
@@ -121,7 +119,7 @@ register_recipe(
 # models/bvlc_googlenet/quick_solver.prototxt: 2.4 million steps of 32 images.
 register_recipe(
     "caffe",
-    PAPER.replace(
+    IMAGENET.replace(
         epochs=60,
         batch_size=32,
         learning_rate=0.01,
@@ -129,9 +127,7 @@ register_recipe(
         schedule="polynomial",
         decay=0.5,
         auxiliary_weight=0.3,
-        resize=256,
-        crop=224,
-        flip=True,
+        colour=0.0,
         source="BVLC's bvlc_googlenet, the quick solver",
     ),
     "googlenet_paper",

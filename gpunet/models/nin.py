@@ -14,7 +14,7 @@ from gpunet.autograd import Tensor
 from gpunet.models._arguments import check_probability, scaled
 from gpunet.models._initialise import Rules, choose_rules, he, initialise
 from gpunet.models._registry import register_model
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import CIFAR, register_recipe
 from gpunet.nn.arguments import check_int
 
 __all__ = ["MLPConv", "NiN", "nin_cifar10", "nin_imagenet"]
@@ -139,14 +139,12 @@ def nin_imagenet(num_classes: int = 1000, in_channels: int = 3, **kwargs: Any) -
 # Section 4: mini-batches of 128, the learning rate divided by 10 twice; the rest is not in the paper.
 register_recipe(
     "paper",
-    PAPER.replace(
+    CIFAR.replace(
         epochs=200,
         batch_size=128,
         learning_rate=0.05,
         weight_decay=1e-4,
         milestones=(0.5, 0.75),
-        crop_padding=4,
-        flip=True,
         source="Lin et al. 2013, section 4; learning rate, weight decay, length and size of the shifts are chosen: "
         "the paper does not give them",
     ),

@@ -16,7 +16,7 @@ from gpunet.autograd import Tensor
 from gpunet.models._initialise import choose_rules, initialise
 from gpunet.models._registry import register_model
 from gpunet.models._residual import make_shortcut
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import IMAGENET, register_recipe
 from gpunet.models.resnet import BLOCKS as RESNET_BLOCKS
 from gpunet.models.resnet import INIT
 from gpunet.nn.arguments import check_int
@@ -296,16 +296,12 @@ def preact_resnet200(**kwargs: Any) -> PreActResNet:
 
 register_recipe(
     "paper",
-    PAPER.replace(
+    IMAGENET.replace(
         epochs=90,
         batch_size=256,
         learning_rate=0.1,
         weight_decay=1e-4,
         milestones=(1 / 3, 2 / 3),
-        resize=256,
-        crop=224,
-        flip=True,
-        colour=0.1,
         source="He et al. 2016, section 5, with the schedule of fb.resnet.torch; at one scale (256)",
     ),
     "preact_resnet18",

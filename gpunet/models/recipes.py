@@ -127,6 +127,10 @@ PAPER = Recipe(
     zoom=0.0,
 )
 
+# What is done to ImageNet's images since Krizhevsky et al. 2012, and to CIFAR's since Lee et al. 2015.
+IMAGENET = PAPER.replace(resize=256, crop=224, flip=True, colour=0.1)
+CIFAR = PAPER.replace(crop_padding=4, flip=True)
+
 # Without normalisation a net bears smaller steps and less decay, and takes longer.
 _DIGITS = {"lenet": Recipe(epochs=40, learning_rate=0.05, weight_decay=5e-4, label_smoothing=0.0)}
 _RECIPES: dict[str, dict[str, Recipe]] = {}

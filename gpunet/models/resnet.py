@@ -21,7 +21,7 @@ from gpunet.autograd import Tensor
 from gpunet.models._initialise import Rules, choose_rules, he, initialise
 from gpunet.models._registry import register_model
 from gpunet.models._residual import NormLayer, check_shortcut, make_shortcut, normalise
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import IMAGENET, register_recipe
 from gpunet.nn.arguments import check_int
 
 __all__ = [
@@ -332,8 +332,10 @@ _NETS = (
     "plain18",
     "plain34",
 )
-_SETTINGS = PAPER.replace(
-    batch_size=256, learning_rate=0.1, weight_decay=1e-4, resize=256, crop=224, flip=True, colour=0.1
+_SETTINGS = IMAGENET.replace(
+    batch_size=256,
+    learning_rate=0.1,
+    weight_decay=1e-4,
 )
 # Section 3.4: up to 600,000 steps.
 register_recipe(

@@ -15,7 +15,7 @@ from gpunet.autograd import Tensor
 from gpunet.models._arguments import check_probability, scaled
 from gpunet.models._initialise import Rules, choose_rules, gaussian, he, initialise
 from gpunet.models._registry import register_model
-from gpunet.models.recipes import PAPER, register_recipe
+from gpunet.models.recipes import IMAGENET, register_recipe
 from gpunet.nn.arguments import check_flag, check_int
 
 __all__ = [
@@ -229,16 +229,12 @@ def vgg19_bn(**kwargs: Any) -> VGG:
 # Section 3.1: 370,000 steps, the learning rate divided by 10 three times, when the validation accuracy stood still.
 register_recipe(
     "paper",
-    PAPER.replace(
+    IMAGENET.replace(
         epochs=74,
         batch_size=256,
         learning_rate=0.01,
         weight_decay=5e-4,
         milestones=(0.25, 0.5, 0.75),
-        resize=256,
-        crop=224,
-        flip=True,
-        colour=0.1,
         source="Simonyan and Zisserman 2014, section 3.1, training scale S = 256; the learning rate falls at equal "
         "parts of the run instead of by the validation accuracy",
     ),
