@@ -50,7 +50,7 @@ INSTEAD: Final[dict[str, str]] = {
     "memory_format": "the order in memory is gpunet's own",
     "mps": "there are CPUs and CUDA GPUs: gn.device('auto') chooses",
     "multiprocessing": "use Python's multiprocessing; tensors cross process borders as arrays",
-    "onnx": "save weights with gn.save(model.state_dict(), path)",
+    "onnx": "use gn.interop.export_onnx(model, path, input_size)",
     "package": "save weights with gn.save(model.state_dict(), path)",
     "per_tensor_affine": _QUANTIZED,
     "qint8": _QUANTIZED,

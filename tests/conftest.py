@@ -17,7 +17,7 @@ import pytest
 # Suites that a machine may be unable to run. A test that belongs to several counts for the first.
 RECORDERS: pytest.StashKey[Any] = pytest.StashKey()
 PARTIAL: pytest.StashKey[bool] = pytest.StashKey()
-COUNTED = ("gpu", "parity", "kernels", "packaging", "slow")
+COUNTED = ("gpu", "parity", "onnx", "kernels", "packaging", "slow")
 
 
 def missing_gpu() -> str | None:
@@ -167,6 +167,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             suite, skipped = "other", tests_in(Path(path))
             if "torch" in reason:
                 suite, reason = "parity", "PyTorch is not installed"
+            elif "onnx" in reason:
+                suite, reason = "onnx", "onnx or onnxruntime is not installed"
         else:
             suite, skipped = next((name for name in COUNTED if name in report.keywords), "other"), 1
         counts[suite, reason] += skipped

@@ -267,7 +267,7 @@ CATALOGUE: list[tuple[str, Callable[[Any, Any], Any], type[Exception], str]] = [
      DTypeError, "dtype: 'float12' is not a data type"),
     ("sequential", lambda z, on: on(nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(10, 2)))(z(2, 1, 8, 8)),
      ShapeError, "linear: input must have 10 features in its last dimension (weight has shape (2, 10)), got "
-                 "shape (2, 144)"),
+                 "shape (2, 144); in layer 2 (Linear)"),
     ("meta mask assignment shape", lambda z, on: z(3, 4).__setitem__(z(3, dtype=gn.int64), z(2, 4)),
      ShapeError, "index assignment: shapes (2, 4) and (3, 4) do not broadcast: sizes 2 and 3 at dimension "
                  "-2 differ and neither is 1"),

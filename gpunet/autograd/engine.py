@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,12 +97,15 @@ class _Pending:
         total = self.arrays[index]
         if total is None:
             self.arrays[index] = grad
-        elif self.owned[index]:
-            total += grad
-        else:
+            return
+        # On a GPU that need not be the current one.
+        with nullcontext() if isinstance(total, (np.ndarray, np.generic)) else total.device:
+            if self.owned[index]:
+                total += grad
+                return
             total = total + grad
-            self.arrays[index] = np.asarray(total) if isinstance(total, np.generic) else total
-            self.owned[index] = True
+        self.arrays[index] = np.asarray(total) if isinstance(total, np.generic) else total
+        self.owned[index] = True
 
 
 def backward(
@@ -208,7 +212,7 @@ def _run(node: Node, arrays: list[Any]) -> tuple[Any, ...]:
     """The gradients of a node's inputs."""
     if all(array is None for array in arrays):
         return ()
-    if len(arrays) == 1 or node.op.name == "split":
+    if len(arrays) == 1 or node.op.name in ("split", "exchange"):
         outputs = tuple(arrays)
     else:
         # Operations with several outputs see zeros where no gradient came.

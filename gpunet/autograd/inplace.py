@@ -217,6 +217,9 @@ class InPlace(Reductions):
             raise ShapeError(f"in-place: a result of shape {result.shape} does not fit a tensor of shape {self.shape}")
         if _kind(result.dtype) > _kind(self.dtype):
             raise DTypeError(f"in-place: a {result.dtype.name} result cannot be stored in a {self.dtype.name} tensor")
+        for observer in observer_state.observers:
+            if hasattr(observer, "written"):
+                observer.written(self, result)
         node = result._node
         recorded = node is not None or (grad_state.enabled and self._requires_grad)
         if recorded:

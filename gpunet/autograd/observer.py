@@ -4,7 +4,8 @@ An observer is called as ``observer(op, inputs, attributes, outputs, module_path
 through ``apply``, in the thread that registered it. Inputs and outputs are Tensors (or scalars and None).
 
 An observer that has the methods ``before(computation)`` and ``after(computation)`` is called with them as well, right
-around the arrays' computation, in forward and in backward.
+around the arrays' computation, in forward and in backward. One that has ``written(target, result)`` is called where a
+Tensor is about to take over the value of a result in place.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ def push_module(module: Any) -> None:
 
 
 def _name_in(parent: Any, module: Any) -> str:
+    # Mostly it is a child; a walk over everything below each parent would take a deep network's time squared.
+    for name, child in parent._modules.items():
+        if child is module:
+            return str(name)
     for name, child in parent.named_modules():
         if child is module:
             return str(name)

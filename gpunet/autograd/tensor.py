@@ -23,6 +23,7 @@ from gpunet.backend.devices import (
     cupy,
     current_device,
     device_of,
+    on_device,
     to_numpy,
     transfer,
 )
@@ -470,15 +471,16 @@ class Tensor(Filling):
     def _store_grad(self, grad: Any) -> None:
         """Add an incoming gradient to ``.grad``."""
         held = self._grad
-        if held is not None:
-            held._array += grad
-            held._bump_version()
-            return
-        buffer = self._grad_buffer
-        if buffer is None or buffer.shape != self._array.shape or buffer.dtype != self._array.dtype:
-            # In the tensor's own physical order, whatever order the gradient comes in.
-            buffer = self._grad_buffer = array_module(self._array).empty_like(self._array)
-        buffer[...] = grad
+        with on_device(self._device):
+            if held is not None:
+                held._array += grad
+                held._bump_version()
+                return
+            buffer = self._grad_buffer
+            if buffer is None or buffer.shape != self._array.shape or buffer.dtype != self._array.dtype:
+                # In the tensor's own physical order, whatever order the gradient comes in.
+                buffer = self._grad_buffer = array_module(self._array).empty_like(self._array)
+            buffer[...] = grad
         self._grad = Tensor._wrap(buffer, self._device)
 
     def backward(self, gradient: Tensor | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:

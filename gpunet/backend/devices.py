@@ -336,16 +336,37 @@ def transfer(array: Any, target: Device) -> Any:
     with module.cuda.Device(target.index):
         if isinstance(array, np.ndarray):
             return _as_it_lies(array, module.asarray)
-        if int(array.device.id) == target.index:
-            return array
-        return _as_it_lies(array, lambda lying: module.array(lying, copy=True, order="C"))
+        source = int(array.device.id)
+        return array if source == target.index else _between_gpus(array, source, target.index)
+
+
+def _between_gpus(array: Any, source: int, target: int) -> Any:
+    """A copy on another GPU, lying in memory as the array does.
+
+    The current streams of the two wait for each other, since nothing else orders the work of different GPUs.
+    """
+    module = cupy()
+    order = _physical_order(array)
+    with module.cuda.Device(source):
+        # One piece of memory goes at a time: a slice is gathered first.
+        sent = module.ascontiguousarray(array if order is None else array.transpose(order))
+        ready = module.cuda.Event(disable_timing=True)
+        ready.record(module.cuda.get_current_stream())
+    with module.cuda.Device(target):
+        module.cuda.get_current_stream().wait_event(ready)
+        copy = module.array(sent, copy=True, order="C")
+        copied = module.cuda.Event(disable_timing=True)
+        copied.record(module.cuda.get_current_stream())
+    with module.cuda.Device(source):
+        module.cuda.get_current_stream().wait_event(copied)
+    return copy if order is None else copy.transpose(np.argsort(order).tolist())
 
 
 def _as_it_lies(array: Any, copy: Callable[[Any], Any]) -> Any:
     """A copy whose axes lie in memory in the order in which the array's do.
 
-    CuPy copies between host and device, and between devices, in C order (``order="A"`` knows Fortran's besides, and
-    ``"K"`` refuses other arrays between devices): the axes are put into that order for it, and back.
+    CuPy copies between host and device in C order (``order="A"`` knows Fortran's besides): the axes are put into that
+    order for it, and back.
     """
     order = _physical_order(array)
     return copy(array) if order is None else copy(array.transpose(order)).transpose(np.argsort(order).tolist())

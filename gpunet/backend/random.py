@@ -75,6 +75,11 @@ class Generator:
         """A NumPy generator for one draw; the next call gives another, independent one."""
         return _philox(self.seed_value, self.stream, self.next_counter(), 0, 0)
 
+    def numpy_blocks(self, count: int) -> list[np.random.Generator]:
+        """NumPy generators for one draw that is made in blocks, independent of each other; the first is ``numpy``'s."""
+        call = self.next_counter()
+        return [_philox(self.seed_value, self.stream, call, block, 0) for block in range(count)]
+
     def manual_seed(self, seed: int) -> Generator:
         """Start again from ``seed``."""
         self.seed_value = _check_seed(seed)

@@ -36,6 +36,8 @@ COMMANDS = {
     "train": Command("gpunet.cli.train", "train a model; with no arguments, a small ResNet on handwritten digits"),
     "predict": Command("gpunet.cli.predict", "classify image files with a trained model"),
     "models": Command("gpunet.cli.models", "list the models"),
+    "summary": Command("gpunet.cli.summary", "show a model's layers, parameters, multiply-adds and receptive fields"),
+    "export": Command("gpunet.cli.export", "write a model as an ONNX or a safetensors file"),
     "info": Command("gpunet.cli.info", "show versions and devices, and why a device is not used"),
 }
 

@@ -10,7 +10,7 @@ from gpunet.backend.environment import describe_environment
 from gpunet.cli.console import EXIT_SUCCESS, say, say_json
 
 # What pip calls it, and the extra that brings it.
-OPTIONAL_PACKAGES = {"matplotlib": "plot", "pillow": "images", "ml_dtypes": "half"}
+OPTIONAL_PACKAGES = {"matplotlib": "plot", "pillow": "images", "ml_dtypes": "half", "onnx": "onnx"}
 REQUIRED_PACKAGES = ("safetensors", "threadpoolctl", "tqdm")
 GIB = 1 << 30
 MIB = 1 << 20

@@ -13,11 +13,12 @@ from gpunet.backend.errors import CheckpointError
 from gpunet.backend.threads import single_threaded_blas
 from gpunet.cli.arguments import path_name, positive_integer, usable_device
 from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, say, say_json
-from gpunet.data import DatasetInfo, load_images
+from gpunet.data import load_images
 from gpunet.data.images import CROPS
 from gpunet.data.info import POLARITIES
+from gpunet.data.transforms import Compose, apply_steps, batched
 from gpunet.nn import Module
-from gpunet.training import RunFolder, RunFolderError, load_model, read_settings
+from gpunet.training import RunFolder, RunFolderError, evaluation_transform, load_model, read_settings
 
 DESCRIPTION = """\
 Classify pictures with the model of a run. Each is made to look like what the model learned from: grey or colour,
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = usable_device(arguments.device)
     try:
         folder = RunFolder.open(arguments.run)
-        _, info = read_settings(folder)
+        config, info = read_settings(folder)
         model = load_model(arguments.run, device)
     except (RunFolderError, CheckpointError) as error:
         raise UsageError(str(error)) from error
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             images = load_images(arguments.images, info, polarity=arguments.polarity, crop=arguments.crop)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         raise UsageError(str(error)) from error
-    probabilities = classify(model, images, info, device)
+    probabilities = classify(model, images, evaluation_transform(config.recipe, info, config.model), device)
     if not np.isfinite(probabilities).all():
         raise RunError(f"the model of {folder.path} gives probabilities that are not finite")
 
@@ -77,21 +78,23 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_SUCCESS
 
 
-def classify(model: Module, images: np.ndarray, info: DatasetInfo, device: Device) -> np.ndarray:
+def classify(model: Module, images: np.ndarray, transform: Compose, device: Device) -> np.ndarray:
     """The probability of each class for each image.
 
     Args:
         model: in evaluation mode, on ``device``.
         images: float32 (N, C, H, W) in the data set's value range, as ``load_images`` gives them.
-        info: of the data set that the model was trained on.
+        transform: what was done to the images that the model was tested on.
         device: where the model is.
 
     Returns:
         float32 (N, classes), each row summing to 1.
     """
+    steps = batched(transform) or []
     rows = []
     with no_grad():
         for start in range(0, len(images), BATCH_SIZE):
-            batch = from_numpy(info.normalize(images[start : start + BATCH_SIZE])).to(device)
+            part = images[start : start + BATCH_SIZE]
+            batch = from_numpy(apply_steps(steps, part, np.empty((len(part), 0)))).to(device)
             rows.append(F.softmax(model(batch), dim=1).cpu().numpy())
     return np.concatenate(rows)

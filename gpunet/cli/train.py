@@ -46,10 +46,10 @@ from gpunet.training import (
     Trainer,
     TrainingConfig,
     describe_run,
+    get_recipe,
     load_checkpoint,
     prepare,
     read_settings,
-    recipe_for,
 )
 from gpunet.training.run import describe_os_error, write_file_atomically
 
@@ -85,6 +85,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how = parser.add_argument_group("how", f"Defaults are those of {default.model}; other models may have their own.")
     how.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=described(
+            "the settings as a whole, see 'gpunet models'; 'paper' for those of the model's paper", "default"
+        ),
+    )
+    how.add_argument(
         "--epochs", type=positive_integer, metavar="N", help=described("passes over the data", recipe.epochs)
     )
     how.add_argument(
@@ -94,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lr",
         type=positive_number,
         metavar="X",
-        help=described("peak of the one-cycle learning rate", recipe.learning_rate),
+        help=described("the highest learning rate", recipe.learning_rate),
     )
     how.add_argument(
         "--weight-decay",
@@ -170,7 +177,13 @@ def _new_config(arguments: argparse.Namespace) -> TrainingConfig:
     if arguments.data is not None:
         given["data"] = _data_setting(arguments.data)
     config = TrainingConfig(**_without_none(given))
-    return config.replace(recipe=recipe_for(config.model).replace(**_without_none(given_for_recipe)))
+    try:
+        recipe = get_recipe(config.model, arguments.recipe or "default")
+    except ValueError as error:
+        raise UsageError(
+            f"argument --{error}" if arguments.recipe and config.model in list_models() else str(error)
+        ) from error
+    return config.replace(recipe=recipe.replace(**_without_none(given_for_recipe)))
 
 
 def _data_setting(data: str) -> str:
@@ -218,6 +231,8 @@ def _open_run(arguments: argparse.Namespace) -> tuple[RunFolder, TrainingConfig]
         config, _ = read_settings(folder)
     except RunFolderError as error:
         raise UsageError(str(error)) from error
+    if arguments.recipe is not None:
+        raise UsageError("--recipe does not go with --resume: a resumed run keeps its settings")
     for option, given, kept in (
         ("--model", arguments.model, config.model),
         ("--data", None if arguments.data is None else _data_setting(arguments.data), config.data),

@@ -22,13 +22,17 @@ from ._checks import is_number, is_positive
 from ._random import uniforms
 
 __all__ = [
+    "CenterCrop",
     "Compose",
+    "Grayscale",
     "Normalize",
+    "PCALighting",
     "Pad",
     "RandomAffine",
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomShift",
+    "Resize",
     "ToTensor",
     "Transform",
 ]
@@ -173,6 +177,54 @@ class Pad(Transform):
         return np.pad(images, widths, mode=self.padding_mode)  # type: ignore[call-overload]
 
 
+class Resize(Transform):
+    """Scale the image, bilinearly.
+
+    torchvision's with ``antialias=True``: an image that becomes smaller is averaged over the pixels that come together.
+
+    Args:
+        size: of the shorter side; or (H, W).
+    """
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        sizes = (size,) if isinstance(size, int) else tuple(size)
+        if len(sizes) not in (1, 2) or not all(map(is_positive, sizes)):
+            raise ShapeError(f"size: expected a positive integer or two of them, got {size!r}")
+        self.size = sizes
+
+    def apply(self, images: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        height, width = images.shape[2:]
+        if len(self.size) == 2:
+            new_height, new_width = self.size
+        else:
+            # The longer side is cut off, not rounded, as torchvision does it.
+            shorter = min(height, width)
+            new_height, new_width = height * self.size[0] // shorter, width * self.size[0] // shorter
+        exact = images.dtype if images.dtype.kind == "f" else np.dtype(np.float32)
+        rows, columns = _resize_weights(height, new_height), _resize_weights(width, new_width)
+        result = rows.astype(exact) @ images.astype(exact, copy=False) @ columns.astype(exact).T
+        return result if images.dtype == exact else np.rint(result).astype(images.dtype)
+
+
+class CenterCrop(Transform):
+    """Cut out the middle.
+
+    Args:
+        size: side of the part, or (H, W); not larger than the image.
+    """
+
+    def __init__(self, size: int | Sequence[int]) -> None:
+        self.size = _height_and_width(size)
+
+    def apply(self, images: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        height, width = images.shape[2:]
+        if self.size[0] > height or self.size[1] > width:
+            raise ShapeError(f"size: {self.size} is larger than the image {(height, width)}")
+        # Python's rounding of halves, which is torchvision's.
+        top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
+        return np.ascontiguousarray(images[:, :, top : top + self.size[0], left : left + self.size[1]])
+
+
 class RandomCrop(Transform):
     """Cut out a part at a random position.
 
@@ -191,10 +243,7 @@ class RandomCrop(Transform):
         fill: float = 0,
         padding_mode: str = "constant",
     ) -> None:
-        sizes = (size, size) if isinstance(size, int) else tuple(size)
-        if len(sizes) != 2 or not all(map(is_positive, sizes)):
-            raise ShapeError(f"size: expected a positive integer or two of them, got {size!r}")
-        self.size = sizes
+        self.size = _height_and_width(size)
         self.padding = None if padding is None else _sides(padding)
         self._pad = None if padding is None else Pad(padding, fill, padding_mode)
 
@@ -255,6 +304,60 @@ class RandomHorizontalFlip(Transform):
         result = images.copy()
         result[flipped] = images[flipped, :, :, ::-1]
         return result
+
+
+class Grayscale(Transform):
+    """The brightness of an image, 0.2989 R + 0.587 G + 0.114 B; a grey image keeps its values.
+
+    Args:
+        num_output_channels: 1, or 3 equal ones for a network that takes colour images alone.
+    """
+
+    def __init__(self, num_output_channels: int = 1) -> None:
+        if num_output_channels not in (1, 3):
+            raise ValueError(f"num_output_channels: must be 1 or 3, got {num_output_channels!r}")
+        self.num_output_channels = num_output_channels
+
+    def apply(self, images: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        if images.shape[1] not in (1, 3):
+            raise ShapeError(f"images: Grayscale needs 1 or 3 channels, got {images.shape[1]}")
+        if images.shape[1] == 3:
+            red, green, blue = np.moveaxis(images, 1, 0)
+            images = (0.2989 * red + 0.587 * green + 0.114 * blue).astype(images.dtype)[:, None]
+        return np.repeat(images, self.num_output_channels, axis=1)
+
+
+class PCALighting(Transform):
+    """Change the light of a colour image: Krizhevsky et al. 2012, section 4.1.
+
+    To each pixel [p1 p2 p3] [a1 l1, a2 l2, a3 l3] is added, with p and l the principal components of the colours of
+    ImageNet's training images and the roots of their variances, and a drawn from N(0, std^2) once for an image.
+
+    Args:
+        std: the paper's is 0.1, for images in 0..1.
+    """
+
+    draws = 4
+
+    # Of ImageNet, in 0..1: the constants of fb.resnet.torch.
+    ROOTS = np.array((0.2175, 0.0188, 0.0045))
+    COMPONENTS = np.array(((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203)))
+
+    def __init__(self, std: float = 0.1) -> None:
+        if not (is_number(std) and std >= 0):
+            raise ValueError(f"std: must be a number, zero or more, got {std!r}")
+        self.std = std
+
+    def apply(self, images: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        if images.dtype.kind != "f":
+            raise DTypeError(f"images: PCALighting needs floating point, got {images.dtype}")
+        if images.shape[1] != 3:
+            raise ShapeError(f"images: PCALighting needs 3 channels, got {images.shape[1]}")
+        radius = np.sqrt(-2 * np.log1p(-uniforms[:, (0, 1)]))  # Box and Muller 1958
+        angle = 2 * np.pi * uniforms[:, (2, 3)]
+        normal = np.concatenate([radius * np.cos(angle), (radius * np.sin(angle))[:, :1]], axis=1)
+        light = (self.std * normal * self.ROOTS) @ self.COMPONENTS.T
+        return images + light.astype(images.dtype)[:, :, None, None]
 
 
 class RandomAffine(Transform):
@@ -363,6 +466,16 @@ def _windows(images: np.ndarray, size: Sequence[int], rows: np.ndarray, columns:
     return np.ascontiguousarray(windows[np.arange(len(images)), :, rows, columns])
 
 
+def _resize_weights(old: int, new: int) -> np.ndarray:
+    """(new, old): what share of each old pixel is in a new one. Pixel i covers i to i + 1."""
+    scale = old / new
+    reach = max(scale, 1.0)  # of a triangle as wide as the pixels that come together
+    centres = (np.arange(new)[:, None] + 0.5) * scale
+    weights = np.maximum(0.0, 1.0 - np.abs(np.arange(old) + 0.5 - centres) / reach)
+    normalised: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return normalised
+
+
 def _inverse_affine(
     angle: np.ndarray,
     shift_x: np.ndarray,
@@ -437,6 +550,13 @@ def _per_channel(name: str, values: Any) -> tuple[float, ...]:
     if not listed or not all(map(is_number, listed)):
         raise ValueError(f"{name}: expected finite numbers, one per channel, got {values!r}")
     return tuple(float(value) for value in listed)
+
+
+def _height_and_width(size: Any) -> tuple[int, int]:
+    sizes = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sizes) != 2 or not all(map(is_positive, sizes)):
+        raise ShapeError(f"size: expected a positive integer or two of them, got {size!r}")
+    return sizes
 
 
 def _sides(padding: Any) -> tuple[int, int, int, int]:

@@ -1,6 +1,42 @@
 """Looking at models and runs."""
 
+from gpunet.inspect.architecture_plot import plot_architecture
+from gpunet.inspect.explain import OutputSize, ParamExplanation, ParamRow, explain_output_size, explain_params
+from gpunet.inspect.feature_plots import plot_feature_maps, plot_filters
+from gpunet.inspect.field_plots import plot_convolution, plot_receptive_field, plot_stack
 from gpunet.inspect.graph import to_dot
+from gpunet.inspect.layer_graph import Arrow, Block, Box, LayerGraph, layer_graph
 from gpunet.inspect.plots import PlotUnavailableError, curve_png
+from gpunet.inspect.receptive_field import ReceptiveField
+from gpunet.inspect.summary import LayerSummary, Share, Summary, count_params, receptive_field, summary
+from gpunet.nn.functional import conv_output_size
 
-__all__ = ["PlotUnavailableError", "curve_png", "to_dot"]
+__all__ = [
+    "Arrow",
+    "Block",
+    "Box",
+    "LayerGraph",
+    "LayerSummary",
+    "OutputSize",
+    "ParamExplanation",
+    "ParamRow",
+    "PlotUnavailableError",
+    "ReceptiveField",
+    "Share",
+    "Summary",
+    "conv_output_size",
+    "count_params",
+    "curve_png",
+    "explain_output_size",
+    "explain_params",
+    "layer_graph",
+    "plot_architecture",
+    "plot_convolution",
+    "plot_feature_maps",
+    "plot_filters",
+    "plot_receptive_field",
+    "plot_stack",
+    "receptive_field",
+    "summary",
+    "to_dot",
+]

@@ -7,12 +7,17 @@ from typing import Any
 
 from gpunet.autograd import Tensor
 from gpunet.autograd.engine import Node
+from gpunet.inspect.graph_values import array_text, graph_gradients, graph_values
 
 __all__ = ["to_dot"]
 
 
 def to_dot(
-    tensor: Tensor | Iterable[Tensor], params: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None
+    tensor: Tensor | Iterable[Tensor],
+    params: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] | None = None,
+    *,
+    values: bool = False,
+    grads: bool = False,
 ) -> str:
     """The graph of one or several results: leaves and operations as nodes, arrows the way the data went.
 
@@ -22,13 +27,20 @@ def to_dot(
     Args:
         tensor: the results.
         params: names of leaves, such as ``model.named_parameters()``; the others are called by their shape alone.
+        values: write each value into its node, if it has at most 8 numbers. The tape keeps only what backward needs;
+            what is between is computed again, and left out where a constant is not kept.
+        grads: write the gradient of the result into each node as well, as backward finds it. The results must have one
+            element each. The graph is kept, and no leaf's ``.grad`` is written; hooks of tensors are called, as in
+            backward.
 
     Returns:
         The text of a ``digraph``, the same for the same graph.
 
     Raises:
         TypeError: not a Tensor.
-        ValueError: a result requires no grad, so that there is no graph; or its graph has been freed.
+        ValueError: a result requires no grad, so that there is no graph; its graph has been freed; or with ``values``,
+            a leaf has been written to since.
+        ShapeError: with ``grads``, a result has several elements.
     """
     results = [tensor] if isinstance(tensor, Tensor) else list(tensor)
     for result in results:
@@ -39,28 +51,30 @@ def to_dot(
     pairs = () if params is None else params.items() if isinstance(params, Mapping) else params
     names = {id(leaf): name for name, leaf in pairs}
     graph = _Graph(names)
-    for result in results:
-        graph.add_result(result)
-    return graph.text()
+    graph.walk(results)
+    if values:
+        graph.notes["value"] = graph_values(results, graph.sources)
+    if grads:
+        graph.notes["grad"] = graph_gradients(results, graph.sources)
+    return graph.text(results)
 
 
 class _Graph:
-    """Nodes by number, in the order in which a walk from the results meets them."""
+    """Leaves and nodes by number, in the order in which a walk from the results meets them."""
 
     def __init__(self, names: dict[int, str]) -> None:
         self.names = names
         self.numbers: dict[int, int] = {}
-        self.nodes: list[str] = []
+        self.sources: list[Any] = []
         self.arrows: list[str] = []
-        self.results = 0
+        # What is written into the nodes besides: for each word, arrays by leaf or node and output.
+        self.notes: dict[str, dict[tuple[int, int], Any]] = {}
 
-    def add_result(self, result: Tensor) -> None:
-        target: Any = result if result.grad_fn is None else result.grad_fn
-        self._walk(target)
-        name = f"result{self.results}"
-        self.results += 1
-        self.nodes.append(f"{name} [shape=box, peripheries=2, label={_quoted(_shape(result.shape))}];")
-        self.arrows.append(f"n{self.numbers[id(target)]} -> {name};")
+    def walk(self, results: list[Tensor]) -> None:
+        for number, result in enumerate(results):
+            target: Any = result if result.grad_fn is None else result.grad_fn
+            self._walk(target)
+            self.arrows.append(f"n{self.numbers[id(target)]} -> result{number};")
 
     def _walk(self, start: Any) -> None:
         # A loop, as backward: a graph may be deeper than the stack.
@@ -88,17 +102,31 @@ class _Graph:
                     f"n{self.numbers[id(source)]} -> n{self.numbers[id(node)]} [label={_quoted(_shape(shape))}];"
                 )
 
-    def _add(self, node: Any) -> None:
-        number = self.numbers[id(node)] = len(self.numbers)
-        if isinstance(node, Node):
-            self.nodes.append(f"n{number} [shape=ellipse, label={_quoted(node.op.name)}];")
-        else:
-            name = self.names.get(id(node), "")
-            label = f"{name}\n{_shape(node.shape)}" if name else _shape(node.shape)
-            self.nodes.append(f"n{number} [shape=box, label={_quoted(label)}];")
+    def _add(self, source: Any) -> None:
+        self.numbers[id(source)] = len(self.numbers)
+        self.sources.append(source)
 
-    def text(self) -> str:
-        lines = ["rankdir=LR;", *self.nodes, *self.arrows]
+    def _noted(self, label: str, place: tuple[int, int]) -> str:
+        lines = [f"{word} {array_text(arrays[place])}" for word, arrays in self.notes.items() if place in arrays]
+        return _quoted("\n".join([label, *lines]))
+
+    def text(self, results: list[Tensor]) -> str:
+        nodes = []
+        for number, source in enumerate(self.sources):
+            if isinstance(source, Node):
+                label = self._noted(source.op.name, (id(source), 0))
+                nodes.append(f"n{number} [shape=ellipse, label={label}];")
+            else:
+                name = self.names.get(id(source), "")
+                label = self._noted(
+                    f"{name}\n{_shape(source.shape)}" if name else _shape(source.shape), (id(source), 0)
+                )
+                nodes.append(f"n{number} [shape=box, label={label}];")
+        for number, result in enumerate(results):
+            place = (id(result), 0) if result.grad_fn is None else (id(result.grad_fn), result._index)
+            label = self._noted(_shape(result.shape), place)
+            nodes.append(f"result{number} [shape=box, peripheries=2, label={label}];")
+        lines = ["rankdir=LR;", *nodes, *self.arrows]
         return "digraph backward {\n" + "".join(f"  {line}\n" for line in lines) + "}\n"
 
 

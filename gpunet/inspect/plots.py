@@ -10,13 +10,13 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gpunet.inspect.pictures import PlotUnavailableError
+
+__all__ = ["PlotUnavailableError", "curve_png"]
+
 # Colours that stay apart for colour-blind readers and in grey print (Okabe and Ito 2008).
 TRAIN_COLOUR = "#0072b2"
 TEST_COLOUR = "#d55e00"
-
-
-class PlotUnavailableError(RuntimeError):
-    """Matplotlib, an optional dependency, is not installed."""
 
 
 def curve_png(history: Sequence[Mapping[str, float]], title: str = "") -> bytes:

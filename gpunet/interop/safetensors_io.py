@@ -13,9 +13,9 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -24,22 +24,19 @@ import safetensors.numpy
 from gpunet.autograd import Tensor, from_numpy
 from gpunet.backend.devices import Device, device, to_numpy
 from gpunet.backend.errors import CheckpointError, DTypeError
+from gpunet.interop._source import PathOrFile, Source, open_source
+from gpunet.interop.pth import Leaf, is_pth, read_pth
+from gpunet.interop.safetensors_file import NUMPY_NAMES, one_line, read_safetensors
 from gpunet.nn import Module
-from gpunet.ops.dtypes import bfloat16
 
-__all__ = ["load", "load_safetensors", "save", "save_safetensors"]
+__all__ = ["load", "load_safetensors", "replace_file", "save", "save_safetensors"]
 
-PathOrFile = str | os.PathLike[str] | IO[bytes]
 MapLocation = str | int | Device | Mapping[Any, Any] | Callable[[Tensor, str], Any] | None
 Placement = Callable[[Tensor], Tensor]
 
 _STRUCTURE = "gpunet.structure"
 _VERSION_KEY = "gpunet.format"
 _VERSION = "1"
-# The format's names for the types that NumPy and ml_dtypes have.
-_NUMPY_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"} | {
-    f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
-}
 
 
 # Saving ------------------------------------------------------------------------------------------------------------
@@ -166,7 +163,7 @@ def _host_array(value: Any, path: tuple[Any, ...]) -> np.ndarray:
             raise TypeError(f"{_where(path)}: a tensor on 'meta' has no data to save")
         value = to_numpy(value._array)
     array = np.asarray(value, order="C")
-    if array.dtype.name not in _NUMPY_NAMES.values():
+    if array.dtype.name not in NUMPY_NAMES.values():
         raise TypeError(f"{_where(path)}: an array of {array.dtype} cannot be saved; use a number type or bool")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
@@ -177,6 +174,19 @@ def _write(arrays: dict[str, np.ndarray], metadata: dict[str, str], f: PathOrFil
             raise TypeError(f"f: expected a path or a file open for writing, got {type(f).__name__}")
         f.write(safetensors.numpy.save(arrays, metadata=metadata))
         return
+    replace_file(f, lambda path: safetensors.numpy.save_file(arrays, path, metadata=metadata))
+
+
+def replace_file(f: str | os.PathLike[str], write: Callable[[Path], None]) -> None:
+    """Write a file as a whole or not at all: beside it first, flushed to the disk, then renamed.
+
+    Args:
+        f: the path.
+        write: called with the path of the file that is going to take its place.
+
+    Raises:
+        OSError: it cannot be written; what was at the path before is still there.
+    """
     path = Path(f)
     temporary: Path | None = None
     try:
@@ -184,7 +194,7 @@ def _write(arrays: dict[str, np.ndarray], metadata: dict[str, str], f: PathOrFil
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         temporary = Path(name)
         os.close(descriptor)
-        safetensors.numpy.save_file(arrays, temporary, metadata=metadata)
+        write(temporary)
         _flush(temporary)
         os.chmod(temporary, _file_mode(path))
         os.replace(temporary, path)
@@ -230,17 +240,20 @@ def _write_error(path: Path, error: Exception) -> OSError:
 # Loading -----------------------------------------------------------------------------------------------------------
 
 
-def load(f: PathOrFile, map_location: MapLocation = None, *, weights_only: bool = True) -> Any:
-    """Read what ``save`` wrote, or any safetensors file as a flat dict of Tensors.
+def load(f: PathOrFile, map_location: MapLocation = None, *, weights_only: bool = True, mmap: bool = False) -> Any:
+    """Read what ``save`` wrote, any safetensors file as a flat dict of Tensors, or a ``.pth`` file of ``torch.save``.
 
-    Tensors come back on the CPU, whatever device they were on, and require no gradient; dicts of any kind come back as
-    plain ones, in their order.
+    Which of them it is shows in the first bytes, whatever the file's name. Tensors come back on the CPU, whatever
+    device they were on, and require no gradient; dicts of any kind come back as plain ones, in their order. What a
+    ``.pth`` file may hold is said at ``gpunet.interop.load_pth``.
 
     Args:
         f: a path, or a file open for reading in binary.
         map_location: device to put the Tensors on instead; or, as scripts have it, a dict from devices to devices, in
             which ``"cpu"`` is looked up, or a function of a Tensor and ``"cpu"``.
         weights_only: accepted for PyTorch's sake. Loading never runs code, whatever it is.
+        mmap: view the file instead of reading it, where it is a path: the system reads what is used. Writes stay in
+            this process. The file must not be cut short while the Tensors live; ``save`` replaces it and is safe.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -249,33 +262,52 @@ def load(f: PathOrFile, map_location: MapLocation = None, *, weights_only: bool 
         TypeError: ``map_location`` is none of the above.
     """
     place = _placement(map_location)
-    name, arrays, metadata = _read(f)
+    with open_source(f, "private" if mmap else "") as source:
+        try:
+            return read_nested(source, lambda array: place(from_numpy(array)))
+        except DTypeError as error:
+            reader = "load_pth" if is_pth(source.read(0, min(source.size, 512))) else "load_safetensors"
+            raise CheckpointError(f"{source.name}: {error}; gpunet.interop.{reader} reads it as arrays") from error
+
+
+def read_nested(source: Source, leaf: Leaf) -> Any:
+    """What a file of either kind holds, with ``leaf(array)`` in the place of each tensor.
+
+    Raises:
+        CheckpointError: as ``load``.
+    """
+    if is_pth(source.read(0, min(source.size, 512))):
+        return read_pth(source, leaf)
+    arrays, metadata = read_safetensors(source)
     text = metadata.get(_STRUCTURE)
     version = metadata.get(_VERSION_KEY, _VERSION)
     if version != _VERSION:
-        raise CheckpointError(f"{name}: written in format {version}, this gpunet reads format {_VERSION}")
+        raise CheckpointError(f"{source.name}: written in format {version}, this gpunet reads format {_VERSION}")
     if text is None:
-        try:
-            return {key: place(from_numpy(array)) for key, array in arrays.items()}
-        except DTypeError as error:
-            raise CheckpointError(f"{name}: {error}; gpunet.interop.load_safetensors reads it as arrays") from error
+        return {key: leaf(array) for key, array in arrays.items()}
     try:
-        return _decode(json.loads(text), arrays, place)
+        return _decode(json.loads(text), arrays, leaf)
+    except DTypeError:
+        raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{name}: the description of its contents is damaged ({_one_line(error)})") from error
+        raise CheckpointError(
+            f"{source.name}: the description of its contents is damaged ({one_line(error)})"
+        ) from error
 
 
-def load_safetensors(f: PathOrFile) -> dict[str, np.ndarray]:
+def load_safetensors(f: PathOrFile, *, mmap: bool = False) -> dict[str, np.ndarray]:
     """Read the arrays of a safetensors file by name, whoever wrote it.
 
     Args:
         f: a path, or a file open for reading in binary.
+        mmap: view the file instead of reading it, as with ``load``.
 
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is damaged, cut short, or of another kind; the message says which file and why.
     """
-    return _read(f)[1]
+    with open_source(f, "private" if mmap else "") as source:
+        return read_safetensors(source)[0]
 
 
 def _placement(map_location: MapLocation) -> Placement:
@@ -300,19 +332,19 @@ def _placed_by(function: Callable[[Tensor, str], Any]) -> Placement:
     return place
 
 
-def _decode(node: Any, arrays: dict[str, np.ndarray], place: Placement) -> Any:
+def _decode(node: Any, arrays: dict[str, np.ndarray], leaf: Leaf) -> Any:
     if not isinstance(node, dict):
         if isinstance(node, list):
             raise ValueError("a list where a value was expected")
         return node
     ((kind, content),) = node.items()
     if kind == "dict":
-        return {_decode(key, arrays, place): _decode(item, arrays, place) for key, item in content}
+        return {_decode(key, arrays, leaf): _decode(item, arrays, leaf) for key, item in content}
     if kind in ("list", "tuple"):
-        items = [_decode(item, arrays, place) for item in content]
+        items = [_decode(item, arrays, leaf) for item in content]
         return items if kind == "list" else tuple(items)
     if kind == "tensor":
-        return place(from_numpy(arrays[content]))
+        return leaf(arrays[content])
     if kind == "array":
         return arrays[content]
     if kind == "number":
@@ -320,67 +352,3 @@ def _decode(node: Any, arrays: dict[str, np.ndarray], place: Placement) -> Any:
     if kind == "float":
         return float(content)
     raise ValueError(f"unknown kind {kind!r}")
-
-
-def _read(f: PathOrFile) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
-    """The file's name for messages, its arrays, and its metadata."""
-    if isinstance(f, (str, os.PathLike)):
-        name = str(f)
-        if os.path.isdir(f):
-            raise CheckpointError(f"{name}: is a folder, not a safetensors file")
-        with open(f, "rb") as file:
-            start, size = file.read(16), os.path.getsize(f)
-            _refuse_visibly_wrong(name, start, size)
-            file.seek(8)
-            header = file.read(int.from_bytes(start[:8], "little"))
-    else:
-        if not hasattr(f, "read"):
-            raise TypeError(f"f: expected a path or a file open for reading, got {type(f).__name__}")
-        name = str(getattr(f, "name", "the file"))
-        content = f.read()
-        _refuse_visibly_wrong(name, content[:16], len(content))
-        header = content[8 : 8 + int.from_bytes(content[:8], "little")]
-    try:
-        entries = json.loads(header)
-        metadata = entries.pop("__metadata__", {})
-        dtypes = {key: _dtype(key, entry["dtype"]) for key, entry in entries.items()}
-        if isinstance(f, (str, os.PathLike)):
-            with safetensors.safe_open(f, framework="numpy") as opened:
-                return name, {key: opened.get_tensor(key) for key in dtypes}, metadata
-        return name, dict(_arrays_from_bytes(content, dtypes)), metadata
-    except DTypeError as error:
-        raise CheckpointError(f"{name}: {error}") from error
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{name}: damaged or cut short ({_one_line(error)})") from error
-
-
-def _refuse_visibly_wrong(name: str, start: bytes, size: int) -> None:
-    """Refuse what the first 16 bytes show not to be a safetensors file: a length, a JSON object and the data."""
-    if size == 0:
-        raise CheckpointError(f"{name}: the file is empty")
-    if start[:2] == b"PK":
-        raise CheckpointError(f"{name}: a zip archive, as torch.save writes, not a safetensors file")
-    if size < 10 or start[8:9] != b"{":
-        what = "a pickle, which gpunet never loads, " if start[:1] == b"\x80" else ""
-        raise CheckpointError(f"{name}: {what}not a safetensors file")
-    header_size = int.from_bytes(start[:8], "little")
-    if header_size > size - 8:
-        raise CheckpointError(
-            f"{name}: cut short: the header alone takes {header_size + 8:,} bytes, the file has {size:,}"
-        )
-
-
-def _dtype(key: str, name: str) -> np.dtype[Any]:
-    found = _NUMPY_NAMES.get(name)
-    if found is None:
-        raise DTypeError(f"{key!r} is of type {name}, which NumPy does not have")
-    return bfloat16() if found == "bfloat16" else np.dtype(found)
-
-
-def _arrays_from_bytes(content: bytes, dtypes: dict[str, np.dtype[Any]]) -> Iterator[tuple[str, np.ndarray]]:
-    for key, view in safetensors.deserialize(content):
-        yield key, np.frombuffer(bytearray(view["data"]), dtypes[key]).reshape(view["shape"])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

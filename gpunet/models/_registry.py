@@ -1,26 +1,48 @@
-"""The names under which models are made."""
+"""The names under which models are made, and what every one of them takes."""
 
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gpunet.nn import Module
+from gpunet.models._weights import TRANSFORM_NOTE, check_weights_argument, put_weights, read_weights
+from gpunet.nn import Module, init
 
 __all__ = ["UnknownModelError", "get_model", "list_models", "register_model"]
 
-Factory = TypeVar("Factory", bound=Callable[..., Module])
+Model = TypeVar("Model", bound=Module)
 
 _FACTORIES: dict[str, Callable[..., Module]] = {}
+
+_WEIGHTS_TEXT = """
+
+    Beside the network's own arguments:
+
+    Args:
+        weights: path of a ``.safetensors`` or ``.pth`` file, such as torchvision's or timm's, whose weights the
+            network gets instead of random ones; see ``gpunet.models.load_weights``. gpunet downloads nothing.
+        progress: accepted for torchvision's sake; there is no download to show.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, or its weights are not this network's; the message says what differs.
+        ValueError: ``weights`` is one of torchvision's names; the message says which file to fetch.
+"""
 
 
 class UnknownModelError(ValueError):
     """A name that no model has; the message gives the closest ones."""
 
 
-def register_model(factory: Factory) -> Factory:
-    """Make a function reachable by its name; used as a decorator.
+def register_model(factory: Callable[..., Model]) -> Callable[..., Model]:
+    """Make a function reachable by its name, and let it take ``weights=PATH``; used as a decorator.
+
+    Returns:
+        The function with the keyword arguments ``weights`` and ``progress``. With weights nothing random is drawn.
 
     Raises:
         ValueError: the name is taken.
@@ -28,8 +50,38 @@ def register_model(factory: Factory) -> Factory:
     name = factory.__name__
     if name in _FACTORIES:
         raise ValueError(f"a model named {name!r} is registered already")
-    _FACTORIES[name] = factory
-    return factory
+
+    @functools.wraps(factory)
+    def make(*args: Any, weights: Any = None, progress: bool = True, **kwargs: Any) -> Model:
+        pretrained = kwargs.pop("pretrained", False)  # torchvision's argument of before 0.13
+        if weights is None and pretrained:
+            weights = "DEFAULT"
+        if weights is None or weights is False:
+            return factory(*args, **kwargs)
+        path, state = read_weights(check_weights_argument(name, weights))
+        with init.skip_draws():
+            model = factory(*args, **kwargs)
+        report = put_weights(model, path, state, strict=True, name=name)
+        if TRANSFORM_NOTE in report.notes and "transform_input" not in kwargs:
+            warnings.warn(f"{name}: {TRANSFORM_NOTE}", stacklevel=2)
+        return model
+
+    make.__signature__ = _with_weights(inspect.signature(factory))  # type: ignore[attr-defined]
+    make.__doc__ = inspect.cleandoc(factory.__doc__ or "") + inspect.cleandoc(_WEIGHTS_TEXT).join(("\n\n", "\n"))
+    _FACTORIES[name] = make
+    return make
+
+
+def _with_weights(signature: inspect.Signature) -> inspect.Signature:
+    """A function's signature with the keyword arguments that every model has."""
+    parameters = list(signature.parameters.values())
+    last = [parameters.pop()] if parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD else []
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters += [
+        inspect.Parameter("weights", keyword, default=None, annotation="str | os.PathLike[str] | None"),
+        inspect.Parameter("progress", keyword, default=True, annotation="bool"),
+    ]
+    return signature.replace(parameters=parameters + last)
 
 
 def list_models() -> list[str]:
@@ -42,7 +94,7 @@ def get_model(name: str, **kwargs: Any) -> Module:
 
     Args:
         name: one of ``list_models()``.
-        kwargs: passed on to the model's function.
+        kwargs: passed on to the model's function; ``weights=PATH`` and ``progress=`` go with every one.
 
     Raises:
         UnknownModelError: no model has that name.

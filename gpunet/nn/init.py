@@ -1,13 +1,16 @@
 """Initial values, written into tensors in place.
 
 Everything is drawn on the CPU, in the logical order of the elements, from one stream of random numbers: the same seed
-gives the same weights on every device and in every memory layout. On the ``meta`` device nothing is drawn.
+gives the same weights on every device, in every memory layout and on any number of threads. On the ``meta`` device
+nothing is drawn.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import NormalDist
 
 import numpy as np
@@ -17,6 +20,7 @@ from gpunet.autograd import Tensor
 from gpunet.backend.devices import on_device, transfer
 from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.backend.random import Generator, default_generator
+from gpunet.backend.threads import parallel_for
 from gpunet.ops.dtypes import is_floating
 
 __all__ = [
@@ -39,22 +43,56 @@ __all__ = [
 
 Draw = Callable[[np.random.Generator, np.ndarray], None]
 
+# Elements to a generator of their own, so that large tensors are drawn by several threads.
+_BLOCK = 1 << 18
 
-def _fill(name: str, tensor: Tensor, generator: Generator | None, draw: Draw) -> Tensor:
-    """Let ``draw`` write into a float array of the tensor's shape, and copy it into the tensor."""
+
+class _Skipping(threading.local):
+    active = False
+
+
+_skipping = _Skipping()
+
+
+@contextmanager
+def skip_draws() -> Iterator[None]:
+    """Leave random initial values undrawn inside the block, in this thread.
+
+    For a network that draws all its weights by its own rules once it is built, or loads them: a layer's default values
+    would be thrown away, and drawing them is most of the time that building a large network takes. Constants are still
+    written. What is not drawn holds whatever the memory held.
+    """
+    before, _skipping.active = _skipping.active, True
+    try:
+        yield
+    finally:
+        _skipping.active = before
+
+
+def _fill(name: str, tensor: Tensor, generator: Generator | None, draw: Draw, block: int | None = _BLOCK) -> Tensor:
+    """Let ``draw`` write into a float array of the tensor's shape, and copy it into the tensor.
+
+    ``draw`` gets the elements all at once in the tensor's shape, or in flat blocks if they are more than ``block``.
+    """
     if not is_floating(tensor.dtype):
         raise DTypeError(f"{name}: tensor must be floating point, got {tensor.dtype.name}")
-    if tensor.device.type == "meta":
+    if tensor.device.type == "meta" or _skipping.active:
         return tensor
     target = tensor._array
     work_dtype = np.float64 if target.dtype == np.float64 else np.float32
     # NumPy draws straight into plain arrays; anything else (a permuted weight, a GPU's) takes one copy.
     in_place = isinstance(target, np.ndarray) and target.dtype == work_dtype and target.flags.c_contiguous
     values = target if in_place else np.empty(tensor.shape, work_dtype)
-    draw((generator or default_generator("init")).numpy(), values)
+    stream = generator or default_generator("init")
+    if block is None or values.size <= block:
+        draw(stream.numpy(), values)
+    else:
+        flat = values.reshape(-1)
+        random = stream.numpy_blocks(-(-flat.size // block))
+        parallel_for(len(random), lambda i: draw(random[i], flat[i * block : (i + 1) * block]))
     if not in_place:
         with on_device(tensor.device):
-            target[...] = transfer(values.astype(target.dtype), tensor.device)
+            target[...] = transfer(values.astype(target.dtype, copy=False), tensor.device)
     tensor._bump_version()
     return tensor
 
@@ -119,14 +157,16 @@ def trunc_normal_(
 
     def draw(random: np.random.Generator, out: np.ndarray) -> None:
         flat = out.reshape(-1)
-        todo = np.arange(flat.size)
-        while todo.size:  # draw again what fell outside
-            values = random.standard_normal(todo.size, dtype=out.dtype.type)
+        random.standard_normal(dtype=out.dtype.type, out=flat)
+        flat *= std
+        flat += mean
+        outside = np.flatnonzero((flat < a) | (flat > b))
+        while outside.size:  # draw again what fell outside
+            values = random.standard_normal(outside.size, dtype=out.dtype.type)
             values *= std
             values += mean
-            good = (values >= a) & (values <= b)
-            flat[todo[good]] = values[good]
-            todo = todo[~good]
+            flat[outside] = values
+            outside = outside[(values < a) | (values > b)]
 
     return _fill("trunc_normal_", tensor, generator, draw)
 
@@ -223,7 +263,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
         q *= np.sign(np.diagonal(r))  # Mezzadri 2007: without it the distribution depends on the algorithm
         out[...] = gain * (q if rows >= columns else q.T).reshape(out.shape)
 
-    return _fill("orthogonal_", tensor, generator, draw)
+    return _fill("orthogonal_", tensor, generator, draw, block=None)
 
 
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
@@ -252,7 +292,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
         for column in range(out.shape[1]):
             out[random.permutation(len(out))[:zeros], column] = 0
 
-    return _fill("sparse_", tensor, generator, draw)
+    return _fill("sparse_", tensor, generator, draw, block=None)
 
 
 def _calculate_fan_in_and_fan_out(tensor: Tensor) -> tuple[int, int]:

@@ -11,10 +11,10 @@ from gpunet.autograd import Tensor, no_grad, observer
 from gpunet.autograd.observer import state as observer_state
 from gpunet.backend.devices import Device, current_device
 from gpunet.backend.devices import device as to_device
-from gpunet.backend.errors import DeviceError, DTypeError
+from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
 from gpunet.nn.module_hooks import RemovableHandle
 from gpunet.nn.module_state import IncompatibleKeys, ModuleState
-from gpunet.nn.module_tree import not_initialised
+from gpunet.nn.module_tree import name_layer, not_initialised
 from gpunet.ops.dtypes import canonical_dtype, is_floating
 
 __all__ = ["IncompatibleKeys", "Module", "RemovableHandle"]
@@ -59,9 +59,13 @@ class Module(ModuleState):
             hooked = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks
         except AttributeError:
             raise not_initialised(self, "call the module") from None
-        if not hooked and not observer_state.observers:
-            return self.forward(*args, **kwargs)
-        return self._call_watched(args, kwargs)
+        try:
+            if not hooked and not observer_state.observers:
+                return self.forward(*args, **kwargs)
+            return self._call_watched(args, kwargs)
+        except ShapeError as error:
+            name_layer(error, self)
+            raise
 
     def _call_watched(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call with hooks, telling observers which module is running."""

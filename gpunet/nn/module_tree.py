@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from gpunet.autograd import Tensor
+from gpunet.backend.errors import ShapeError
 from gpunet.nn.parameter import Parameter
 
 if TYPE_CHECKING:
     from gpunet.nn.module import Module
 
-__all__ = ["ModuleTree", "not_initialised"]
+__all__ = ["ModuleTree", "name_layer", "not_initialised"]
 
 
 class ModuleTree:
@@ -301,3 +302,11 @@ class ModuleTree:
 def not_initialised(module: ModuleTree, action: str) -> AttributeError:
     """The error of a subclass whose ``__init__`` does not call this one's."""
     return AttributeError(f"{type(module).__name__}: cannot {action} before super().__init__() is called")
+
+
+def name_layer(error: ShapeError, module: ModuleTree) -> None:
+    """Let an error that passes through a module's call say which layer below the module refused its input."""
+    layer, message = error.__dict__.setdefault("_raised_in", (module, str(error)))
+    path = next((path for path, below in module.named_modules() if below is layer), "")
+    if path:
+        error.args = (f"{message}; in layer {path} ({type(layer).__name__})",)

@@ -43,7 +43,7 @@ NOT_COMPARED: Final[dict[str, str]] = {
     "gpunet.get_rng_state": "a state of one's own: tests/backend/test_random.py",
     "gpunet.set_rng_state": "a state of one's own: tests/backend/test_random.py",
     "gpunet.save": "a safetensors file, never pickle: tests/interop/test_safetensors_io.py",
-    "gpunet.load": "a safetensors file, never pickle: tests/interop/test_safetensors_io.py",
+    "gpunet.load": "safetensors or .pth, of which nothing is run: tests/interop/test_pth.py",
     "gpunet.set_num_threads": "tests/backend/test_threads.py",
     "gpunet.autograd.gradcheck": "other defaults: tests/autograd/test_gradcheck.py",
     "gpunet.optim.Optimizer": "a base class: tests/optim derive from it",

@@ -1,17 +1,20 @@
 """Training runs: the loop, what it keeps in a folder, and how it goes on after an interruption."""
 
+from gpunet.models.recipes import Recipe, get_recipe, list_recipes, recipe_for, register_recipe
 from gpunet.training.checkpoint import Checkpointer, load_checkpoint, read_checkpoint, save_checkpoint
 from gpunet.training.classification import (
     TrainingConfig,
     build_model,
     describe_run,
+    evaluation_transform,
     load_model,
     prepare,
     read_settings,
+    training_transform,
 )
 from gpunet.training.metrics import RunningMean, accuracy, correct_count
-from gpunet.training.recipes import Recipe, recipe_for
 from gpunet.training.run import RunFolder, RunFolderError
+from gpunet.training.schedules import ErrorWarmup, make_schedule
 from gpunet.training.trainer import Callback, NonFiniteError, Trainer
 
 __all__ = [
@@ -19,11 +22,18 @@ __all__ = [
     "Trainer",
     "Callback",
     "NonFiniteError",
+    "ErrorWarmup",
+    "make_schedule",
     # Runs
     "Recipe",
+    "get_recipe",
+    "list_recipes",
     "recipe_for",
+    "register_recipe",
     "TrainingConfig",
     "build_model",
+    "training_transform",
+    "evaluation_transform",
     "prepare",
     "describe_run",
     "read_settings",

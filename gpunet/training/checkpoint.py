@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunet._version import __version__
-from gpunet.backend.devices import array_module
+from gpunet.backend.devices import array_module, on_device
 from gpunet.backend.errors import CheckpointError
 from gpunet.interop import load, save
 from gpunet.ops.dtypes import is_floating
@@ -75,7 +75,9 @@ def check_finite(model_state: Mapping[str, Any]) -> None:
     """Raise NonFiniteError, naming it, if a floating-point entry of a model's state has a NaN or an infinity."""
     for name, value in model_state.items():
         array = value._array
-        if is_floating(array.dtype) and not bool(array_module(array).isfinite(array).all()):
+        with on_device(value.device):
+            finite = not is_floating(array.dtype) or bool(array_module(array).isfinite(array).all())
+        if not finite:
             raise NonFiniteError(f"{name} of the model became NaN or infinite")
 
 

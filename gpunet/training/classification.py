@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from os import PathLike
 from typing import Any
@@ -21,17 +21,43 @@ from gpunet.backend.errors import CheckpointError
 from gpunet.backend.random import Generator, manual_seed
 from gpunet.backend.threads import get_num_threads
 from gpunet.data import DataLoader, DatasetInfo, ImageSplits
-from gpunet.data.transforms import Compose, Normalize, RandomAffine, Transform
+from gpunet.data.transforms import (
+    CenterCrop,
+    Compose,
+    Grayscale,
+    Normalize,
+    PCALighting,
+    RandomAffine,
+    RandomCrop,
+    RandomHorizontalFlip,
+    Resize,
+    Transform,
+)
+from gpunet.models.recipes import Recipe
 from gpunet.nn import Module
 from gpunet.optim import SGD
-from gpunet.optim.lr_scheduler import OneCycleLR
 from gpunet.training.checkpoint import read_checkpoint
-from gpunet.training.recipes import Recipe
 from gpunet.training.run import RunFolder, RunFolderError
+from gpunet.training.schedules import make_schedule
 from gpunet.training.trainer import Trainer
 
 # Evaluation keeps nothing for a backward pass, so its batches may be larger.
 EVALUATION_BATCH_SIZE = 256
+# Runs that began before recipes had them have their default values.
+_LATER_SETTINGS = {
+    "auxiliary_weight",
+    "colour",
+    "crop",
+    "crop_padding",
+    "decay",
+    "flip",
+    "milestones",
+    "resize",
+    "schedule",
+    "source",
+    "warmup_error",
+    "warmup_learning_rate",
+}
 
 
 @dataclass(frozen=True)
@@ -91,6 +117,8 @@ def _checked(kind: type[Any], values: Mapping[str, Any], where: str, prefix: str
     found = {}
     for entry in fields(kind):
         name = f"{prefix}{entry.name}"
+        if entry.name not in values and kind is Recipe and entry.name in _LATER_SETTINGS:
+            continue
         if entry.name not in values:
             raise RunFolderError(f"{where} has no {name!r}")
         value, wanted = values[entry.name], type(getattr(defaults, entry.name))
@@ -98,6 +126,8 @@ def _checked(kind: type[Any], values: Mapping[str, Any], where: str, prefix: str
             wanted = dict
         if wanted is float and type(value) is int:
             value = float(value)
+        if wanted is tuple and type(value) is list and all(type(item) in (int, float) for item in value):
+            value = tuple(value)
         if type(value) is not wanted:
             raise RunFolderError(f"{where}: {name!r} must be of type {wanted.__name__}, got {value!r}")
         found[entry.name] = value
@@ -137,41 +167,103 @@ def read_settings(folder: RunFolder) -> tuple[TrainingConfig, DatasetInfo]:
     return config, info
 
 
-def build_model(name: str, info: DatasetInfo) -> Module:
+def build_model(name: str, info: DatasetInfo, recipe: Recipe | None = None) -> Module:
     """A new model for the images and classes of a data set.
+
+    Args:
+        name: the model's.
+        info: the data set's description.
+        recipe: says what size the images have when they come to the model, where that is not the data set's.
 
     Raises:
         ValueError: no model has that name, or it does not take images of this shape.
     """
+    recipe = recipe or Recipe()
     channels, height, width = info.input_shape
-    arguments: dict[str, Any] = {"num_classes": info.num_classes, "in_channels": channels}
+    if recipe.resize:
+        scale = recipe.resize / min(height, width)
+        height, width = round(height * scale), round(width * scale)
+    if recipe.crop:
+        height = width = recipe.crop
+    arguments: dict[str, Any] = {"num_classes": info.num_classes}
     # Only what is a model: the module has other attributes, and the name may come from an edited file.
     factory = getattr(models, name, None) if name in models.list_models() else None
-    if factory is not None and "input_size" in inspect.signature(factory).parameters:
+    accepted = inspect.signature(factory).parameters if factory is not None else {}
+    if "in_channels" in accepted:
+        arguments["in_channels"] = channels
+    elif channels == 1:
+        channels = 3  # see evaluation_transform
+    if "input_size" in accepted:
         arguments["input_size"] = max(height, width)
     model = models.get_model(name, **arguments)
     # Shapes alone: a model that does not take these images says so before anything is trained or written.
-    rehearsal = copy.deepcopy(model).to(META).eval()
+    rehearsal = _placed(copy.deepcopy(model), META).eval()
     with no_grad():
         rehearsal(empty(2, channels, height, width, device=META))
     return model
 
 
-def training_transform(recipe: Recipe, info: DatasetInfo) -> Compose:
+def _placed(model: Module, device: Device | str) -> Module:
+    """All of a model on one device, one that is made to spread over several too."""
+    return model.to((device,) * model._device_span if model._device_span > 1 else device)
+
+
+def _is_colour_model(name: str) -> bool:
+    """Whether the model takes RGB images alone."""
+    factory = getattr(models, name, None) if name in models.list_models() else None
+    return factory is not None and "in_channels" not in inspect.signature(factory).parameters
+
+
+def training_transform(recipe: Recipe, info: DatasetInfo, model: str = "") -> Compose:
     """What is done to each training image: the recipe's random changes, then the normalisation."""
-    steps: list[Transform] = []
-    if recipe.augment:
-        black, white = info.value_range
+    black, white = info.value_range
+    ground = white if info.polarity == "dark-on-light" else black
+    steps: list[Transform] = [Resize(recipe.resize)] if recipe.resize else []
+    if not recipe.augment:
+        return Compose([*steps, *_last_steps(recipe, info, model)])
+    if recipe.rotation or recipe.shift or recipe.zoom:
         steps.append(
             RandomAffine(
                 recipe.rotation,
                 translate=(recipe.shift, recipe.shift),
                 scale=(1 - recipe.zoom, 1 + recipe.zoom),
                 interpolation="bilinear",
-                fill=white if info.polarity == "dark-on-light" else black,
+                fill=ground,
             )
         )
-    return Compose([*steps, Normalize(info.mean, info.std)])
+    if recipe.crop or recipe.crop_padding:
+        height, width = info.input_shape[1:]
+        if recipe.resize:
+            scale = recipe.resize / min(height, width)
+            height, width = round(height * scale), round(width * scale)
+        size = (recipe.crop, recipe.crop) if recipe.crop else (height, width)
+        steps.append(RandomCrop(size, padding=recipe.crop_padding or None, fill=ground))
+    if recipe.flip:
+        steps.append(RandomHorizontalFlip())
+    colour = [PCALighting(recipe.colour * (white - black))] if recipe.colour else []
+    return Compose([*steps, *_last_steps(recipe.replace(crop=0), info, model, colour)])
+
+
+def evaluation_transform(recipe: Recipe, info: DatasetInfo, model: str = "") -> Compose:
+    """What is done to every other image.
+
+    Scaled to the recipe's size and cut to its middle; a grey image becomes RGB for a model that takes nothing else;
+    normalised.
+
+    Args:
+        recipe: the run's.
+        info: the data set's description.
+        model: the model's name.
+    """
+    steps: list[Transform] = [Resize(recipe.resize)] if recipe.resize else []
+    return Compose([*steps, *_last_steps(recipe, info, model)])
+
+
+def _last_steps(recipe: Recipe, info: DatasetInfo, model: str, colour: Sequence[Transform] = ()) -> list[Transform]:
+    steps: list[Transform] = [CenterCrop(recipe.crop)] if recipe.crop else []
+    if info.input_shape[0] == 1 and _is_colour_model(model):
+        steps.append(Grayscale(3))
+    return [*steps, *colour, Normalize(info.mean, info.std)]
 
 
 def prepare(config: TrainingConfig, splits: ImageSplits, device: Device) -> Trainer:
@@ -187,9 +279,9 @@ def prepare(config: TrainingConfig, splits: ImageSplits, device: Device) -> Trai
     """
     recipe, info = config.recipe, splits.info
     manual_seed(config.seed)
-    model = build_model(config.model, info).to(device)
-    splits.train.transform = training_transform(recipe, info)
-    splits.test.transform = Normalize(info.mean, info.std)
+    model = _placed(build_model(config.model, info, recipe), device)
+    splits.train.transform = training_transform(recipe, info, config.model)
+    splits.test.transform = evaluation_transform(recipe, info, config.model)
     train_loader: DataLoader[Any] = DataLoader(
         splits.train,
         batch_size=recipe.batch_size,
@@ -206,18 +298,18 @@ def prepare(config: TrainingConfig, splits: ImageSplits, device: Device) -> Trai
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
     )
-    scheduler = OneCycleLR(
-        optimizer,
-        max_lr=recipe.learning_rate,
-        total_steps=recipe.epochs * len(train_loader),
-        pct_start=recipe.warmup,
-        cycle_momentum=False,
-    )
+    scheduler = make_schedule(recipe, optimizer, recipe.epochs * len(train_loader))
 
-    def loss_function(logits: Tensor, labels: Tensor) -> Tensor:
+    def loss_function(outputs: Any, labels: Tensor) -> Tensor:
         # Smoothing is a means of training; what is measured on the test images is the plain loss.
         smoothing = recipe.label_smoothing if model.training else 0.0
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        logits, *others = outputs if isinstance(outputs, tuple) else (outputs,)
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        for auxiliary in others:
+            if auxiliary is not None:
+                weighted = F.cross_entropy(auxiliary, labels, label_smoothing=smoothing) * recipe.auxiliary_weight
+                loss = loss + weighted
+        return loss
 
     return Trainer(
         model,
@@ -239,7 +331,7 @@ def prepare(config: TrainingConfig, splits: ImageSplits, device: Device) -> Trai
 def load_model(run: str | PathLike[str], device: Device | str = "cpu") -> Module:
     """The trained model of a run folder, in evaluation mode.
 
-    It takes images normalised as the data set's were: ``DatasetInfo.normalize`` of ``read_settings(...)``.
+    It takes images prepared as the data set's were: ``evaluation_transform`` of what ``read_settings(...)`` returns.
 
     Args:
         run: the folder that ``gpunet train`` made.
@@ -257,7 +349,7 @@ def load_model(run: str | PathLike[str], device: Device | str = "cpu") -> Module
             "(if its loss became NaN or infinite, start a new run with a lower --lr instead)"
         )
     try:
-        model = build_model(config.model, info)
+        model = build_model(config.model, info, config.recipe)
     except ValueError as error:
         raise RunFolderError(f"{folder.config_path}: {error}") from error
     state = read_checkpoint(folder.checkpoint_path)
@@ -268,4 +360,4 @@ def load_model(run: str | PathLike[str], device: Device | str = "cpu") -> Module
         raise CheckpointError(
             f"the checkpoint {folder.checkpoint_path} does not fit {config.model}: {reason}"
         ) from error
-    return model.to(device).eval()
+    return _placed(model, device).eval()

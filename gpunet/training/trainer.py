@@ -62,17 +62,25 @@ class Callback:
         """When ``fit`` returns: all epochs are done, or training was told to stop. Not after an error."""
 
 
+def _logits(outputs: Any) -> Tensor:
+    logits: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
+    return logits
+
+
 class Trainer:
     """Trains a classifier.
 
     Args:
-        model: maps a batch of inputs to logits (N, classes); it must be on ``device`` already.
+        model: maps a batch of inputs to logits (N, classes), or to a tuple that begins with them, as networks with
+            auxiliary heads do; it must be on ``device`` already.
         optimizer: over the model's parameters.
-        loss_function: ``loss_function(logits, labels)``, a 0-d tensor, the mean over the batch.
+        loss_function: ``loss_function(outputs, labels)`` of what the model returns, a 0-d tensor, the mean over the
+            batch.
         train_loader: batches of (inputs, labels). Of a ``DataLoader``, the epoch's own batches are taken, whatever was
             loaded before; any other iterable is iterated anew, and what was trained on already is skipped.
         test_loader: evaluated after each epoch, where given.
-        scheduler: stepped after every optimizer step.
+        scheduler: stepped after every optimizer step. While it says ``is_warming``, it is told by
+            ``observe(correct, count)`` how many answers were right, which waits for the device.
         device: where the batches are moved to.
         callbacks: called in this order.
         read_every: the loss is read back every so many steps, and before anything is reported or saved. Reading
@@ -94,7 +102,7 @@ class Trainer:
         self,
         model: Module,
         optimizer: Optimizer,
-        loss_function: Callable[[Tensor, Tensor], Tensor],
+        loss_function: Callable[[Any, Tensor], Tensor],
         train_loader: Loader,
         test_loader: Loader | None = None,
         *,
@@ -194,17 +202,20 @@ class Trainer:
     def train_step(self, inputs: Tensor, labels: Tensor) -> None:
         """One step: forward, backward, update."""
         inputs, labels = self._to_device(inputs, labels)
-        logits = self.model(inputs)
-        loss = self.loss_function(logits, labels)
+        outputs = self.model(inputs)
+        loss = self.loss_function(outputs, labels)
         self.optimizer.zero_grad()
         loss.backward()
         self.last_learning_rate = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
+        correct = correct_count(_logits(outputs), labels)
         if self.scheduler is not None:
+            if getattr(self.scheduler, "is_warming", False):
+                self.scheduler.observe(int(correct.item()), labels.shape[0])  # type: ignore[attr-defined]
             self.scheduler.step()
         self.step += 1
         self.step_in_epoch += 1
-        self._unread.append((self.step, loss.detach(), correct_count(logits, labels), labels.shape[0]))
+        self._unread.append((self.step, loss.detach(), correct, labels.shape[0]))
         if len(self._unread) >= self.read_every:
             self.synchronize()
 
@@ -260,8 +271,9 @@ class Trainer:
                     if stoppable and self.stop_reason is not None:
                         return None
                     inputs, labels = self._to_device(inputs, labels)
-                    logits = self.model(inputs)
-                    parts.append((self.loss_function(logits, labels), correct_count(logits, labels), labels.shape[0]))
+                    outputs = self.model(inputs)
+                    correct = correct_count(_logits(outputs), labels)
+                    parts.append((self.loss_function(outputs, labels), correct, labels.shape[0]))
         finally:
             self.model.train(was_training)
         for loss, correct, count in parts:

@@ -295,8 +295,18 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
             raise NotImplementedError("CuPy cannot copy non-contiguous array between devices.")
         return GPUArray(np.array(source.values, order=order), current[-1])  # type: ignore[call-overload]
 
+    def ascontiguousarray(source: GPUArray) -> GPUArray:
+        assert source.device.id == current[-1]
+        return source if source.flags.c_contiguous else GPUArray(np.array(source.values, order="C"), current[-1])
+
+    # Which stream waits for which is tested in tests/cuda/test_parcels.py.
+    event = types.SimpleNamespace(record=lambda stream: None)
+    stream = types.SimpleNamespace(wait_event=lambda event: None)
     fake = types.SimpleNamespace(
-        ndarray=GPUArray, cuda=types.SimpleNamespace(Device=use), array=array,
+        ndarray=GPUArray, array=array, ascontiguousarray=ascontiguousarray,
+        cuda=types.SimpleNamespace(
+            Device=use, Event=lambda disable_timing: event, get_current_stream=lambda: stream,
+        ),
         asarray=lambda values: GPUArray(np.array(values, order="C"), current[-1]),
         asnumpy=lambda array: np.array(array.values, order="C"),
     )  # fmt: skip

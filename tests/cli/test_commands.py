@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("predict",), ("models",), ("info",)])
+@pytest.mark.parametrize("command", [(), ("train",), ("predict",), ("models",), ("summary",), ("info",)])
 def test_help(gpunet: Callable[..., Any], command: tuple[str, ...]) -> None:
     done = gpunet(*command, "--help")
     assert done.code == 0
@@ -33,10 +33,10 @@ def test_version(gpunet: Callable[..., Any]) -> None:
 
 
 def test_models(gpunet: Callable[..., Any]) -> None:
-    names = gpunet("models").out.split()
+    names = gpunet("models", "--names").out.split()
     assert "cifar_resnet20" in names
     assert "lenet" in names
-    assert gpunet("models", "--json").json == {"models": names}
+    assert gpunet("models", "--names", "--json").json == {"models": names}
 
 
 def test_info(gpunet: Callable[..., Any]) -> None:
@@ -50,7 +50,7 @@ def test_info(gpunet: Callable[..., Any]) -> None:
 
 def test_a_command_imports_only_its_own_module() -> None:
     code = (
-        "import sys; from gpunet.cli import main; main(['models']); "
+        "import sys; from gpunet.cli import main; main(['models', '--names']); "
         "assert not {'gpunet.cli.train', 'gpunet.cli.predict', 'gpunet.training', 'tqdm'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)

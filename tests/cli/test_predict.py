@@ -13,7 +13,7 @@ import pytest
 
 from gpunet.cli.predict import classify
 from gpunet.data import Digits
-from gpunet.training import RunFolder, load_model, read_settings
+from gpunet.training import RunFolder, evaluation_transform, load_model, read_settings
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -31,10 +31,11 @@ def write_digit(path: Path, image: np.ndarray, polarity: str, **options: Any) ->
 @pytest.fixture(scope="session")
 def predicted(trained_run: Path) -> np.ndarray:
     """What the network says to the test digits themselves."""
-    _, info = read_settings(RunFolder.open(trained_run))
+    config, info = read_settings(RunFolder.open(trained_run))
     from gpunet.backend.devices import device
 
-    return classify(load_model(trained_run), Digits(train=False).images, info, device("cpu"))
+    transform = evaluation_transform(config.recipe, info, config.model)
+    return classify(load_model(trained_run), Digits(train=False).images, transform, device("cpu"))
 
 
 @pytest.mark.parametrize("polarity", POLARITIES)

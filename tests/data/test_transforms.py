@@ -9,13 +9,17 @@ from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.data import Digits
 from gpunet.data._random import loading, sample, uniforms, uniforms_of
 from gpunet.data.transforms import (
+    CenterCrop,
     Compose,
+    Grayscale,
     Normalize,
     Pad,
+    PCALighting,
     RandomAffine,
     RandomCrop,
     RandomHorizontalFlip,
     RandomShift,
+    Resize,
     ToTensor,
     Transform,
     _inverse_affine,
@@ -222,6 +226,71 @@ def test_a_batch_is_its_images_one_by_one(transform):
     assert np.array_equal(images, batch())
 
 
+def test_enlarging_is_linear_interpolation():
+    """Halves between the pixels' centres, and the border repeated: 0, 1/4, 3/4, 1 of 0, 1."""
+    image = np.float32([[[0, 1], [0, 1]]])
+    assert Resize(4)(image).tolist() == [[[0.0, 0.25, 0.75, 1.0]] * 4]
+    assert Resize((2, 4))(image).shape == (1, 2, 4)
+    assert Resize(2)(image).tolist() == image.tolist()
+
+
+def test_shrinking_averages():
+    image = np.float32([[[0, 0, 0, 1, 1, 1, 0, 0]] * 8])
+    halved = Resize((8, 4))(image)[0, 0]
+    # A triangle of 4 pixels: 1/8, 3/8, 3/8, 1/8; at the border the first of them is outside.
+    assert halved == pytest.approx([0.0 + 0, 3 / 8 + 1 / 8, 1 / 8 + 6 / 8, 1 / 7])
+    assert Resize(4)(np.full((3, 9, 9), 7, np.uint8)).tolist() == np.full((3, 4, 4), 7).tolist()
+
+
+def test_the_shorter_side_counts():
+    assert Resize(4)(np.zeros((1, 8, 11), np.float32)).shape == (1, 4, 5)
+    assert Resize(4)(np.zeros((1, 11, 8), np.float32)).shape == (1, 5, 4)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("size, new", [((8, 8), (32, 32)), ((13, 9), (7, 20)), ((5, 7), (11, 3)), ((6, 6), (6, 6))])
+def test_resize_is_pytorchs(size, new):
+    torch = pytest.importorskip("torch")
+    images = np.random.default_rng(0).random((2, 3, *size), np.float32)
+    theirs = torch.nn.functional.interpolate(torch.tensor(images), new, mode="bilinear", antialias=True)
+    np.testing.assert_allclose(Resize(new).apply(images, None), theirs.numpy(), atol=1e-6)
+
+
+def test_the_middle():
+    image = np.arange(35, dtype=np.float32).reshape(1, 5, 7)
+    assert CenterCrop(3)(image).tolist() == image[:, 1:4, 2:5].tolist()
+    assert CenterCrop((5, 7))(image).tolist() == image.tolist()
+    assert CenterCrop((4, 4))(image).tolist() == image[:, 0:4, 2:6].tolist()  # 0.5 and 1.5 go to the even number
+
+
+def test_grey_and_colour():
+    image = np.float32([[[1]], [[0]], [[0]]])
+    assert Grayscale()(image) == pytest.approx(0.2989)
+    assert Grayscale(3)(image).shape == (3, 1, 1)
+    assert Grayscale(3)(np.float32([[[0.3]]])).tolist() == [[[np.float32(0.3)]]] * 3
+
+
+def test_light_of_a_batch_is_that_of_its_images():
+    images, draws = batch(5, 3), np.random.default_rng(2).random((5, 4))
+    together = PCALighting().apply(images, draws)
+    for image, row, result in zip(images, draws, together, strict=True):
+        np.testing.assert_array_equal(PCALighting().apply(image[None], row[None])[0], result)
+
+
+def test_light_is_drawn_along_the_principal_components():
+    """Row B78: PCA noise is zero at alpha = 0; at 0.1 its covariance is P diag((0.1 l)^2) P^T."""
+    images = batch(20_000, 3, 1)
+    draws = np.random.default_rng(1).random((len(images), PCALighting.draws))
+    np.testing.assert_array_equal(PCALighting(0.0).apply(images, draws), images)
+    light = (PCALighting(0.1).apply(images, draws) - images)[:, :, 0, 0].astype(np.float64)
+    p = PCALighting.COMPONENTS
+    expected = p @ np.diag((0.1 * PCALighting.ROOTS) ** 2) @ p.T
+    np.testing.assert_allclose(np.cov(light.T), expected, atol=0.03 * expected.max())
+    assert np.abs(light.mean(0)).max() < 1e-3
+    pixels = PCALighting(0.1).apply(batch(2, 3, 4), draws[:2]) - batch(2, 3, 4)
+    assert np.ptp(pixels, axis=(2, 3)).max() < 1e-6  # the same for all pixels of an image
+
+
 @pytest.mark.parametrize("transform", RANDOM, ids=repr)
 def test_an_empty_batch(transform):
     shape = transform.apply(batch(1), np.zeros((1, transform.draws))).shape[1:]
@@ -274,6 +343,15 @@ def test_an_own_transform_is_used_in_batches_only_if_it_says_how():
         (lambda: Pad((1, 2, 3)), ShapeError, "padding: expected 1, 2 or 4 integers"),
         (lambda: Pad(1, padding_mode="wrap"), ValueError, "padding_mode: expected one of constant, edge"),
         (lambda: RandomCrop(0), ShapeError, "size: expected a positive integer or two"),
+        (lambda: Resize(0), ShapeError, "size: expected a positive integer or two"),
+        (lambda: Resize((1, 2, 3)), ShapeError, "size: expected a positive integer or two"),
+        (lambda: CenterCrop(-1), ShapeError, "size: expected a positive integer or two"),
+        (lambda: CenterCrop(3)(IMAGE), ShapeError, r"size: \(3, 3\) is larger than the image \(2, 3\)"),
+        (lambda: Grayscale(2), ValueError, "num_output_channels: must be 1 or 3, got 2"),
+        (lambda: Grayscale()(np.zeros((2, 1, 1))), ShapeError, "images: Grayscale needs 1 or 3 channels, got 2"),
+        (lambda: PCALighting(-1), ValueError, "std: must be a number, zero or more"),
+        (lambda: PCALighting()(IMAGE), ShapeError, "images: PCALighting needs 3 channels, got 1"),
+        (lambda: PCALighting()(np.zeros((3, 1, 1), int)), DTypeError, "images: PCALighting needs floating point"),
         (lambda: RandomShift(-1), ValueError, "pixels: must be a number, zero or more"),
         (lambda: RandomShift(0.5), ValueError, "pixels: must be whole without subpixel=True"),
         (lambda: RandomHorizontalFlip(1.5), ValueError, "p: must be a probability"),

@@ -353,7 +353,7 @@ def with_structure(structure: str) -> bytes:
         (b"", "the file is empty"),
         (b"epoch,loss\n1,0.5\n" * 3, "not a safetensors file"),
         (pickle.dumps({"a": Bomb()}), "a pickle, which gpunet never loads"),
-        (b"PK\x03\x04" + bytes(100), "a zip archive, as torch.save writes"),
+        (b"PK\x03\x04" + bytes(100), "a zip archive without its directory"),
         (struct.pack("<Q", 10**12) + b'{"a":1}' + bytes(50), "cut short: the header alone takes"),
         (struct.pack("<Q", 20) + b'{"a": nonsense      ' + bytes(50), "damaged or cut short"),
         (with_structure('{"tensor":"b"}'), "description of its contents is damaged"),

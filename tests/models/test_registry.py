@@ -16,7 +16,8 @@ def test_every_listed_model_can_be_made_by_name_and_by_function():
     )
     for name in names:
         assert callable(getattr(models, name))
-        assert isinstance(models.get_model(name, num_classes=3), gn.nn.Module)
+        with gn.device("meta"):
+            assert isinstance(models.get_model(name, num_classes=3), gn.nn.Module)
 
 
 def test_an_unknown_name_gets_close_ones():
@@ -27,7 +28,7 @@ def test_an_unknown_name_gets_close_ones():
     assert isinstance(e.value, ValueError)
     with pytest.raises(ValueError, match="did you mean lenet"):
         models.get_model("LeNet")
-    with pytest.raises(ValueError, match="there are cifar_resnet110, "):
+    with pytest.raises(ValueError, match="there are alexnet, "):
         models.get_model("qqqq")
     with pytest.raises(ValueError, match="unknown model None"):
         models.get_model(None)  # type: ignore[arg-type]

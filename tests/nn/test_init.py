@@ -204,6 +204,48 @@ def test_distributions_are_pytorchs(fill):
 
 
 @pytest.mark.parity
+def test_large_tensors_are_the_same_on_any_number_of_threads():
+    fills = (init.uniform_, init.normal_, lambda t: init.trunc_normal_(t, 0.0, 1.0, -1.0, 1.5))
+    threads = gn.get_num_threads()
+    try:
+        drawn = []
+        for count in (1, 3):
+            gn.set_num_threads(count)
+            gn.manual_seed(5)
+            drawn.append([fill(gn.empty(3, 200_001)).numpy() for fill in fills])
+    finally:
+        gn.set_num_threads(threads)
+    for one, other in zip(*drawn, strict=True):
+        np.testing.assert_array_equal(one, other)
+        blocks = one.reshape(-1)[: 2 * (1 << 18)].reshape(2, -1)
+        assert abs(np.corrcoef(blocks)[0, 1]) < 0.01  # blocks are independent of each other
+    uniform, normal, truncated = drawn[0]
+    assert uniform.mean() == pytest.approx(0.5, abs=0.002)
+    assert normal.std() == pytest.approx(1.0, rel=0.005)
+    assert -1.0 <= truncated.min() < -0.999
+    assert 1.499 < truncated.max() <= 1.5
+
+
+def test_undrawn_values():
+    generator = gn.Generator(3)
+    tensor = gn.full((4,), 7.0)
+    with init.skip_draws():
+        assert init.normal_(tensor, generator=generator) is tensor
+        assert init.zeros_(gn.ones(2)).tolist() == [0.0, 0.0]
+        with init.skip_draws():
+            pass
+        init.uniform_(tensor, generator=generator)
+    assert tensor.tolist() == [7.0] * 4
+    assert generator.get_state()["calls"] == 0
+    init.normal_(tensor, generator=generator)
+    assert tensor.tolist() == init.normal_(gn.empty(4), generator=gn.Generator(3)).tolist()
+    with pytest.raises(ZeroDivisionError), init.skip_draws():
+        raise ZeroDivisionError
+    assert init.ones_(init.normal_(gn.empty(2))).tolist() == [1.0, 1.0]
+    with init.skip_draws(), pytest.raises(gn.DTypeError):
+        init.normal_(gn.empty(2, dtype=gn.int64))
+
+
 def test_signatures_are_pytorchs():
     torch = pytest.importorskip("torch")
     for name in init.__all__:

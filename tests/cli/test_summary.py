@@ -1,0 +1,120 @@
+"""``gpunet summary`` and the table of ``gpunet models``: what they print, and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpunet.cli.models import paper
+from gpunet.models import list_models
+
+FACTS = Path(__file__).parents[1] / "models" / "facts"
+
+
+def test_the_table_of_a_model(gpunet: Callable[..., Any]) -> None:
+    """A4: torchvision's AlexNet."""
+    done = gpunet("summary", "alexnet")
+    assert (done.code, done.err) == (0, "")
+    assert re.search(r"^  features\.0 +Conv2d +64x55x55 +23,296 +0\.0 +70,276,800 ", done.out, re.MULTILINE)
+    assert "parameters       61,100,840" in done.out
+    assert "multiply-adds    714,188,480" in done.out
+
+
+def test_depth_folds_what_is_deeper(gpunet: Callable[..., Any]) -> None:
+    """A7: the stages of resnet18."""
+    out = gpunet("summary", "resnet18", "--depth", 1).out
+    assert re.search(r"^layer2 +Sequential +128x28x28 +525,568 +4\.5 +411,041,792 ", out, re.MULTILINE)
+    assert "layer2.0" not in out
+
+
+def test_one_json_object(gpunet: Callable[..., Any]) -> None:
+    done = gpunet("summary", "lenet", "--json", "--num-classes", 7, "--batch", 2, "--params")
+    assert len(done.out.splitlines()) == 1
+    document = done.json
+    assert document["command"] == "summary"
+    assert document["input_shapes"] == [[2, 1, 32, 32]]
+    assert document["output_shape"] == [2, 7]
+    assert document["params"]["total"] == document["total_params"] == 61706 - 85 * 3
+
+
+def test_products_of_the_parameters(gpunet: Callable[..., Any]) -> None:
+    """B68."""
+    out = gpunet("summary", "alexnet2012", "--params", "--depth", 1).out
+    assert "11*11*3*48*2 = 34,848 (+96 biases)" in out
+
+
+class _Cells(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in ("br", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+
+def test_html_is_written_to_a_file(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    done = gpunet("summary", "vgg11", "--html", tmp_path / "vgg.html")
+    assert done.code == 0
+    cells = _Cells()
+    cells.feed((tmp_path / "vgg.html").read_text(encoding="utf-8"))
+    assert cells.open == []
+    assert {"features.0", "64x224x224", "1,792", "86,704,128"} <= set(cells.texts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["resnet5"], "unknown model 'resnet5'; did you mean resnet50"),
+        (["vgg11", "--input", "3,20,20"], "in layer features.20 (MaxPool2d)"),
+        (["vgg11", "--input", "1,224,224"], "input must have 3 channels"),
+        (["vgg11", "--input", "3,0,20"], "expected sizes of at least 1 such as 3,224,224, got '3,0,20'"),
+        (["vgg11", "--input", "three"], "expected sizes of at least 1"),
+        (["vgg11", "--depth", "-1"], "--depth: expected"),
+        (["vgg11", "--batch", "0"], "--batch: must be at least 1, got 0"),
+        (["vgg11", "--num-classes", "0"], "--num-classes: must be at least 1, got 0"),
+        (["vgg11", "--html", "nowhere/a.html"], "there is no folder nowhere"),
+        (["vgg11", "--html", "."], "is a folder"),
+        ([], "the following arguments are required: MODEL"),
+    ],
+)
+def test_bad_arguments(gpunet: Callable[..., Any], arguments: list[str], text: str) -> None:
+    done = gpunet("summary", *arguments)
+    assert done.code == 2
+    assert text in done.one_error()
+
+
+def test_the_list_of_models_has_their_totals(gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A1, for one model of each family."""
+    names = ["alexnet", "vgg16_bn", "nin_imagenet", "resnet50", "resnet50_v1", "densenet121"]
+    monkeypatch.setattr("gpunet.cli.models.list_models", lambda: names)
+    with (FACTS / "totals.csv").open(newline="", encoding="utf-8") as file:
+        totals = {row["model"]: row for row in csv.DictReader(file)}
+    lines = gpunet("models").out.splitlines()
+    document = gpunet("models", "--json").json
+    assert document["models"] == names == [line.split()[0] for line in lines]
+    for line, entry in zip(lines, document["details"], strict=True):
+        facts = totals[entry["name"]]
+        assert (entry["params"], entry["macs"]) == (int(facts["params"]), int(facts["macs"]))
+        assert entry["input"] == [3, 224, 224]
+        assert f" {int(facts['params']):,} parameters" in line
+        assert f" {int(facts['macs']) / 1e6:,.1f} M multiply-adds at 3x224x224 " in line
+
+
+def test_every_model_has_its_paper() -> None:
+    papers = {name: paper(name) for name in list_models()}
+    assert [name for name, text in papers.items() if not re.fullmatch(r'[A-Z].+ (19|20)\d\d \(".+"\)', text)] == []
+    assert papers["lenet"].startswith("LeCun, Bottou, Bengio and Haffner 1998 (")
