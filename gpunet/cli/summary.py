@@ -9,7 +9,8 @@ from typing import Any
 
 from gpunet.cli.arguments import path_name, positive_integer
 from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, say, say_json
-from gpunet.inspect import explain_params, summary
+from gpunet.inspect import PlotUnavailableError, explain_params, plot_architecture, summary
+from gpunet.inspect.pictures import check_path
 from gpunet.models import UnknownModelError
 
 DESCRIPTION = (
@@ -57,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--training", action="store_true", help="training mode, in which auxiliary classifiers run too")
     parser.add_argument("--params", action="store_true", help="show where the parameters come from, as products")
     parser.add_argument("--html", type=path_name, metavar="FILE", help="write the table to FILE as HTML")
+    parser.add_argument(
+        "--plot", type=path_name, metavar="FILE", help="draw the layers to FILE, as .svg or .png (needs Matplotlib)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line of stdout, nothing else")
 
 
@@ -64,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     if arguments.html is not None:
         check_target(arguments.html)
+    if arguments.plot is not None:
+        check_picture(arguments.plot)
     options: dict[str, Any] = {}
     if arguments.num_classes is not None:
         options["num_classes"] = arguments.num_classes
@@ -79,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.model}: {error}") from error
     if arguments.html is not None:
         write_html(arguments.html, result.to_html(), arguments.model)
+    if arguments.plot is not None:
+        write_picture(arguments, options)
     if arguments.json:
         document: dict[str, Any] = {"command": "summary", **result.to_dict()}
         if explained is not None:
@@ -91,6 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
         say(str(explained))
     if arguments.html is not None:
         say(f"written to {arguments.html}")
+    if arguments.plot is not None:
+        say(f"drawn to {arguments.plot}")
     return EXIT_SUCCESS
 
 
@@ -113,3 +123,24 @@ def write_html(path: str, table: str, title: str) -> None:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_picture(path: str) -> None:
+    """Refuse a picture that cannot be written, before any work is done."""
+    try:
+        check_path(path)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"argument --plot: {str(error).removeprefix('path: ')}") from error
+
+
+def write_picture(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Draw the model, down to the same depth as the table."""
+    depth = None if arguments.depth is None else max(1, arguments.depth)
+    try:
+        plot_architecture(
+            arguments.model, arguments.plot, arguments.input, depth=depth, training=arguments.training, **options
+        )
+    except PlotUnavailableError as error:
+        raise UsageError(f"argument --plot: {error}") from error
+    except OSError as error:
+        raise RunError(str(error).removeprefix("path: ")) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html.parser
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,24 @@ def test_html_is_written_to_a_file(gpunet: Callable[..., Any], tmp_path: Path) -
     assert {"features.0", "64x224x224", "1,792", "86,704,128"} <= set(cells.texts)
 
 
+def test_layers_are_drawn_to_a_file(gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("matplotlib")
+    done = gpunet("summary", "resnet18", "--plot", "net.svg", "--depth", 2, "--num-classes", 7, "--input", "3,64,64")
+    assert (done.code, done.err) == (0, "")
+    assert "drawn to net.svg" in done.out
+    picture = (tmp_path / "net.svg").read_text(encoding="utf-8")
+    assert picture.count('<g id="box ') == 1 + 3 + 8 + 2
+    assert ">64×16×16</text>" in picture
+    done = gpunet("summary", "lenet", "--plot", "net.png", "--depth", 0, "--json")
+    assert done.json["command"] == "summary"
+    assert (tmp_path / "net.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
+    done = gpunet("summary", "lenet", "--plot", "other.svg")
+    assert done.code == 2
+    assert "argument --plot: the plot needs Matplotlib" in done.one_error()
+    assert not (tmp_path / "other.svg").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -88,6 +107,8 @@ def test_html_is_written_to_a_file(gpunet: Callable[..., Any], tmp_path: Path) -
         (["vgg11", "--num-classes", "0"], "--num-classes: must be at least 1, got 0"),
         (["vgg11", "--html", "nowhere/a.html"], "there is no folder nowhere"),
         (["vgg11", "--html", "."], "is a folder"),
+        (["vgg11", "--plot", "a.gif"], "argument --plot: must end in .svg or .png, got 'a.gif'"),
+        (["vgg11", "--plot", "nowhere/a.svg"], "argument --plot: there is no folder nowhere"),
         ([], "the following arguments are required: MODEL"),
     ],
 )
