@@ -64,8 +64,7 @@ def plot_filters(
             f"channel: kernels of {channels} channels have no colours; choose one from 0 to {channels - 1}"
         )
     axes = (1, 2, 3) if scale == "each" else None
-    with np.errstate(invalid="ignore"):
-        largest = np.abs(weight).max(axis=axes, keepdims=True)
+    largest = np.abs(weight).max(axis=axes, keepdims=True)
     tiles = 0.5 + 0.5 * weight / np.where(largest > 0, largest, 1.0)
     return _drawn(mosaic(tiles.transpose(0, 2, 3, 1), columns), weight.shape[3], path, title)
 

@@ -7,6 +7,7 @@ several devices, each device has a column.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from gpunet.inspect.layer_graph import LayerGraph
@@ -48,9 +49,7 @@ def layout(graph: LayerGraph) -> Layout:
     for name, sources in reads.items():
         result.row[name] = 1 + max((result.row[source] for source in sources), default=-1)
     result.rows = 1 + max(result.row.values(), default=-1)
-    if graph.towers > 1:
-        _columns_of_towers(graph, result)
-    else:
+    if not _columns_of_towers(graph, result):
         _Branches(list(reads), reads, result).place()
     edges = [*result.column.values()]
     result.left = min([column - 0.5 for column in edges], default=-0.5)
@@ -60,11 +59,15 @@ def layout(graph: LayerGraph) -> Layout:
     return result
 
 
-def _columns_of_towers(graph: LayerGraph, result: Layout) -> None:
+def _columns_of_towers(graph: LayerGraph, result: Layout) -> bool:
+    """A column for each device, and the middle for what is alone in its row; False if that is not enough room."""
+    if graph.towers == 1:
+        return False
+    in_row = Counter(result.row.values())
     middle = (graph.towers - 1) / 2
     for box in graph.boxes:
-        alone = sum(result.row[other] == result.row[box.name] for other in result.row) == 1
-        result.column[box.name] = 0.0 if alone else (box.tower - middle) * TOWERS
+        result.column[box.name] = 0.0 if in_row[result.row[box.name]] == 1 else (box.tower - middle) * TOWERS
+    return len({(result.row[name], column) for name, column in result.column.items()}) == len(graph.boxes)
 
 
 class _Branches:

@@ -220,6 +220,7 @@ class _Maker:
                 heads = heads or [source.step.name.partition(".")[0] for source in sources]
                 self._hidden.add(id(unit))
         self._tower_of = {head: number for number, head in enumerate(heads)}
+        self.towers = max(1, len(heads))
 
     def tower(self, unit: _Unit) -> int:
         # What belongs to no tower, such as the scores, is on the first device.

@@ -72,13 +72,15 @@ def finished(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     import matplotlib
 
     target, buffer = Path(path), io.BytesIO()
-    if target.suffix.lower() == ".svg":
-        # Text stays text, so that it can be searched; ids are no random numbers, and no date is written.
-        with matplotlib.rc_context({"svg.hashsalt": "gpunet", "svg.fonttype": "none"}):
+    # Whatever the caller's settings: text of an SVG stays text, its ids are no random numbers, and nothing is cut off.
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "gpunet", "svg.fonttype": "none", "savefig.bbox": None, "savefig.facecolor": "auto"}
+    ):
+        if target.suffix.lower() == ".svg":
             figure.savefig(buffer, format="svg", metadata={"Date": None})
-    else:
-        dots = min(150.0, LONGEST_SIDE / max(figure.get_size_inches()))
-        figure.savefig(buffer, format="png", dpi=dots, metadata={"Software": None})
+        else:
+            dots = min(150.0, LONGEST_SIDE / max(figure.get_size_inches()))
+            figure.savefig(buffer, format="png", dpi=dots, metadata={"Software": None})
     try:
         target.write_bytes(buffer.getvalue())
     except OSError as error:

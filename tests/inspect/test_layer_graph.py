@@ -306,3 +306,12 @@ def test_unknown_names() -> None:
         layer_graph("resnet17")
     with pytest.raises(KeyError, match="no box 'conv9'"):
         layer_graph("lenet")["conv9"]
+
+
+def test_a_model_on_several_devices_without_an_exchange_has_one_column() -> None:
+    class Spread(nn.Sequential):
+        _device_span = 2
+
+    graph = layer_graph(Spread(nn.Conv2d(1, 2, 3), nn.ReLU()), (1, 5, 5))
+    assert graph.towers == 1
+    assert {arrow.kind for arrow in graph.arrows} == {"flow"}

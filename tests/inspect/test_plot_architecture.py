@@ -14,7 +14,7 @@ import pytest
 
 import gpunet as gn
 from gpunet import nn
-from gpunet.inspect import LayerGraph, PlotUnavailableError, layer_graph, plot_architecture
+from gpunet.inspect import LayerGraph, PlotUnavailableError, layer_graph, pictures, plot_architecture
 from gpunet.inspect.graph_layout import layout
 
 pytest.importorskip("matplotlib")
@@ -203,6 +203,14 @@ def test_svg_is_the_same_each_time_and_its_text_is_text(tmp_path: Path) -> None:
     assert type(figure).__name__ == "Figure"
 
 
+def test_the_callers_settings_do_not_matter(tmp_path: Path) -> None:
+    matplotlib = sys.modules["matplotlib"]
+    plot_architecture("lenet", tmp_path / "a.svg")
+    with matplotlib.rc_context({"savefig.bbox": "tight", "savefig.facecolor": "black", "svg.hashsalt": "other"}):
+        plot_architecture("lenet", tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
 def test_png_has_the_figures_size(tmp_path: Path) -> None:
     Image = pytest.importorskip("PIL.Image")
     figure = plot_architecture("lenet", tmp_path / "a.png", title="x")
@@ -215,18 +223,15 @@ def test_png_has_the_figures_size(tmp_path: Path) -> None:
         assert image.convert("L").getextrema() == (0, 255)
 
 
-def test_very_long_pictures_fit_into_a_png(tmp_path: Path) -> None:
-    """Agg draws at most 2^16 pixels a side."""
+def test_very_long_pictures_fit_into_a_png(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agg draws at most 2^16 pixels a side; the limit is lowered, so that little need be drawn."""
     Image = pytest.importorskip("PIL.Image")
-    Image.MAX_IMAGE_PIXELS, before = None, Image.MAX_IMAGE_PIXELS
-    try:
-        model = nn.Sequential(*[nn.ReLU() for _ in range(400)])
-        figure = plot_architecture(model, tmp_path / "long.png", (1, 2, 2))
-        assert figure.get_size_inches()[1] * 150 > 30_000
-        with Image.open(tmp_path / "long.png") as image:
-            assert 29_000 < image.height <= 30_000
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+    assert pictures.LONGEST_SIDE < 2**16
+    monkeypatch.setattr(pictures, "LONGEST_SIDE", 3000)
+    figure = plot_architecture(nn.Sequential(*[nn.ReLU() for _ in range(40)]), tmp_path / "long.png", (1, 2, 2))
+    assert figure.get_size_inches()[1] * 150 > 3_500
+    with Image.open(tmp_path / "long.png") as image:
+        assert 2_900 < image.height <= 3_000
 
 
 def test_no_window_and_no_pyplot(tmp_path: Path) -> None:
@@ -299,3 +304,11 @@ def test_branches_that_are_tangled_still_lie_apart() -> None:
     places = layout(graph)
     assert [places.row[name] for name in names] == [0, 1, 1, 2, 2, 3]
     assert len({(places.row[name], places.column[name]) for name in names}) == len(names)
+
+
+def test_branches_within_a_tower_get_columns_of_their_own() -> None:
+    pairs = [("input", "a"), ("input", "b"), ("a", "a1"), ("a", "a2"), ("a1", "end"), ("a2", "end"), ("b", "end")]
+    towers = {"input": 0, "a": 0, "b": 1, "a1": 0, "a2": 0, "end": 0}
+    boxes = tuple(gn.inspect.Box(name, "op", "", (1,), tower=tower) for name, tower in towers.items())
+    places = layout(LayerGraph("wide", boxes, tuple(gn.inspect.Arrow(*pair) for pair in pairs), towers=2))
+    assert len({(places.row[name], places.column[name]) for name in towers}) == len(towers)
