@@ -25,6 +25,7 @@ from gpunet.autograd.observer import state as observer_state
 from gpunet.autograd.reductions import Reductions
 from gpunet.backend.devices import CPU, META, array_module, cupy
 from gpunet.backend.errors import DeviceError, DTypeError, GradientError, ShapeError
+from gpunet.backend.memory import assign
 from gpunet.ops import REGISTRY
 from gpunet.ops.dtypes import cast_scalar, is_floating, stored_scalar
 from gpunet.ops.elementwise import broadcast_shapes
@@ -419,7 +420,7 @@ class InPlace(Reductions):
             source = source._cast(self.dtype)
             recorded = self._requires_grad or source._requires_grad  # integers have no gradient
         if self._device is not META:
-            self._array[...] = source._array
+            assign(self._array, source._array)
         self._bump_version()
         if recorded and self._device is not META:
             self._record_write(source)

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpunet.backend.devices import array_module
 
-__all__ = ["ALIGNMENT", "empty", "empty_nhwc", "scratch", "spanning"]
+__all__ = ["ALIGNMENT", "assign", "empty", "empty_nhwc", "scratch", "spanning"]
 
 ALIGNMENT = 64  # a cache line, and the widest vector register
 
@@ -49,6 +49,36 @@ def spanning(array: Any) -> Any:
     size = array.dtype.itemsize
     count = 1 + sum((extent - 1) * stride for extent, stride in zip(array.shape, array.strides, strict=True)) // size
     return array_module(array).lib.stride_tricks.as_strided(array, (count,), (size,))
+
+
+# Elements along the target's fastest axis written at a time where the source lies in another order: NumPy would
+# go through the whole target for each of them, and fetch a cache line for one element.
+_TRANSPOSED_BLOCK = 64
+_TRANSPOSED_SIZE = 1 << 16
+
+
+def assign(target: Any, source: Any) -> None:
+    """``target[...] = source``, in blocks that stay in the cache where the two lie in memory in different orders.
+
+    A convolution's weight from a file is such a copy: output channels are its slowest axis there and the fastest here.
+    """
+    transposed = (
+        isinstance(target, np.ndarray)
+        and isinstance(source, np.ndarray)
+        and target.size >= _TRANSPOSED_SIZE
+        and target.shape == source.shape
+        and not np.may_share_memory(target, source)  # what is read must not have been written already
+    )
+    if transposed:
+        fastest = min(range(target.ndim), key=lambda axis: (target.shape[axis] == 1, abs(target.strides[axis])))
+        transposed = abs(source.strides[fastest]) > source.itemsize
+    if not transposed:
+        target[...] = source
+        return
+    target, source = target.swapaxes(0, fastest), source.swapaxes(0, fastest)
+    for start in range(0, len(target), _TRANSPOSED_BLOCK):
+        block = slice(start, start + _TRANSPOSED_BLOCK)
+        target[block] = source[block]
 
 
 class _Scratch(threading.local):

@@ -19,6 +19,7 @@ from gpunet import _missing
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import on_device, transfer
 from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.backend.memory import assign
 from gpunet.backend.random import Generator, default_generator
 from gpunet.backend.threads import parallel_for
 from gpunet.ops.dtypes import is_floating
@@ -92,7 +93,7 @@ def _fill(name: str, tensor: Tensor, generator: Generator | None, draw: Draw, bl
         parallel_for(len(random), lambda i: draw(random[i], flat[i * block : (i + 1) * block]))
     if not in_place:
         with on_device(tensor.device):
-            target[...] = transfer(values.astype(target.dtype, copy=False), tensor.device)
+            assign(target, transfer(values.astype(target.dtype, copy=False), tensor.device))
     tensor._bump_version()
     return tensor
 
