@@ -312,3 +312,18 @@ def test_branches_within_a_tower_get_columns_of_their_own() -> None:
     boxes = tuple(gn.inspect.Box(name, "op", "", (1,), tower=tower) for name, tower in towers.items())
     places = layout(LayerGraph("wide", boxes, tuple(gn.inspect.Arrow(*pair) for pair in pairs), towers=2))
     assert len({(places.row[name], places.column[name]) for name in towers}) == len(towers)
+
+
+def test_auxiliary_heads_lie_beside_a_straight_trunk() -> None:
+    """A6: in training two heads leave the trunk behind 4a and 4d; its blocks stay under each other."""
+    graph = layer_graph("googlenet_paper", training=True)
+    places = layout(graph)
+    trunk = [box.name for box in graph.boxes if box.merge or re.match(r"input|maxpool|avgpool|fc$", box.name)]
+    assert len(trunk) == 1 + 9 + 4 + 2
+    assert {places.column[name] for name in trunk} == {0.0}
+    branches = [places.column[box.name] for box in graph.boxes if box.name.startswith("inception")]
+    assert (min(branches), max(branches)) == (-1.5, 1.5)
+    heads = {places.column[box.name] for box in graph.boxes if box.name.startswith("aux")}
+    assert len(heads) == 2
+    assert max(heads) < -2
+    assert places.right - places.left <= 6.0
