@@ -131,8 +131,21 @@ PAPER = Recipe(
 IMAGENET = PAPER.replace(resize=256, crop=224, flip=True, colour=0.1)
 CIFAR = PAPER.replace(crop_padding=4, flip=True)
 
-# Without normalisation a net bears smaller steps and less decay, and takes longer.
-_DIGITS = {"lenet": Recipe(epochs=40, learning_rate=0.05, weight_decay=5e-4, label_smoothing=0.0)}
+# What is trained by when nobody says otherwise, and on the digits. Without normalisation a net bears smaller steps and
+# less decay, and takes longer. Nets that do not take images as small as the digits see them scaled up.
+_PLAIN = Recipe(epochs=40, learning_rate=0.01, weight_decay=5e-4, label_smoothing=0.0)
+_DIGITS = {
+    "lenet": _PLAIN.replace(learning_rate=0.05),
+    "nin_cifar10": _PLAIN,
+    "nin_imagenet": _PLAIN.replace(resize=64),
+    "alexnet": _PLAIN.replace(resize=64),
+    "alexnet2012": _PLAIN.replace(resize=67),
+    "alexnet2012_grouped": _PLAIN.replace(resize=67),
+    "googlenet_paper": _PLAIN.replace(resize=224),  # what the auxiliary heads need
+    **{name: _PLAIN.replace(resize=32) for name in ("vgg11", "vgg11_lrn", "vgg13", "vgg16", "vgg16_c", "vgg19")},
+    **{name: Recipe(resize=32) for name in ("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn", "googlenet")},
+    **{name: Recipe(resize=32) for name in ("densenet121", "densenet161", "densenet169", "densenet201")},
+}
 _RECIPES: dict[str, dict[str, Recipe]] = {}
 
 
