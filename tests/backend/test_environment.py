@@ -11,7 +11,7 @@ import pytest
 
 from gpunet.backend import cuda_runtime, devices, environment, gpu_memory
 from gpunet.backend.environment import describe_environment
-from gpunet.cli.info import _sections
+from gpunet.cli.info import OPTIONAL_PACKAGES, _sections
 
 KEYS = {
     "gpunet", "python", "platform", "numpy", "threads", "device", "GPUNET_DEVICE", "driver", "cupy", "devices",
@@ -211,7 +211,7 @@ def test_gpu_that_does_not_answer(gpus):
     assert [gpu["name"] for gpu in found["devices"]] == [None, "A GPU"]
     assert "cuda:0 could not be found out: RuntimeError: cudaErrorMemoryAllocation" in found["notes"][0]
     assert "another program has all of its memory" in found["notes"][1]
-    found["packages"] = dict.fromkeys(("matplotlib", "pillow", "ml_dtypes"), "1.0")
+    found["packages"] = dict.fromkeys(OPTIONAL_PACKAGES, "1.0")
     shown = dict(_sections(found)[1][1])
     assert shown["cuda:0"] == "does not answer"
     assert "79.0 GiB free" in shown["cuda:1"]
