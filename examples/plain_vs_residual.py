@@ -83,13 +83,7 @@ def write(folder: Path, curves: dict[tuple[str, int], list[list[float]]]) -> Non
         }
         axes.plot(epochs, np.median(runs, axis=0), label=f"{kind}, {depth} layers", **style)
         axes.fill_between(epochs, np.min(runs, axis=0), np.max(runs, axis=0), alpha=0.15, color=style["color"])
-    axes.set(
-        xlabel="epoch",
-        xticks=epochs,
-        ylabel="training loss",
-        yscale="log",
-        title="Plain and residual networks on the digits",
-    )
+    axes.set(xlabel="epoch", ylabel="training loss", yscale="log", title="Plain and residual networks on the digits")
     axes.legend()
     figure.savefig(folder / "plain_vs_residual.png", dpi=120)
 

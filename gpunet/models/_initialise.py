@@ -22,13 +22,12 @@ def initialise(model: Module, rules: Rules) -> None:
         rules: what to do to the modules of a type. Modules of other types draw as they do by themselves, with their
             ``reset_parameters``.
     """
-    with draws.draw_together():
-        for module in model.modules():
-            rule = next((rule for kind, rule in rules.items() if isinstance(module, kind)), None)
-            if rule is not None:
-                rule(module)
-            elif hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+    for module in model.modules():
+        rule = next((rule for kind, rule in rules.items() if isinstance(module, kind)), None)
+        if rule is not None:
+            rule(module)
+        elif hasattr(module, "reset_parameters"):
+            module.reset_parameters()
 
 
 def choose_rules(init: str, choices: Mapping[str, Rules]) -> Rules:

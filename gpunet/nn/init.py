@@ -70,34 +70,6 @@ def skip_draws() -> Iterator[None]:
         _skipping.active = before
 
 
-class _Together(threading.local):
-    # By the address of what is drawn, so that a tensor's last draw or constant counts.
-    jobs: dict[int, list[tuple[Draw, np.random.Generator, np.ndarray]]] | None = None
-
-
-_together = _Together()
-
-
-@contextmanager
-def draw_together() -> Iterator[None]:
-    """Draw all that is asked for inside the block, in this thread, when it ends: several tensors at once.
-
-    For the many layers of a network, few of which are large enough for several threads each. The values are the same:
-    every draw has its own generator. Until the block ends the tensors hold whatever they held, so nothing in it may
-    read them, or write to them but by this module's functions; after an error nothing is drawn.
-    """
-    if _together.jobs is not None:
-        yield
-        return
-    pending = _together.jobs = {}
-    try:
-        yield
-    finally:
-        _together.jobs = None
-    jobs = [job for each in pending.values() for job in each]
-    parallel_for(len(jobs), lambda i: jobs[i][0](*jobs[i][1:]))
-
-
 def _fill(name: str, tensor: Tensor, generator: Generator | None, draw: Draw, block: int | None = _BLOCK) -> Tensor:
     """Let ``draw`` write into a float array of the tensor's shape, and copy it into the tensor.
 
@@ -114,17 +86,11 @@ def _fill(name: str, tensor: Tensor, generator: Generator | None, draw: Draw, bl
     values = target if in_place else np.empty(tensor.shape, work_dtype)
     stream = generator or default_generator("init")
     if block is None or values.size <= block:
-        jobs = [(draw, stream.numpy(), values)]
+        draw(stream.numpy(), values)
     else:
         flat = values.reshape(-1)
         random = stream.numpy_blocks(-(-flat.size // block))
-        jobs = [(draw, each, flat[i * block : (i + 1) * block]) for i, each in enumerate(random)]
-    if in_place and _together.jobs is not None:
-        _together.jobs[values.ctypes.data] = jobs
-    elif len(jobs) == 1:
-        draw(*jobs[0][1:])
-    else:
-        parallel_for(len(jobs), lambda i: draw(*jobs[i][1:]))
+        parallel_for(len(random), lambda i: draw(random[i], flat[i * block : (i + 1) * block]))
     if not in_place:
         with on_device(tensor.device):
             assign(target, transfer(values.astype(target.dtype, copy=False), tensor.device))
@@ -136,8 +102,6 @@ def _constant(tensor: Tensor, value: float) -> Tensor:
     if tensor.device.type != "meta":
         with on_device(tensor.device):
             tensor._array[...] = value
-        if _together.jobs and isinstance(tensor._array, np.ndarray):
-            _together.jobs.pop(tensor._array.ctypes.data, None)
         tensor._bump_version()
     return tensor
 

@@ -294,27 +294,3 @@ def test_writing_to_parameters_in_any_layout(fill):
 def test_refusals_of_patterns(call, kind, text):
     with pytest.raises(kind, match=text):
         call()
-
-
-def test_drawing_together_changes_no_value() -> None:
-    """Several tensors at once, large ones in blocks, and a constant after a draw: what they would be one by one."""
-
-    def values() -> list[gn.Tensor]:
-        gn.manual_seed(5)
-        tensors = [gn.empty(7, 3), gn.empty(700, 800), gn.empty(5), gn.empty(6), gn.empty(4, dtype=gn.float64)]
-        nn.init.kaiming_normal_(tensors[0])
-        nn.init.normal_(tensors[1])
-        nn.init.uniform_(tensors[2])
-        nn.init.zeros_(tensors[2])
-        nn.init.ones_(tensors[3])
-        nn.init.uniform_(tensors[3])
-        nn.init.normal_(tensors[4])
-        return tensors
-
-    expected = [tensor.numpy() for tensor in values()]
-    with nn.init.draw_together():
-        tensors = values()
-    for tensor, value in zip(tensors, expected, strict=True):
-        np.testing.assert_array_equal(tensor.numpy(), value)
-    assert not expected[2].any()
-    assert len(set(expected[3])) == 6
