@@ -23,8 +23,11 @@ from gpunet.backend.devices import CPU, Device
 from gpunet.backend.devices import device as to_device
 
 __all__ = [
+    "BULK_SIZE",
     "Generator",
     "default_generator",
+    "fill_normal",
+    "fill_uniform",
     "fork_rng",
     "get_rng_state",
     "initial_seed",
@@ -130,6 +133,54 @@ def _philox(seed: int, stream: int, call: int, high: int, top: int) -> np.random
     key = np.array((seed, stream), np.uint64)
     counter = np.array((0, call, high, top), np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+# Float32 numbers from which on drawing many at once, with vector instructions, pays.
+BULK_SIZE = 1 << 16
+
+
+def fill_uniform(random: np.random.Generator, out: np.ndarray) -> None:
+    """Fill a contiguous float32 or float64 array with numbers from U(0, 1)."""
+    if out.size < BULK_SIZE or out.dtype != np.float32:
+        random.random(dtype=out.dtype.type, out=out)
+        return
+    bits = _raw_words(random, out.size)
+    bits >>= 8  # as many bits as a float32 holds below 1
+    np.multiply(bits, np.float32(2.0**-24), out=out.reshape(-1), casting="unsafe")
+
+
+def fill_normal(random: np.random.Generator, out: np.ndarray) -> None:
+    """Fill a contiguous float32 or float64 array with numbers from N(0, 1).
+
+    Many float32 numbers come from pairs of uniform ones by the equations of Box and Muller 1958, which NumPy computes
+    with vector instructions; the others from NumPy's ziggurat.
+    """
+    if out.size < BULK_SIZE or out.dtype != np.float32:
+        random.standard_normal(dtype=out.dtype.type, out=out)
+        return
+    flat = out.reshape(-1)
+    half = (flat.size + 1) // 2
+    bits = _raw_words(random, 2 * half)
+    # In (0, 1]: the logarithm of zero is infinite. 2^-33 is where the tail ends, at 6.8 standard deviations.
+    radius = bits[:half].astype(np.float32)
+    radius *= np.float32(2.0**-32)
+    np.maximum(radius, np.float32(2.0**-33), out=radius)
+    np.log(radius, out=radius)
+    radius *= np.float32(-2.0)
+    np.sqrt(radius, out=radius)
+    angle = bits[half:].astype(np.float32)
+    angle *= np.float32(2.0 * np.pi * 2.0**-32)
+    np.cos(angle, out=flat[:half])
+    flat[:half] *= radius
+    rest = flat.size - half
+    np.sin(angle[:rest], out=flat[half:])
+    flat[half:] *= radius[:rest]
+
+
+def _raw_words(random: np.random.Generator, count: int) -> np.ndarray:
+    """That many 32-bit words, straight from Philox."""
+    words = random.bit_generator.random_raw((count + 1) // 2)
+    return words.astype("<u8", copy=False).view("<u4")[:count]
 
 
 def keyed_generator(seed: int, stream: int, *words: int) -> np.random.Generator:

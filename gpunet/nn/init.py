@@ -20,7 +20,7 @@ from gpunet.autograd import Tensor
 from gpunet.backend.devices import on_device, transfer
 from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.backend.memory import assign
-from gpunet.backend.random import Generator, default_generator
+from gpunet.backend.random import Generator, default_generator, fill_normal, fill_uniform
 from gpunet.backend.threads import parallel_for
 from gpunet.ops.dtypes import is_floating
 
@@ -110,7 +110,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     """Fill with values from U(a, b)."""
 
     def draw(random: np.random.Generator, out: np.ndarray) -> None:
-        random.random(dtype=out.dtype.type, out=out)
+        fill_uniform(random, out)
         out *= b - a
         out += a
 
@@ -127,7 +127,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
         raise ValueError(f"std: must not be negative, got {std}")
 
     def draw(random: np.random.Generator, out: np.ndarray) -> None:
-        random.standard_normal(dtype=out.dtype.type, out=out)
+        fill_normal(random, out)
         out *= std
         out += mean
 
@@ -158,7 +158,7 @@ def trunc_normal_(
 
     def draw(random: np.random.Generator, out: np.ndarray) -> None:
         flat = out.reshape(-1)
-        random.standard_normal(dtype=out.dtype.type, out=flat)
+        fill_normal(random, flat)
         flat *= std
         flat += mean
         outside = np.flatnonzero((flat < a) | (flat > b))

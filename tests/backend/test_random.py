@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import threading
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ import pytest
 import gpunet as gn
 import gpunet.nn.functional as F
 from gpunet.backend.random import (
+    BULK_SIZE,
     Generator,
     default_generator,
+    fill_normal,
+    fill_uniform,
     get_rng_state,
     keyed_generator,
     manual_seed,
@@ -178,3 +182,49 @@ def test_threads_never_share_a_draw() -> None:
     for thread in threads:
         thread.join()
     assert sorted(counters) == list(range(2000))
+
+
+def test_many_normals_are_box_and_mullers() -> None:
+    """Box and Muller 1958, in float64, of the generator's own words."""
+    count = BULK_SIZE + 7
+    half = (count + 1) // 2
+    words = keyed_generator(3, 4).bit_generator.random_raw(half).view(np.uint32)
+    radius = np.sqrt(-2 * np.log(np.maximum(words[:half], 0.5) / 2**32))
+    angle = 2 * np.pi * words[half:] / 2**32
+    expected = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+    found = np.full(count, np.nan, np.float32)
+    fill_normal(keyed_generator(3, 4), found)
+    np.testing.assert_allclose(found, expected, atol=2e-6, rtol=1e-5)
+
+
+def test_many_normals_are_normal() -> None:
+    found = np.empty(1 << 20, np.float32)
+    fill_normal(keyed_generator(1, 2), found)
+    values = np.sort(found.astype(np.float64))
+    distribution = np.array([NormalDist().cdf(value) for value in values[:: 1 << 6]])
+    empirical = (np.arange(len(values)) + 0.5)[:: 1 << 6] / len(values)
+    # Kolmogorov and Smirnov: 1.95 / sqrt(n) is exceeded once in a thousand times.
+    assert np.abs(distribution - empirical).max() < 1.95 / np.sqrt(len(values))
+    assert abs((values**4).mean() - 3) < 0.05
+    assert 4.3 < values[-1] < 6.2
+    halves = found.reshape(2, -1)
+    assert abs(np.corrcoef(halves)[0, 1]) < 0.005  # cosines and sines of the same angles
+    assert abs(np.corrcoef(halves**2)[0, 1]) < 0.005
+
+
+def test_many_uniforms_are_the_words() -> None:
+    count = BULK_SIZE + 1
+    words = keyed_generator(3, 4).bit_generator.random_raw(count // 2 + 1).view(np.uint32)[:count]
+    found = np.full((1, count), np.nan, np.float32)
+    fill_uniform(keyed_generator(3, 4), found)
+    np.testing.assert_array_equal(found[0], (words >> 8) / 2.0**24)
+    assert found.max() < 1.0
+    assert abs(found.mean() - 0.5) < 0.005
+
+
+@pytest.mark.parametrize("dtype, size", [(np.float32, BULK_SIZE - 1), (np.float64, 2 * BULK_SIZE)])
+def test_few_numbers_are_numpys(dtype: type, size: int) -> None:
+    for fill, method in ((fill_normal, "standard_normal"), (fill_uniform, "random")):
+        found = np.empty(size, dtype)
+        fill(keyed_generator(5, 6), found)
+        np.testing.assert_array_equal(found, getattr(keyed_generator(5, 6), method)(size, dtype=dtype))
