@@ -194,7 +194,9 @@ def test_many_normals_are_box_and_mullers() -> None:
     expected = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
     found = np.full(count, np.nan, np.float32)
     fill_normal(keyed_generator(3, 4), found)
-    np.testing.assert_allclose(found, expected, atol=2e-6, rtol=1e-5)
+    error = np.abs(found - expected)
+    assert error.mean() < 1e-6
+    assert error.max() < 2e-4  # where the uniform number is next to 1, and so rounded, its logarithm is next to 0
 
 
 def test_many_normals_are_normal() -> None:
