@@ -6,6 +6,7 @@ import contextlib
 import io
 import mmap
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from typing import IO
@@ -97,6 +98,21 @@ class Source:
             target = target[count:]
 
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def _refuse_irregular(name: str, mode: int) -> None:
+    """Refuse, before it is opened, what is no file: opening a named pipe waits for somebody to write to it."""
+    if not stat.S_ISREG(mode):
+        raise CheckpointError(f"{name}: is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, not a file of weights")
+
+
 @contextlib.contextmanager
 def open_source(f: PathOrFile, mapped: str = "") -> Iterator[Source]:
     """Open a path, or take a file that is open.
@@ -109,13 +125,13 @@ def open_source(f: PathOrFile, mapped: str = "") -> Iterator[Source]:
             reads what is gone.
 
     Raises:
-        CheckpointError: a folder, or an empty file.
+        CheckpointError: a folder, a pipe or anything else that is no regular file, or an empty file.
+        FileNotFoundError: there is nothing at the path.
         TypeError: no path and no file.
     """
     if isinstance(f, (str, os.PathLike)):
         name = str(f)
-        if os.path.isdir(f):
-            raise CheckpointError(f"{name}: is a folder, not a file of weights")
+        _refuse_irregular(name, os.stat(f).st_mode)
         with open(f, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:

@@ -26,7 +26,7 @@ from gpunet.backend.devices import Device, device, to_numpy
 from gpunet.backend.errors import CheckpointError, DTypeError
 from gpunet.interop._source import PathOrFile, Source, open_source
 from gpunet.interop.pth import Leaf, is_pth, read_pth
-from gpunet.interop.safetensors_file import NUMPY_NAMES, one_line, read_safetensors
+from gpunet.interop.safetensors_file import NUMPY_NAMES, Malformed, in_words, parse_json, read_safetensors
 from gpunet.nn import Module
 
 __all__ = ["load", "load_safetensors", "replace_file", "save", "save_safetensors"]
@@ -286,12 +286,12 @@ def read_nested(source: Source, leaf: Leaf) -> Any:
     if text is None:
         return {key: leaf(array) for key, array in arrays.items()}
     try:
-        return _decode(json.loads(text), arrays, leaf)
+        return _decode(parse_json(text, "it"), arrays, leaf)
     except DTypeError:
         raise
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{source.name}: the description of its contents is damaged ({one_line(error)})"
+            f"{source.name}: the description of its contents is damaged ({in_words(error)})"
         ) from error
 
 
@@ -335,7 +335,7 @@ def _placed_by(function: Callable[[Tensor, str], Any]) -> Placement:
 def _decode(node: Any, arrays: dict[str, np.ndarray], leaf: Leaf) -> Any:
     if not isinstance(node, dict):
         if isinstance(node, list):
-            raise ValueError("a list where a value was expected")
+            raise Malformed("a list where a value was expected")
         return node
     ((kind, content),) = node.items()
     if kind == "dict":
@@ -351,4 +351,4 @@ def _decode(node: Any, arrays: dict[str, np.ndarray], leaf: Leaf) -> Any:
         return arrays[content][()]
     if kind == "float":
         return float(content)
-    raise ValueError(f"unknown kind {kind!r}")
+    raise Malformed(f"unknown kind {str(kind)[:100]!a}")

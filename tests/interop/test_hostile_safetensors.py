@@ -60,8 +60,9 @@ def refused_safetensors(content: bytes, text: str = "damaged or cut short", mega
         ({"a": entry("F" * 10**4, [2], [0, 8])}, "'a' is of type FFFF"),
         ({"a": entry("F32", [2], [0, 8]) | {"code": "os.system"}}, "in an unknown way"),
         ({"a": {"dtype": "F32"}}, "in an unknown way"),
-        ({"a": 3}, "damaged"),
-        ({"a": None}, "damaged"),
+        ({"a": 3}, "in an unknown way"),
+        ({"a": 1.5}, "in an unknown way"),
+        ({"a": None}, "in an unknown way"),
         ({"a": [1]}, "in an unknown way"),
         ({"__metadata__": 3, "a": entry("F32", [2], [0, 8])}, "metadata are not strings"),
         ({"__metadata__": {"a": 3}, "a": entry("F32", [2], [0, 8])}, "metadata are not strings"),
@@ -79,14 +80,32 @@ def test_bools_that_are_neither():
 def test_headers_that_are_no_headers():
     place = b'{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
     refused_safetensors(with_header(b'{"a":' + place + b',"a":' + place + b"}", bytes(8)), "has a key twice")
-    refused_safetensors(with_header(b'{"a":' * 100_000), "damaged or cut short", megabytes=None)
-    refused_safetensors(with_header(b'{"a":' + b"[" * 100_000), "damaged or cut short", megabytes=None)
-    refused_safetensors(with_header(b'{"a":' + b"9" * 10_000 + b"}"), "damaged or cut short")
-    refused_safetensors(with_header(b'{"\xff":1}'), "damaged or cut short")
-    refused_safetensors(with_header(b'{"a":NaN}'), "damaged or cut short")
-    refused_safetensors(with_header(b"{" + b" " * 20 + b"]"), "damaged or cut short")
+    refused_safetensors(with_header(b'{"a":' * 100_000), "its header is nested too deeply", megabytes=None)
+    refused_safetensors(with_header(b'{"a":' + b"[" * 100_000), "its header is nested too deeply", megabytes=None)
+    refused_safetensors(with_header(b'{"a":' + b"9" * 10_000 + b"}"), "a number of thousands of digits")
+    refused_safetensors(with_header(b'{"\xff":1}'), "is not text in UTF-8")
+    refused_safetensors(with_header(b'{"a":NaN}'), "in an unknown way")
+    refused_safetensors(with_header(b"{" + b" " * 20 + b"]"), "its header is not JSON")
     for size in (2**63, 2**64 - 1, 2**40, 10**9):
         refused_safetensors(with_header({}, size=size), "the header alone takes")
+
+
+@pytest.mark.parametrize(
+    "structure, text",
+    [
+        ("9" * 10_000, "a number of thousands of digits"),
+        ("{", "it is not JSON"),
+        ('{"list":[' * 100_000, "nested too deeply"),
+        ('{"tensor":[]}', "a value where another kind belongs"),
+        ('{"float":[]}', "a value where another kind belongs"),
+        ('{"dict":1.5}', "a value where another kind belongs"),
+        ('{"dict":[[{"list":[]},1]]}', "a value where another kind belongs"),
+        ('{"\\n":1}', r"unknown kind '\\n'"),
+    ],
+)
+def test_structures_that_are_no_structures(structure, text):
+    content = with_header({"__metadata__": {"gpunet.format": "1", "gpunet.structure": structure}})
+    refused(content, f"contents is damaged .*{text}", None, readers=(gn.load,))
 
 
 def test_a_header_that_is_too_long(tmp_path):

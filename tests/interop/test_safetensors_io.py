@@ -351,7 +351,7 @@ def with_structure(structure: str) -> bytes:
     "content, text",
     [
         (b"", "the file is empty"),
-        (b"epoch,loss\n1,0.5\n" * 3, "not a safetensors file"),
+        (b"epoch,loss\n1,0.5\n" * 3, "neither a safetensors file nor one that torch.save wrote"),
         (pickle.dumps({"a": Bomb()}), "a pickle, which gpunet never loads"),
         (b"PK\x03\x04" + bytes(100), "a zip archive without its directory"),
         (struct.pack("<Q", 10**12) + b'{"a":1}' + bytes(50), "cut short: the header alone takes"),
