@@ -63,7 +63,7 @@ class Module(ModuleState):
             if not hooked and not observer_state.observers:
                 return self.forward(*args, **kwargs)
             return self._call_watched(args, kwargs)
-        except ShapeError as error:
+        except (ShapeError, DeviceError) as error:
             name_layer(error, self)
             raise
 
@@ -134,9 +134,22 @@ class Module(ModuleState):
     def _to_devices(self, devices: tuple[Device, ...]) -> None:
         """Spread over several devices; a model with a ``_device_span`` above 1 overrides this.
 
+        Any other hands them on to the modules within that take them; the rest of it goes to the first device, where
+        those take their inputs and give their outputs.
+
         Raises:
             DeviceError: this model lives on one device.
         """
+        children = [child for child in self._modules.values() if child is not None]
+        spread = [child for child in children if any(module._device_span > 1 for module in child.modules())]
+        if spread:
+            for child in spread:  # first: they refuse a wrong number of devices before anything is moved
+                child._to_devices(devices)
+            for child in children:
+                if child not in spread:
+                    child.to(devices[0])
+            self._apply(lambda tensor: tensor.to(devices[0]), recurse=False)
+            return
         names = ", ".join(str(device) for device in devices)
         raise DeviceError(
             f"{type(self).__name__}.to(({names})): this model lives on one device; only a model-parallel one takes a "
@@ -153,7 +166,8 @@ class Module(ModuleState):
         """Move to a device, cast floating parameters and buffers to a dtype, or both; in place.
 
         Called as ``to(device)``, ``to(dtype)``, ``to(device, dtype)`` or ``to(tensor)``. A model-parallel model takes
-        a tuple of devices, ``to((d0, d1))``, and refuses a single one.
+        a tuple of devices, ``to((d0, d1))``, and refuses a single one; so does what such a model is a part of, whose
+        other parts go to the first device.
 
         Returns:
             The module itself.

@@ -334,6 +334,33 @@ def test_a_model_on_two_devices_takes_a_pair_and_refuses_one():
     assert net.double().first.weight.dtype == np.float64
 
 
+def test_a_part_on_two_devices_takes_its_pair_through_the_whole():
+    part = TwoDevices()
+    net = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), part), nn.BatchNorm1d(2))
+    net.register_parameter("scale", nn.Parameter(gn.ones(1)))
+    assert net.to(("cpu:1", "cpu:2")) is net
+    assert {name: str(p.device) for name, p in net.named_parameters()} == {
+        "scale": "cpu:1",
+        "0.weight": "cpu:1",
+        "0.bias": "cpu:1",
+        "1.1.first.weight": "cpu:1",
+        "1.1.first.bias": "cpu:1",
+        "1.1.second.weight": "cpu:2",
+        "1.1.second.bias": "cpu:2",
+        "2.weight": "cpu:1",
+        "2.bias": "cpu:1",
+    }
+    assert {str(buffer.device) for buffer in net.buffers()} == {"cpu:1"}
+    with pytest.raises(gn.DeviceError, match=r"TwoDevices spreads over 2 devices.*\.to\(\(d0, d1\)\)"):
+        net.to("cpu")
+    assert str(net[0].weight.device) == "cpu:1"
+    net.to(("cpu", "cpu:1"), gn.float64)
+    assert str(net[0].weight.device) == "cpu"
+    assert part.second.weight.dtype == np.float64
+    with pytest.raises(gn.DeviceError, match=r"Sequential.to\(\(cpu, cpu:1\)\): this model lives on one device"):
+        nn.Sequential(nn.Linear(2, 2)).to(("cpu", "cpu:1"))
+
+
 def test_repr():
     assert repr(nn.Sequential()) == "Sequential()"
     assert repr(nn.Linear(2, 3)) == "Linear(in_features=2, out_features=3, bias=True)"
