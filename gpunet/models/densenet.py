@@ -94,12 +94,16 @@ class DenseLayer(nn.Module):
             self.conv1 = nn.Conv2d(num_input_features, growth_rate, 3, padding=1, bias=False)
         self.drop_rate = float(drop_rate)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, num_input_features, H, W) to the new features (N, growth_rate, H, W)."""
-        x = self.conv1(self.norm1(x, activation="relu"))
+    def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
+        """(N, num_input_features, H, W) to the new features (N, growth_rate, H, W).
+
+        A list of Tensors that have that many channels together is taken too, as torchvision's layer takes it.
+        """
+        joined = cat(x, 1) if isinstance(x, (list, tuple)) else x
+        out: Tensor = self.conv1(self.norm1(joined, activation="relu"))
         if self.norm2 is not None:
-            x = self.conv2(self.norm2(x, activation="relu"))
-        return F.dropout(x, self.drop_rate, self.training) if self.drop_rate else x
+            out = self.conv2(self.norm2(out, activation="relu"))
+        return F.dropout(out, self.drop_rate, self.training) if self.drop_rate else out
 
 
 class DenseBlock(nn.ModuleDict):

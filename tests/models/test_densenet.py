@@ -92,6 +92,10 @@ def test_blocks_by_themselves():
     x = gn.zeros(2, 6, 7, 8)
     assert DenseLayer(6, 4)(x).shape == (2, 4, 7, 8)
     assert DenseLayer(6, 4, bn_size=0)(x).shape == (2, 4, 7, 8)
+    layer = DenseLayer(6, 4)
+    expected = layer(x).detach().numpy()
+    for parts in ([x], [x[:, :2], x[:, 2:]], (x[:, :5], x[:, 5:])):  # as torchvision's block hands them to its layer
+        np.testing.assert_array_equal(layer(parts).detach().numpy(), expected)
     assert Transition(6, 3)(x).shape == (2, 3, 3, 4)
 
 
