@@ -105,9 +105,44 @@ class WeightsReport:
         if self.mismatched and not self.missing and not self.unexpected and len(classes) == 1:
             ((ours,), (theirs,)) = classes.pop()
             yield f"the file is for {theirs} classes and the model has {ours}: make it with num_classes={theirs}"
+        yield from _renaming_hints([key for key, _ in self.missing], [key for key, _ in self.unexpected])
         heads = {key[: len("aux1.")] for key, _ in self.missing} & set(_GOOGLENET_HEADS)
         if heads and all(key.startswith(_GOOGLENET_HEADS) for key, _ in self.missing):
             yield "the file has no auxiliary heads: make the model with aux_logits=False"
+
+
+def _renaming_hints(missing: list[str], unexpected: list[str]) -> Iterator[str]:
+    """What turns the file's names into the model's, where all of them differ in one way."""
+    for halves, other, function in ((unexpected, missing, "grouped_state"), (missing, unexpected, "towers_state")):
+        wholes = {key.partition(".")[2] for key in halves if key.startswith(("tower0.", "tower1."))}
+        if wholes and wholes == set(other):
+            kind = "two towers, the model has one" if halves is unexpected else "one tower, the model has two"
+            yield f"the file is for {kind}: gn.models.{function}(state) turns the file's state dict into this model's"
+            return
+    prefix = _common_prefix(unexpected, missing)
+    if prefix:
+        yield (
+            f"names in the file begin with {prefix!a}, the model's do not: take it off the file's state dict, "
+            f"{{key.removeprefix({prefix!a}): value for key, value in state.items()}}"
+        )
+    prefix = _common_prefix(missing, unexpected)
+    if prefix:
+        yield f"the model's names begin with {prefix!a}, the file's do not: load them into that part of the model"
+
+
+def _common_prefix(longer: list[str], shorter: list[str]) -> str:
+    """What stands before most of the shorter names in all of the longer ones, up to a dot; "" if nothing does."""
+    wanted = set(shorter)
+    first = longer[0] if longer else ""
+    prefix, rest = "", first
+    for _ in range(min(first.count("."), 8)):
+        part, _, rest = rest.partition(".")
+        prefix += part + "."
+        if len(prefix) > 100 or not all(key.startswith(prefix) for key in longer):
+            break
+        if 2 * len(wanted.intersection(key[len(prefix) :] for key in longer)) > len(wanted):
+            return prefix
+    return ""
 
 
 def _shown(key: str) -> str:
@@ -150,9 +185,12 @@ def read_weights(path: PathOrFile) -> tuple[str, dict[str, Any]]:
         CheckpointError: the file is damaged, or holds no weights.
     """
     with open_source(path, "read") as source:
-        state = _unwrapped(read_nested(source, lambda array: array))
-        if state is None:
-            raise CheckpointError(f"{source.name}: holds no weights: no dict from names to tensors")
+        content = read_nested(source, lambda array: array)
+        state = _unwrapped(content)
+        if state is None or not any(map(_is_weight, state.values())):
+            inner = list(itertools.islice(_inner_dicts(content, set()), SHOWN))
+            if state is None or inner:
+                raise CheckpointError(f"{source.name}: {_no_weights(inner)}")
         for prefix in _PREFIXES * 2:  # either may stand before the other
             if all(key.startswith(prefix) for key in state):
                 state = {key.removeprefix(prefix): value for key, value in state.items()}
@@ -170,6 +208,35 @@ def _unwrapped(value: Any, depth: int = 3) -> dict[str, Any] | None:
     if not any(isinstance(item, np.ndarray) for item in value.values()):
         return None
     return {str(key): item for key, item in value.items()}
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether it may be a layer's; single numbers, such as a loss or a step, stand beside the weights."""
+    return isinstance(value, np.ndarray) and value.size > 1
+
+
+def _inner_dicts(value: Any, seen: set[int], place: str = "", depth: int = 3) -> Iterator[str]:
+    """Where dicts from names to tensors are in what a script saved, as one indexes it: ``["ema"]["net"]``."""
+    if not isinstance(value, Mapping) or id(value) in seen:  # each once: a file may hold one in a million places
+        return
+    seen.add(id(value))
+    if place and any(map(_is_weight, value.values())):
+        yield place
+    elif depth:
+        for key, item in value.items():
+            if isinstance(key, str) and len(key) <= 100:  # a longer one is no name that somebody gave
+                yield from _inner_dicts(item, seen, f"{place}[{key!a}]", depth - 1)
+
+
+def _no_weights(inner: list[str]) -> str:
+    """What is wrong with a file whose weights are nowhere, or under a name that gpunet does not know."""
+    if not inner:
+        return "holds no weights: no dict from names to tensors"
+    places = ", ".join(place[1:-1] if place.count("[") == 1 else place for place in inner)
+    return (
+        f"holds no weights: no dict from names to tensors where one is looked for; there is one under {places}: "
+        f"model.load_state_dict(gn.load(path){inner[0]})"
+    )
 
 
 def put_weights(model: Module, path: str, state: dict[str, Any], *, strict: bool, name: str) -> WeightsReport:

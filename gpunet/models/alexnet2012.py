@@ -22,10 +22,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import gpunet.nn.functional as F
 from gpunet import nn
 from gpunet.autograd import Tensor, as_tensor, cat, no_grad, ones, zeros
 from gpunet.autograd.exchange import exchange
+from gpunet.autograd.tensor import is_cupy_array
 from gpunet.backend.devices import CPU, META, Device, current_device
 from gpunet.backend.errors import CheckpointError, DeviceError
 from gpunet.models._registry import register_model
@@ -213,9 +216,11 @@ def grouped_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
         New Tensors on the CPU; ``towers_state`` gives the same numbers back.
 
     Raises:
-        CheckpointError: a key that no two-tower network has, or one tower without the other.
+        TypeError: not a mapping from names to Tensors or arrays.
+        CheckpointError: a key that no two-tower network has, one tower without the other, or towers that differ in
+            shape.
     """
-    values = {key: as_tensor(value).detach().cpu() for key, value in state.items()}
+    values = _on_cpu("grouped_state", state)
     result = {}
     for key, value in values.items():
         tower, _, name = key.partition(".")
@@ -223,9 +228,16 @@ def grouped_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
         if tower == "fc8":
             result[key] = value.clone()
         elif tower == "tower0" and other is not None:
+            if not value.ndim or value.shape != other.shape:
+                raise CheckpointError(
+                    f"grouped_state: state: {key!r} is of shape {tuple(value.shape)} and 'tower1.{name}' of "
+                    f"{tuple(other.shape)}; both must be the same, with at least one dimension"
+                )
             result[name] = cat([value, other])
         elif tower != "tower1" or f"tower0.{name}" not in values:
-            raise CheckpointError(f"grouped_state: {key!r} is not a pair of towers' state; was it grouped already?")
+            raise CheckpointError(
+                f"grouped_state: state: {key!r} is not a pair of towers' state; was it grouped already?"
+            )
     return result
 
 
@@ -239,19 +251,33 @@ def towers_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
         New Tensors on the CPU; ``grouped_state`` gives the same numbers back.
 
     Raises:
+        TypeError: not a mapping from names to Tensors or arrays.
         CheckpointError: a key that is a tower's already, or an odd number of kernels or units.
     """
     halves: tuple[dict[str, Tensor], ...] = ({}, {}, {})
-    for key, given in state.items():
-        value = as_tensor(given).detach().cpu()
+    for key, value in _on_cpu("towers_state", state).items():
         if key.startswith("fc8."):
             halves[2][key] = value.clone()
             continue
         if key.startswith("tower") or not value.ndim or len(value) % 2:
-            raise CheckpointError(f"towers_state: {key!r} of shape {tuple(value.shape)} cannot be split in two towers")
+            raise CheckpointError(
+                f"towers_state: state: {key!r} of shape {tuple(value.shape)} cannot be split in two towers"
+            )
         for number, half in enumerate(value.chunk(2)):
             halves[number][f"tower{number}.{key}"] = half.clone()
     return {key: value for part in halves for key, value in part.items()}
+
+
+def _on_cpu(function: str, state: Any) -> dict[str, Tensor]:
+    """The values as Tensors on the CPU."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{function}: state: expected a dict from names to Tensors, got {type(state).__name__}")
+    for key, value in state.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{function}: state: names must be strings, got {key!r}")
+        if not isinstance(value, (Tensor, np.ndarray)) and not is_cupy_array(value):
+            raise TypeError(f"{function}: state[{key!r}]: expected a Tensor or an array, got {type(value).__name__}")
+    return {key: as_tensor(value).detach().cpu() for key, value in state.items()}
 
 
 @register_model

@@ -74,16 +74,21 @@ def to_fully_conv(model: nn.Module, average: bool = False) -> FullyConvolutional
     Args:
         model: ``features``, a pooling that 224 pixels pass unchanged, and a Sequential ``classifier`` that begins with
             the flattened map, as in VGG and AlexNet; or one Sequential of all of it, as ``alexnet2012_grouped`` is.
-            Its head has dense layers and others that work element by element. It stays as it is.
+            Its head has dense layers and others that work element by element. Nothing in it is changed.
         average: see ``FullyConvolutional``.
 
     Returns:
-        A network whose ``features`` are the model's own, and whose ``classifier`` is a copy of its head.
+        A network whose ``features`` are the model's own, in the same memory: training or moving one of the two changes
+        the other. Its ``classifier`` has memory of its own, with copies of the head's values. To share nothing, pass
+        ``copy.deepcopy(model)``.
 
     Raises:
         TypeError: the model is not of that kind.
         ShapeError: the first dense layer does not take a square map of the convolutions' channels.
     """
+    if not isinstance(model, nn.Module):
+        hint = f"; gn.models.get_model({model!r}) makes one" if isinstance(model, str) else ""
+        raise TypeError(f"to_fully_conv: model: expected a Module, got {type(model).__name__}{hint}")
     features, dense = _split(model)
     convolutions = [layer for layer in features.modules() if isinstance(layer, nn.Conv2d)]
     if not convolutions or not any(isinstance(layer, nn.Linear) for layer in dense.values()):

@@ -51,11 +51,17 @@ class MLPConv(nn.Sequential):
         in_channels: channels of the images.
         channels: of the three convolutions.
         kernel_size, stride, padding: of the first convolution.
+
+    Raises:
+        TypeError: channels is not a sequence.
+        ValueError: they are not three.
     """
 
     def __init__(
         self, in_channels: int, channels: Sequence[int], kernel_size: int, stride: int = 1, padding: int = 0
     ) -> None:
+        if not hasattr(channels, "__len__") or isinstance(channels, str):
+            raise TypeError(f"MLPConv: channels must be three numbers, one for each convolution, got {channels!r}")
         if len(channels) != 3:
             raise ValueError(f"MLPConv: channels must be three numbers, got {channels!r}")
         first, second, third = channels

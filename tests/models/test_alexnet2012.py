@@ -515,6 +515,35 @@ def test_the_state_converts_both_ways():
             models.grouped_state(partial)
 
 
+def test_states_that_cannot_be_converted():
+    state = small().state_dict()
+    halves = r"state: 'tower0.conv1.bias' is of shape \(\d+,\) and 'tower1.conv1.bias' of \(1,\)"
+    with pytest.raises(gn.CheckpointError, match=halves):
+        models.grouped_state({**state, "tower1.conv1.bias": gn.ones(1)})
+    with pytest.raises(gn.CheckpointError, match="with at least one dimension"):
+        models.grouped_state({"tower0.a": gn.ones(()), "tower1.a": gn.ones(())})
+    for convert in (models.grouped_state, models.towers_state):
+        name = convert.__name__
+        for wrong in (3, "file.pth", [gn.ones(2)], None):
+            with pytest.raises(TypeError, match=rf"{name}: state: expected a dict .*, got {type(wrong).__name__}"):
+                convert(wrong)
+        with pytest.raises(TypeError, match=rf"{name}: state\['fc8.bias'\]: expected a Tensor or an array, got str"):
+            convert({"fc8.bias": "x"})
+        with pytest.raises(TypeError, match=rf"{name}: state: names must be strings, got 3"):
+            convert({3: gn.ones(2)})
+
+
+def test_within_another_model():
+    net = nn.Sequential(nn.BatchNorm2d(3), small(("cpu:0", "cpu:1")))
+    net.to(("cpu:1", "cpu:2"))
+    assert [str(device) for device in net[1].devices] == ["cpu:1", "cpu:2"]
+    assert str(net(gn.tensor(images()).to("cpu:1")).device) == "cpu:1"
+    with pytest.raises(gn.DeviceError, match=r"AlexNet2012 spreads over 2 devices, got the single device 'cpu'"):
+        net.to("cpu")
+    with pytest.raises(gn.DeviceError, match=r"pass a pair \(d0, d1\)"):
+        net.to(("cpu",))
+
+
 def test_state_copies_and_files(tmp_path):
     model = small(("cpu", "cpu:1")).eval()
     x = gn.tensor(images())

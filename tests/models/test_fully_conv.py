@@ -144,3 +144,25 @@ def test_an_image_too_small():
         net = models.to_fully_conv(models.vgg11())
         with pytest.raises(gn.ShapeError, match=r"in layer classifier.0 \(Conv2d\)"):
             net(gn.empty(1, 3, 223, 224))
+
+
+def test_what_shares_memory_with_the_model():
+    net, dense = pair("alexnet")
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    shared = [name for name, parameter in dense.named_parameters() if id(parameter) in names]
+    assert shared == [name for name, _ in net.named_parameters() if name.startswith("features.")]
+    before = net.classifier[1].weight.detach().numpy().copy()
+    with gn.no_grad():
+        for parameter in dense.parameters():
+            parameter.fill_(7)
+    assert np.all(net.features[0].weight.detach().numpy() == 7)
+    np.testing.assert_array_equal(net.classifier[1].weight.detach().numpy(), before)
+
+
+def test_what_is_no_model():
+    with pytest.raises(
+        TypeError, match=r"model: expected a Module, got str; gn\.models\.get_model\('vgg16'\) makes one"
+    ):
+        models.to_fully_conv("vgg16")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"model: expected a Module, got int$"):
+        models.to_fully_conv(3)  # type: ignore[arg-type]

@@ -145,6 +145,8 @@ def test_refusals(arguments, error, text):
 def test_an_mlpconv_layer_has_three_convolutions():
     with pytest.raises(ValueError, match=r"MLPConv: channels must be three numbers, got \(8, 8\)"):
         models.MLPConv(3, (8, 8), 3)
+    with pytest.raises(TypeError, match="MLPConv: channels must be three numbers, one for each convolution, got 16"):
+        models.MLPConv(3, 16, 5)
 
 
 def test_an_image_too_small():

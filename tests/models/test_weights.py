@@ -188,6 +188,64 @@ def test_files_without_weights(content, tmp_path):
         models.lenet(weights=tmp_path / "x")
 
 
+@pytest.mark.parametrize(
+    "wrap, places, first",
+    [
+        (lambda s: {"model_ema": s, "x": 1}, "'model_ema'", "['model_ema']"),
+        (lambda s: {"a": {"ema": s}, "net_g": s, "loss": gn.ones(())}, "['a']['ema'], 'net_g'", "['a']['ema']"),
+    ],
+)
+def test_weights_under_a_name_that_is_not_known(wrap, places, first, small, tmp_path):
+    _, expected = small
+    gn.save(wrap(expected), tmp_path / "x")
+    model = models.cifar_resnet20()
+    with pytest.raises(gn.CheckpointError) as caught:
+        models.load_weights(model, tmp_path / "x")
+    assert str(caught.value) == (
+        f"{tmp_path / 'x'}: holds no weights: no dict from names to tensors where one is looked for; there is one "
+        f"under {places}: model.load_state_dict(gn.load(path){first})"
+    )
+    model.load_state_dict(eval("gn.load(path)" + first, {"gn": gn, "path": tmp_path / "x"}))  # noqa: S307
+    check_loaded(model, expected)
+
+
+def test_two_towers_and_one(tmp_path):
+    size: dict[str, Any] = {"width": 1 / 32, "num_classes": 3}
+    two, one = models.alexnet2012(**size), models.alexnet2012_grouped(**size)
+    for ours, theirs, convert in ((one, two, models.grouped_state), (two, one, models.towers_state)):
+        gn.save(theirs.state_dict(), tmp_path / "x")
+        with pytest.raises(gn.CheckpointError, match=rf"gn\.models\.{convert.__name__}\(state\) turns the file's"):
+            models.load_weights(ours, tmp_path / "x")
+        ours.load_state_dict(convert(gn.load(tmp_path / "x")))
+    with pytest.raises(gn.CheckpointError) as caught:  # it has a conv1 too
+        models.load_weights(two, io.BytesIO(saved(models.cifar_resnet20().state_dict())))
+    assert "towers_state" not in str(caught.value)
+
+
+def saved(content: Any) -> bytes:
+    file = io.BytesIO()
+    gn.save(content, file)
+    return file.getvalue()
+
+
+def test_a_prefix_before_all_names(small, tmp_path):
+    path, expected = small
+    names = [key for key in expected if not key.startswith("fc.")]  # a backbone often comes without its head
+    gn.save({f"backbone.net.{key}": expected[key] for key in names}, tmp_path / "x")
+    with pytest.raises(gn.CheckpointError) as caught:
+        models.cifar_resnet20(weights=tmp_path / "x")
+    hint = str(caught.value).split("\n")[1]
+    assert hint.startswith("  names in the file begin with 'backbone.net.', the model's do not: take it off")
+    code = hint[hint.index("{") :]
+    found = eval(code, {"state": gn.load(tmp_path / "x")})  # noqa: S307
+    assert list(found) == names
+    with pytest.raises(gn.CheckpointError, match=r"the model's names begin with '0\.', the file's do not"):
+        models.load_weights(gn.nn.Sequential(models.cifar_resnet20()), path)
+    with pytest.raises(gn.CheckpointError) as caught:
+        models.vgg11(weights=path)
+    assert "begin with" not in str(caught.value)
+
+
 def test_values_that_are_no_tensors_are_unexpected(small, tmp_path):
     _, expected = small
     gn.save({**expected, "version": 3, "fc.bias": "text"}, tmp_path / "x")
