@@ -85,7 +85,7 @@ class Arrow:
 
 
 def arrows_of(model: Module, run: Trace | None) -> tuple[Arrow, ...]:
-    """The arrows of an ``AlexNet2012`` or ``AlexNet2012Grouped``; none of another model.
+    """The arrows of an ``AlexNet2012``, or an ``AlexNet2012Grouped`` of two groups; none of another model.
 
     Args:
         model: the model or its twin.
@@ -94,6 +94,8 @@ def arrows_of(model: Module, run: Trace | None) -> tuple[Arrow, ...]:
     if not isinstance(model, (AlexNet2012, AlexNet2012Grouped)) or run is None:
         return ()
     split = isinstance(model, AlexNet2012)
+    if not split and model.conv2.groups != TOWERS:  # nothing is in two halves
+        return ()
     arrows = []
     for number, name in enumerate(LAYERS, 1):
         owners = [model.tower0, model.tower1] if split and name != "fc8" else [model]

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from gpunet.backend.errors import ShapeError
+from gpunet.backend.errors import DeviceError, ShapeError
 from gpunet.inspect.alexnet_arrows import Arrow, arrows_of
 from gpunet.inspect.summary import run_on_meta
 from gpunet.inspect.trace import Trace, meta_model
+from gpunet.models import AlexNet2012Grouped
 from gpunet.nn import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, Linear, Module
 from gpunet.nn.functional import conv_output_size
 
@@ -146,7 +147,7 @@ def explain_params(
         model: a model, which is only read, or the name of one, which is then made without memory.
         input_size: (C, H, W), to know what a linear layer's input was before it was flattened; as ``summary``.
         arrows: add the arrows of the paper's figure, each with what both towers have together. None: if the model is
-            the AlexNet of 2012.
+            the AlexNet of 2012 with its towers, on one device or two.
         kwargs: for the function that makes a model of that name.
 
     Raises:
@@ -156,15 +157,16 @@ def explain_params(
     run: Trace | None
     try:
         run = run_on_meta(model, input_size, **kwargs)
-    except (ShapeError, TypeError):
-        # Without a size of input that fits, products are as plain as the weights' shapes.
-        if input_size is not None:
+    except (ShapeError, TypeError, DeviceError):
+        # Without a run, such as where no usual size of input fits, products are as plain as the weights' shapes.
+        if input_size is not None or "example_inputs" in kwargs:
             raise
         run = None
     twin = meta_model(model, **kwargs) if run is None else run.model
     found = () if arrows is False else arrows_of(twin, run)
     if arrows and not found:
-        raise ValueError(f"arrows: only the AlexNet of 2012 has them, got {type(twin).__name__}")
+        towers = " without towers" if isinstance(twin, AlexNet2012Grouped) and run is not None else ""
+        raise ValueError(f"arrows: only the AlexNet of 2012 has them, got {type(twin).__name__}{towers}")
     return ParamExplanation(type(twin).__name__, tuple(_rows(twin, run)), found)
 
 

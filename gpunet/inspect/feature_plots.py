@@ -147,6 +147,14 @@ def image_batch(model: Module, image: Any) -> Tensor:
         raise TypeError(f"model: must be a Module, got {type(model).__name__}")
     batch = as_tensor(image)
     shape = tuple(batch.shape)
+    first = next((one for one in model.modules() if isinstance(one, Conv2d)), None)
+    channels = None if first is None else first.in_channels
+    if len(shape) in (3, 4) and channels and shape[-3] != channels == shape[-1]:
+        order = "2, 0, 1" if len(shape) == 3 else "0, 3, 1, 2"
+        raise ShapeError(
+            f"image: (C, H, W) is wanted, with {channels} channel{'s' * (channels > 1)} first, got shape {shape}; if "
+            f"they are last, transpose it with ({order}), and scale it as the model was trained (uint8 by 1 / 255)"
+        )
     if len(shape) == 3:
         batch = batch.unsqueeze(0)
     elif len(shape) != 4 or shape[0] != 1:

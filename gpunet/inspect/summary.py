@@ -11,22 +11,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gpunet.autograd import Tensor
-from gpunet.backend.errors import ShapeError
+from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.inspect.flow import Flow
 from gpunet.inspect.receptive_field import ReceptiveField
 from gpunet.inspect.summary_text import html_table, text_table
-from gpunet.inspect.trace import Step, Trace, meta_model, trace
+from gpunet.inspect.trace import Step, Trace, input_dtype, meta_model, trace
 from gpunet.nn import Conv1d, Conv2d, Conv3d, Linear, Module
+from gpunet.nn.input_shape import default_input_shape
+from gpunet.ops.base import Spec
+from gpunet.ops.dtypes import canonical_dtype
 
 __all__ = ["LayerSummary", "Share", "Summary", "count_params", "receptive_field", "run_on_meta", "summary"]
 
 Shape = tuple[int, ...]
 
-# Sizes that networks are made for, tried in turn where none is given: ImageNet, the AlexNet of 2012, CIFAR, digits.
+# Sizes that networks are made for, tried in turn where none is given and the model does not say: ImageNet, the AlexNet
+# of 2012, CIFAR, digits.
 _USUAL_SIZES = (224, 227, 32, 28)
 _CIFAR_SIZES = (32,)
 
@@ -223,6 +230,7 @@ def summary(
     depth: int | None = None,
     training: bool = False,
     dtype: Any = None,
+    example_inputs: Any = None,
     **kwargs: Any,
 ) -> Summary:
     """Run a model once on shapes alone, and tell what each layer gives and takes.
@@ -232,24 +240,29 @@ def summary(
 
     Args:
         model: a model, or the name of one (``gn.models.list_models()``).
-        input_size: of one sample, (C, H, W) without the batch; several of them for a model with several inputs. None:
-            as many channels as the first convolution takes, and the first of the usual sizes that fits: 32x32 for
-            models with CIFAR in their name, else 224, 227, 32 or 28; the features of a model that starts with a
-            linear layer.
+        input_size: of one sample, (C, H, W) without the batch; a list of them for a model with several inputs. None:
+            as many channels as the first convolution takes, and the size that the model is made for, which is the
+            ``default_image_size`` of it or of the first module in it that has one. Without any, the first of the
+            usual sizes that fits: 32x32 for classes with CIFAR in their name, else 224, 227, 32 or 28; the features
+            of a model that starts with a linear layer.
         batch: number of samples; output shapes, multiply-adds and activations are those of the whole batch.
         depth: show layers down to this depth in tables; the model's direct children have depth 1.
         training: run in training mode, where auxiliary classifiers run too. Dropout draws nothing.
-        dtype: of the input; that of the parameters if None.
+        dtype: of the input, such as ``gn.int64`` for a model that starts with an embedding; that of the parameters if
+            None.
+        example_inputs: instead of ``input_size``, ``batch`` and ``dtype``, the model's arguments: a Tensor or an array,
+            or several in a tuple or list, the batch in the first dimension. Only their shapes and types are read.
         kwargs: for the function that makes a model of that name, such as ``num_classes``.
 
     Raises:
         UnknownModelError: no model has that name.
         ShapeError: the input does not fit, for example because it is too small; the error names the layer.
+        DeviceError: ``forward`` asks for a value; the error names the layer.
         TypeError, ValueError: a bad argument.
     """
     if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 0):
         raise ValueError(f"depth: must be a whole number of at least 0 or None, got {depth!r}")
-    run = run_on_meta(model, input_size, batch, training=training, dtype=dtype, **kwargs)
+    run = run_on_meta(model, input_size, batch, training=training, dtype=dtype, example_inputs=example_inputs, **kwargs)
     return _summed(run, model if isinstance(model, str) else "", training, depth)
 
 
@@ -291,21 +304,31 @@ def run_on_meta(
     *,
     training: bool = False,
     dtype: Any = None,
+    example_inputs: Any = None,
     flow: Flow | None = None,
     **kwargs: Any,
 ) -> Trace:
     """Run a model on shapes alone; arguments and errors are ``summary``'s, and ``flow`` notes who reads what."""
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"batch: must be a whole number of at least 1, got {batch!r}")
+        several = isinstance(batch, (tuple, list)) and isinstance(input_size, (tuple, list))
+        hint = f"; sizes of several inputs go in one list, [{input_size!r}, {batch!r}]" if several else ""
+        raise ValueError(f"batch: must be a whole number of at least 1, got {batch!r}{hint}")
+    if example_inputs is not None:
+        if input_size is not None or batch != 1 or dtype is not None:
+            raise ValueError("example_inputs: goes without input_size, batch and dtype, which it has itself")
+        return trace(meta_model(model, **kwargs), _example_specs(example_inputs), training=training, flow=flow)
     if input_size is not None:
         shapes = _input_shapes(input_size)
-        return trace(meta_model(model, **kwargs), shapes, batch=batch, training=training, dtype=dtype, flow=flow)
+        twin = meta_model(model, **kwargs)
+        with _hint_at_types(dtype):
+            return trace(twin, _specs(twin, shapes, batch, dtype), training=training, flow=flow)
     name = model if isinstance(model, str) else f"{type(model).__module__}.{type(model).__name__}"
     twin = meta_model(model, **kwargs)
     first: ShapeError | None = None
     for candidate in _usual_inputs(twin, name):
         try:
-            return trace(twin, [candidate], batch=batch, training=training, dtype=dtype, flow=flow)
+            with _hint_at_types(dtype):
+                return trace(twin, _specs(twin, [candidate], batch, dtype), training=training, flow=flow)
         except ShapeError as error:
             first = first or error
             if flow is not None:
@@ -313,6 +336,35 @@ def run_on_meta(
             twin = meta_model(model, **kwargs)  # a lazy layer may have taken a shape
     assert first is not None
     raise first
+
+
+@contextmanager
+def _hint_at_types(dtype: Any) -> Iterator[None]:
+    """Where no type was given and the model wants another one, say how to give it."""
+    try:
+        yield
+    except DTypeError as error:
+        if dtype is None:
+            error.args = (
+                f"{error}; give dtype=, such as gpunet.int64 with the input_size of token ids, or example_inputs=",
+            )
+        raise
+
+
+def _specs(model: Module, shapes: Sequence[Shape], batch: int, dtype: Any) -> list[Spec]:
+    """Inputs of these shapes, without the batch; of the model's type if ``dtype`` is None."""
+    chosen = input_dtype(model) if dtype is None else canonical_dtype(dtype)
+    return [Spec((batch, *shape), chosen) for shape in shapes]
+
+
+def _example_specs(examples: Any) -> list[Spec]:
+    several = list(examples) if isinstance(examples, (tuple, list)) else [examples]
+    for one in several:
+        if not isinstance(one, (Tensor, np.ndarray)):
+            raise TypeError(f"example_inputs: expected Tensors or arrays, got {type(one).__name__}")
+    if not several:
+        raise ValueError("example_inputs: must hold at least one Tensor")
+    return [Spec(tuple(one.shape), canonical_dtype(one.dtype)) for one in several]
 
 
 def _input_shapes(input_size: Any) -> list[Shape]:
@@ -330,7 +382,13 @@ def _input_shapes(input_size: Any) -> list[Shape]:
 
 
 def _usual_inputs(model: Module, name: str) -> list[Shape]:
-    """What a model is likely made for, the likeliest first."""
+    """What a model is made for, if it says so, then what it is likely made for, the likeliest first."""
+    known = default_input_shape(model)
+    guesses = _guessed_inputs(model, name)
+    return guesses if known is None else [known, *(guess for guess in guesses if guess != known)]
+
+
+def _guessed_inputs(model: Module, name: str) -> list[Shape]:
     for module in model.modules():
         if isinstance(module, (Conv1d, Conv2d, Conv3d)):
             sizes = _CIFAR_SIZES if "cifar" in name.lower() else _USUAL_SIZES

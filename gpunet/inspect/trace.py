@@ -17,6 +17,7 @@ import numpy as np
 
 from gpunet.autograd import Tensor, empty, no_grad, observer
 from gpunet.backend.devices import META, device
+from gpunet.backend.errors import DeviceError
 from gpunet.backend.random import fork_rng
 from gpunet.inspect.flow import Flow
 from gpunet.inspect.receptive_field import Fields, ReceptiveField
@@ -24,9 +25,10 @@ from gpunet.models import get_model
 from gpunet.nn import Module, Parameter
 from gpunet.nn.init import skip_draws
 from gpunet.nn.uninitialized import is_lazy
+from gpunet.ops.base import Spec
 from gpunet.ops.dtypes import get_default_dtype, is_floating
 
-__all__ = ["Step", "Trace", "meta_model", "trace"]
+__all__ = ["Step", "Trace", "input_dtype", "meta_model", "trace"]
 
 Shape = tuple[int, ...]
 
@@ -99,40 +101,48 @@ def meta_model(model: Module | str, **kwargs: Any) -> Module:
 
 def trace(
     twin: Module,
-    shapes: Sequence[Shape],
+    inputs: Sequence[Spec],
     *,
-    batch: int,
     training: bool = False,
-    dtype: Any = None,
     flow: Flow | None = None,
 ) -> Trace:
     """Run a model that is on ``meta``.
 
     Args:
         twin: as ``meta_model`` makes it; it is changed.
-        shapes: of the inputs, without the batch.
-        batch: how many samples.
+        inputs: their shapes with the batch, and their types.
         training: run in training mode.
-        dtype: of the inputs; that of the first floating parameter if None.
         flow: notes who reads what.
 
     Raises:
         ShapeError: the input does not fit; it names the module.
+        DeviceError: the model asks for values; it names the module.
     """
-    if dtype is None:
-        floating = (p.dtype for p in twin.parameters() if is_floating(p.dtype))
-        dtype = next(floating, get_default_dtype())
     with device("meta"), no_grad(), fork_rng(enabled=training):
         twin.train(training)
-        inputs = [empty((batch, *shape), dtype=dtype) for shape in shapes]
-        recorder = _Recorder(Trace(twin, [], tuple(tuple(one.shape) for one in inputs), _bytes(inputs), dtype), flow)
-        for number, one in enumerate(inputs):
+        images = [empty(spec.shape, dtype=spec.dtype) for spec in inputs]
+        recorder = _Recorder(
+            Trace(twin, [], tuple(tuple(one.shape) for one in images), _bytes(images), inputs[0].dtype), flow
+        )
+        for number, one in enumerate(images):
             recorder.fields.begin(one)
             if flow is not None:
                 flow.made(one, number)
         with observer.observe(recorder), recorder.watching(twin):
-            twin(*inputs)
+            try:
+                twin(*images)
+            except DeviceError as error:
+                error.args = (
+                    f"{error}: the model runs on shapes alone, on 'meta', and what its forward decides by values "
+                    "cannot be followed",
+                )
+                raise
     return recorder.trace
+
+
+def input_dtype(model: Module) -> Any:
+    """The type of images for a model: that of its first floating parameter."""
+    return next((p.dtype for p in model.parameters() if is_floating(p.dtype)), get_default_dtype())
 
 
 class _Recorder:

@@ -7,10 +7,11 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from gpunet.models._weights import TRANSFORM_NOTE, check_weights_argument, put_weights, read_weights
 from gpunet.nn import Module, init
+from gpunet.nn.input_shape import default_image_size
 
 __all__ = ["UnknownModelError", "get_model", "list_models", "register_model"]
 
@@ -38,8 +39,21 @@ class UnknownModelError(ValueError):
     """A name that no model has; the message gives the closest ones."""
 
 
-def register_model(factory: Callable[..., Model]) -> Callable[..., Model]:
+@overload
+def register_model(factory: Callable[..., Model]) -> Callable[..., Model]: ...
+
+
+@overload
+def register_model(*, image_size: int) -> Callable[[Callable[..., Model]], Callable[..., Model]]: ...
+
+
+def register_model(factory: Callable[..., Model] | None = None, *, image_size: int = 224) -> Any:
     """Make a function reachable by its name, and let it take ``weights=PATH``; used as a decorator.
+
+    Args:
+        factory: makes the model.
+        image_size: height and width of the images that the model is made for, which it has as its
+            ``default_image_size``, unless its class sets that itself.
 
     Returns:
         The function with the keyword arguments ``weights`` and ``progress``. With weights nothing random is drawn.
@@ -47,9 +61,20 @@ def register_model(factory: Callable[..., Model]) -> Callable[..., Model]:
     Raises:
         ValueError: the name is taken.
     """
+    if factory is None:
+        return functools.partial(_registered, image_size=image_size)
+    return _registered(factory, image_size)
+
+
+def _registered(factory: Callable[..., Model], image_size: int) -> Callable[..., Model]:
     name = factory.__name__
     if name in _FACTORIES:
         raise ValueError(f"a model named {name!r} is registered already")
+
+    def sized(model: Model) -> Model:
+        if default_image_size(model) is None:
+            model.default_image_size = image_size
+        return model
 
     @functools.wraps(factory)
     def make(*args: Any, weights: Any = None, progress: bool = True, **kwargs: Any) -> Model:
@@ -57,10 +82,10 @@ def register_model(factory: Callable[..., Model]) -> Callable[..., Model]:
         if weights is None and pretrained:
             weights = "DEFAULT"
         if weights is None or weights is False:
-            return factory(*args, **kwargs)
+            return sized(factory(*args, **kwargs))
         path, state = read_weights(check_weights_argument(name, weights))
         with init.skip_draws():
-            model = factory(*args, **kwargs)
+            model = sized(factory(*args, **kwargs))
         report = put_weights(model, path, state, strict=True, name=name)
         if TRANSFORM_NOTE in report.notes and "transform_input" not in kwargs:
             warnings.warn(f"{name}: {TRANSFORM_NOTE}", stacklevel=2)

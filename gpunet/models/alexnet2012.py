@@ -117,6 +117,7 @@ class AlexNet2012(nn.Module):
             pool_first, init,
         )  # fmt: skip
         self.plan = plan
+        self.default_image_size = plan.input_size
         self._crossings: list[Crossing] | None = None
         with nn.init.skip_draws():
             with first:

@@ -241,6 +241,7 @@ class AlexNet2012Grouped(nn.Sequential):
         with nn.init.skip_draws():
             super().__init__(OrderedDict([*layers(name, plan, groups, 1), ("fc8", scores(name, plan))]))
         self.plan = plan
+        self.default_image_size = plan.input_size
         draw(self, init)
 
     def forward(self, input: Tensor) -> Tensor:

@@ -70,13 +70,13 @@ def make_cifar_densenet(
     )
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_densenet40_12(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> DenseNet:
     """40 layers, k = 12, 1.0 M parameters; options of ``make_cifar_densenet``, depth and growth rate among them."""
     return _with_defaults(kwargs, num_classes, in_channels, depth=40, growth_rate=12, bc=False)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_densenet_bc_100_12(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> DenseNet:
     """100 layers, k = 12, bottlenecks and compression, 0.8 M parameters; options of ``make_cifar_densenet``."""
     return _with_defaults(kwargs, num_classes, in_channels, depth=100, growth_rate=12, bc=True)

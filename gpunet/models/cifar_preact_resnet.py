@@ -101,31 +101,31 @@ class CifarPreActResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_preact_resnet20(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> CifarPreActResNet:
     """20 layers, 0.27 M parameters; see ``CifarPreActResNet``."""
     return CifarPreActResNet(20, num_classes, in_channels, **kwargs)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_preact_resnet56(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> CifarPreActResNet:
     """56 layers, 0.85 M parameters; see ``CifarPreActResNet``."""
     return CifarPreActResNet(56, num_classes, in_channels, **kwargs)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_preact_resnet110(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> CifarPreActResNet:
     """110 layers, 1.7 M parameters; see ``CifarPreActResNet``."""
     return CifarPreActResNet(110, num_classes, in_channels, **kwargs)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_preact_resnet164(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> CifarPreActResNet:
     """164 layers, 1.7 M parameters; see ``CifarPreActResNet``."""
     return CifarPreActResNet(164, num_classes, in_channels, bottleneck=True, **kwargs)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_preact_resnet1001(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> CifarPreActResNet:
     """1001 layers, 10.3 M parameters; see ``CifarPreActResNet``."""
     return CifarPreActResNet(1001, num_classes, in_channels, bottleneck=True, **kwargs)

@@ -96,37 +96,37 @@ def _stage(depth: int, in_channels: int, channels: int, stride: int, shortcut: s
     return nn.Sequential(*blocks)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_resnet20(num_classes: int = 10, in_channels: int = 3, shortcut: str = "A", **kwargs: Any) -> CifarResNet:
     """20 layers, 0.27 M parameters; see ``CifarResNet``."""
     return CifarResNet(20, num_classes, in_channels, shortcut, **kwargs)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_resnet32(num_classes: int = 10, in_channels: int = 3, shortcut: str = "A", **kwargs: Any) -> CifarResNet:
     """32 layers, 0.46 M parameters; see ``CifarResNet``."""
     return CifarResNet(32, num_classes, in_channels, shortcut, **kwargs)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_resnet44(num_classes: int = 10, in_channels: int = 3, shortcut: str = "A", **kwargs: Any) -> CifarResNet:
     """44 layers, 0.66 M parameters; see ``CifarResNet``."""
     return CifarResNet(44, num_classes, in_channels, shortcut, **kwargs)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_resnet56(num_classes: int = 10, in_channels: int = 3, shortcut: str = "A", **kwargs: Any) -> CifarResNet:
     """56 layers, 0.85 M parameters; see ``CifarResNet``."""
     return CifarResNet(56, num_classes, in_channels, shortcut, **kwargs)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_resnet110(num_classes: int = 10, in_channels: int = 3, shortcut: str = "A", **kwargs: Any) -> CifarResNet:
     """110 layers, 1.7 M parameters; see ``CifarResNet``."""
     return CifarResNet(110, num_classes, in_channels, shortcut, **kwargs)
 
 
-@register_model
+@register_model(image_size=32)
 def cifar_resnet1202(num_classes: int = 10, in_channels: int = 3, shortcut: str = "A", **kwargs: Any) -> CifarResNet:
     """1202 layers, 19.4 M parameters; see ``CifarResNet``."""
     return CifarResNet(1202, num_classes, in_channels, shortcut, **kwargs)

@@ -15,6 +15,7 @@ from typing import Any
 from gpunet import nn
 from gpunet.autograd import Tensor, no_grad
 from gpunet.backend.errors import ShapeError
+from gpunet.nn.input_shape import default_image_size
 
 __all__ = ["FullyConvolutional", "conv_to_linear_weight", "linear_to_conv_weight", "to_fully_conv"]
 
@@ -102,6 +103,9 @@ def to_fully_conv(model: nn.Module, average: bool = False) -> FullyConvolutional
         else:
             head[name] = deepcopy(layer)
     network = FullyConvolutional(features, nn.Sequential(head).train(model.training), average)
+    size = default_image_size(model)
+    if size is not None:
+        network.default_image_size = size
     network.training = model.training  # of it alone: the features stay in the mode they are in
     return network
 

@@ -43,6 +43,7 @@ class LeNet(nn.Module):
 
     def __init__(self, num_classes: int = 10, in_channels: int = 1, input_size: int = 32) -> None:
         super().__init__()
+        self.default_image_size = input_size
         if input_size < POOL * POOL:
             raise ValueError(f"input_size: must be at least {POOL * POOL}, got {input_size}")
         same = KERNEL // 2

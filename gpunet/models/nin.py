@@ -130,7 +130,7 @@ class NiN(nn.Module):
 INITIALISERS: dict[str, Rules] = {"paper": {nn.Conv2d: he("fan_in")}}
 
 
-@register_model
+@register_model(image_size=32)
 def nin_cifar10(num_classes: int = 10, in_channels: int = 3, **kwargs: Any) -> NiN:
     """For images of 32x32 pixels, any size from 4x4 works; 0.97 M parameters; see ``NiN``."""
     return NiN(CIFAR10, num_classes, in_channels, **kwargs)

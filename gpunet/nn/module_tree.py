@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from gpunet.autograd import Tensor
-from gpunet.backend.errors import ShapeError
+from gpunet.backend.errors import DeviceError, ShapeError
 from gpunet.nn.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -304,7 +304,7 @@ def not_initialised(module: ModuleTree, action: str) -> AttributeError:
     return AttributeError(f"{type(module).__name__}: cannot {action} before super().__init__() is called")
 
 
-def name_layer(error: ShapeError, module: ModuleTree) -> None:
+def name_layer(error: ShapeError | DeviceError, module: ModuleTree) -> None:
     """Let an error that passes through a module's call say which layer below the module refused its input."""
     layer, message = error.__dict__.setdefault("_raised_in", (module, str(error)))
     path = next((path for path, below in module.named_modules() if below is layer), "")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.backend.error_word import check_values
-from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
 from gpunet.ops.base import NO_GRAD, REGISTRY, Context, Inferred, Op, Sample, Spec, module_of, register
 from gpunet.ops.dtypes import BOOL, UINT8, compute_dtype
 from gpunet.ops.elementwise import broadcast_shapes, unbroadcast
@@ -171,7 +171,7 @@ class Gather(Op):
                             f"{shape[axis : axis + array.ndim]} it selects from"
                         )
                     if not hasattr(array, "nonzero"):
-                        raise ShapeError("index: the result of a mask has no known shape on the meta device")
+                        raise DeviceError("index: the result of a mask on 'meta' has no known shape")
                     broadcast.append((int(array.sum()),))
                     axis += array.ndim
                 elif array.dtype == UINT8:

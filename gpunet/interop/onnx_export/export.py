@@ -17,6 +17,7 @@ from gpunet.interop.onnx_export.graph import TRANSLATIONS, Call, Graph
 from gpunet.interop.onnx_export.tracing import ExportError, Extent, Inputs, Reference, Step, Trace, trace
 from gpunet.interop.safetensors_io import replace_file
 from gpunet.nn import Module
+from gpunet.nn.input_shape import default_input_shape
 from gpunet.ops.dtypes import get_default_dtype, is_floating
 
 __all__ = ["DEFAULT_INPUT_SIZE", "DEFAULT_OPSET", "OLDEST_OPSET", "Exported", "export_onnx"]
@@ -61,7 +62,8 @@ def export_onnx(
     Args:
         model: what to export; it may be in training mode.
         path: of the file, replaced as a whole or not at all.
-        input_size: size of one sample, (3, 224, 224) unless given; the input has the parameters' dtype.
+        input_size: size of one sample; None is the size the model is made for (its ``default_image_size``), else
+            (3, 224, 224). The input has the parameters' dtype.
         example_inputs: instead of ``input_size``, the model's arguments: a Tensor or an array, or several in a tuple or
             list, the batch in the first dimension of each.
         dynamic_batch: let the batch have any size; otherwise it is the examples', 1 for an ``input_size``.
@@ -94,7 +96,7 @@ def export_onnx(
     weights = sum(tensor.nbytes for tensor in state.values())
     if weights > LARGEST:
         raise ExportError(f"export: the weights take {weights:,} bytes, and an ONNX file holds less than 2 GiB")
-    inputs = _inputs(state, input_size, example_inputs, dynamic_batch)
+    inputs = _inputs(model, state, input_size, example_inputs, dynamic_batch)
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -131,9 +133,10 @@ def _onnx() -> Any:
     return onnx
 
 
-def _inputs(state: Mapping[str, Any], input_size: Any, example_inputs: Any, dynamic: bool) -> Inputs:
+def _inputs(model: Module, state: Mapping[str, Any], input_size: Any, example_inputs: Any, dynamic: bool) -> Inputs:
     if example_inputs is None:
-        size = DEFAULT_INPUT_SIZE if input_size is None else tuple(input_size)
+        default = default_input_shape(model) or DEFAULT_INPUT_SIZE
+        size = default if input_size is None else tuple(input_size)
         if not size or any(isinstance(e, bool) or not hasattr(e, "__index__") or e < 1 for e in size):
             raise ValueError(f"input_size: must be sizes of at least 1, without the batch, got {input_size!r}")
         dtype = next((t.dtype for t in state.values() if is_floating(t.dtype)), get_default_dtype())

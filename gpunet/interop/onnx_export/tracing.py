@@ -270,12 +270,25 @@ def _run_on_meta(model: Module, inputs: Inputs, size: int | None, number: int) -
         try:
             return _run(model, tensors)
         except DeviceError as error:
+            message, where = str(error).partition(";")[0], _where(model, error)
+            if message.startswith("index: the result of a mask"):
+                raise ExportError(
+                    f"export: operation 'index' in {where} selects by a mask: how much it gives depends on values, and "
+                    "there is no translation to ONNX; use where() or multiply by the mask"
+                ) from error
             if "has no data" not in str(error):
                 raise _NeedsValues from error
             raise ExportError(
-                f"export: the model's forward takes a tensor's value as a number ({str(error).partition(':')[0]}), so "
-                "what it does depends on its input; a graph does the same for all"
+                f"export: the model's forward takes a tensor's value as a number ({message.partition(':')[0]} in "
+                f"{where}), so what it does depends on its input; a graph does the same for all"
             ) from error
+
+
+def _where(model: Module, error: DeviceError) -> str:
+    """The innermost module whose forward raised an error."""
+    innermost, _ = error.__dict__.get("_raised_in", (model, ""))
+    path = next((path for path, module in model.named_modules() if module is innermost), "")
+    return f"module {path!r}" if path else "the model itself"
 
 
 @contextmanager

@@ -1,0 +1,29 @@
+"""What a model says of its input: ``default_image_size``, the height and width of the images that it is made for.
+
+The models of ``gpunet.models`` have it, and any model may set it. One that holds others has the first one's.
+"""
+
+from __future__ import annotations
+
+from gpunet.nn.conv import Conv2d
+from gpunet.nn.module import Module
+
+__all__ = ["default_image_size", "default_input_shape"]
+
+
+def default_image_size(model: Module) -> int | None:
+    """Height and width of the images that a model is made for; None if neither it nor what is in it says so."""
+    for module in model.modules():
+        size = module.__dict__.get("default_image_size")
+        if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+            return size
+    return None
+
+
+def default_input_shape(model: Module) -> tuple[int, int, int] | None:
+    """The same as (C, H, W), with as many channels as the first convolution takes."""
+    size = default_image_size(model)
+    if size is None:
+        return None
+    first = next((module for module in model.modules() if isinstance(module, Conv2d)), None)
+    return (3 if first is None else first.in_channels or 3, size, size)
