@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
@@ -16,8 +17,10 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-# An error may have a line per weight that does not fit; on a terminal the first few say as much.
-LINES_OF_A_LIST = 6
+# An error may have a line per weight that does not fit; on a terminal the first few say as much. What reports cut by
+# themselves, to ten differences and some hints, is shown whole.
+LINES_OF_A_LIST = 16
+_CUT_ALREADY = re.compile(r"\s*and ([\d,]+) more\s*")
 
 
 class UsageError(Exception):
@@ -41,6 +44,9 @@ def complain(text: str) -> None:
     lines = text.strip().splitlines()
     if len(lines) > LINES_OF_A_LIST:
         hidden = len(lines) - LINES_OF_A_LIST
+        cut = _CUT_ALREADY.fullmatch(lines[-1])
+        if cut:  # that line is none of the list's, and counts others
+            hidden += int(cut.group(1).replace(",", "")) - 1
         lines = [*lines[:LINES_OF_A_LIST], f"... and {hidden} more (set GPUNET_DEBUG=1 to see all)"]
     _write(sys.stderr, "gpunet: " + " ".join(" ".join(lines).split()))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import os
 from pathlib import Path
@@ -13,7 +12,7 @@ from gpunet import models
 from gpunet.backend.errors import CheckpointError
 from gpunet.cli.arguments import path_name, positive_integer
 from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, close_matches, say, say_json
-from gpunet.cli.summary import sizes
+from gpunet.cli.model_argument import INPUT_HELP, model_options, sizes
 from gpunet.inspect.summary import run_on_meta
 from gpunet.interop import ExportError, export_onnx, save_safetensors
 from gpunet.interop.onnx_export.export import DEFAULT_OPSET
@@ -43,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=path_name, metavar="FILE", help="the file to write (default: MODEL.onnx or the like)"
     )
     parser.add_argument("--weights", type=path_name, metavar="FILE", help="a .safetensors or .pth file; not for a run")
-    parser.add_argument(
-        "--input", type=sizes, metavar="C,H,W", help="size of one image, for ONNX (default: what the model is made for)"
-    )
+    parser.add_argument("--input", type=sizes, metavar="C,H,W", help=INPUT_HELP)
     parser.add_argument("--num-classes", type=positive_integer, metavar="N", help="not for a run")
     parser.add_argument(
         "--opset", type=int, metavar="N", help=f"version of ONNX's operators, 18 or above (default: {DEFAULT_OPSET})"
@@ -108,15 +105,7 @@ def _require_onnx() -> None:
 
 def _by_name(arguments: argparse.Namespace) -> tuple[Module, dict[str, Any]]:
     """A model of the zoo, and what its function was given."""
-    options: dict[str, Any] = {}
-    known = inspect.signature(getattr(models, arguments.model)).parameters
-    if arguments.num_classes is not None:
-        options["num_classes"] = arguments.num_classes
-    if arguments.input is not None:
-        if "in_channels" in known:
-            options["in_channels"] = arguments.input[0]
-        if "input_size" in known and len(arguments.input) == 3:
-            options["input_size"] = max(arguments.input[1:])
+    options = model_options(arguments.model, arguments.input, arguments.num_classes)
     try:
         return models.get_model(arguments.model, weights=arguments.weights, **options), options
     except FileNotFoundError as error:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpunet.cli.arguments import path_name, positive_integer
 from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, say, say_json
+from gpunet.cli.model_argument import INPUT_HELP, model_options, sizes
 from gpunet.inspect import PlotUnavailableError, explain_params, plot_architecture, summary
 from gpunet.inspect.pictures import check_path
+from gpunet.inspect.trace import meta_model
 from gpunet.models import UnknownModelError
+from gpunet.nn import Module
 
 DESCRIPTION = (
     "Show a model's layers: output shapes, parameters, multiply-adds, activation memory and receptive fields.\n"
@@ -26,17 +30,6 @@ columns:
 """
 
 
-def sizes(text: str) -> tuple[int, ...]:
-    """``3,224,224``: channels, height and width."""
-    try:
-        numbers = tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        numbers = ()
-    if not numbers or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"expected sizes of at least 1 such as 3,224,224, got {text!r}")
-    return numbers
-
-
 def depth_number(text: str) -> int:
     """0, 1, 2, ..."""
     if not text.isdecimal():
@@ -49,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="one of 'gpunet models'")
-    parser.add_argument(
-        "--input", type=sizes, metavar="C,H,W", help="size of the image (default: what the model is made for)"
-    )
+    parser.add_argument("--input", type=sizes, metavar="C,H,W", help=INPUT_HELP)
     parser.add_argument("--batch", type=positive_integer, default=1, metavar="N", help="number of images (1)")
     parser.add_argument("--num-classes", type=positive_integer, metavar="N", help="classes (default: the model's)")
     parser.add_argument("--depth", type=depth_number, metavar="N", help="show layers down to N modules deep (all)")
@@ -70,23 +61,24 @@ def run(arguments: argparse.Namespace) -> int:
         check_target(arguments.html)
     if arguments.plot is not None:
         check_picture(arguments.plot)
-    options: dict[str, Any] = {}
-    if arguments.num_classes is not None:
-        options["num_classes"] = arguments.num_classes
+    name, size = arguments.model, arguments.input
+    options = model_options(name, size, arguments.num_classes)
     try:
-        result = summary(
-            arguments.model, arguments.input, arguments.batch, depth=arguments.depth, training=arguments.training,
-            **options,
-        )  # fmt: skip
-        explained = explain_params(arguments.model, arguments.input, **options) if arguments.params else None
+        model: Module | str = name
+        if size is not None:
+            # Made here, without memory: the functions below have an input_size of their own.
+            model, options = meta_model(name, **options), {}
+        result = summary(model, size, arguments.batch, depth=arguments.depth, training=arguments.training, **options)
+        result = replace(result, name=name)
+        explained = explain_params(model, size, **options) if arguments.params else None
     except UnknownModelError as error:
         raise UsageError(f"argument MODEL: {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{arguments.model}: {error}") from error
+        raise UsageError(f"{name}: {error}") from error
     if arguments.html is not None:
         write_html(arguments.html, result.to_html(), arguments.model)
     if arguments.plot is not None:
-        write_picture(arguments, options)
+        write_picture(arguments, model, options)
     if arguments.json:
         document: dict[str, Any] = {"command": "summary", **result.to_dict()}
         if explained is not None:
@@ -133,13 +125,14 @@ def check_picture(path: str) -> None:
         raise UsageError(f"argument --plot: {str(error).removeprefix('path: ')}") from error
 
 
-def write_picture(arguments: argparse.Namespace, options: dict[str, Any]) -> None:
+def write_picture(arguments: argparse.Namespace, model: Module | str, options: dict[str, Any]) -> None:
     """Draw the model, down to the same depth as the table."""
     depth = None if arguments.depth is None else max(1, arguments.depth)
     try:
         plot_architecture(
-            arguments.model, arguments.plot, arguments.input, depth=depth, training=arguments.training, **options
-        )
+            model, arguments.plot, arguments.input, depth=depth, training=arguments.training, title=arguments.model,
+            **options,
+        )  # fmt: skip
     except PlotUnavailableError as error:
         raise UsageError(f"argument --plot: {error}") from error
     except OSError as error:

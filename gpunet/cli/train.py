@@ -178,10 +178,10 @@ def _new_config(arguments: argparse.Namespace) -> TrainingConfig:
         given["data"] = _data_setting(arguments.data)
     config = TrainingConfig(**_without_none(given))
     try:
-        recipe = get_recipe(config.model, arguments.recipe or "default")
+        recipe = get_recipe(config.model, "default" if arguments.recipe is None else arguments.recipe)
     except ValueError as error:
         raise UsageError(
-            f"argument --{error}" if arguments.recipe and config.model in list_models() else str(error)
+            f"argument --{error}" if arguments.recipe is not None and config.model in list_models() else str(error)
         ) from error
     return config.replace(recipe=recipe.replace(**_without_none(given_for_recipe)))
 

@@ -45,7 +45,7 @@ class Recipe:
             0).
         flip: whether half of the training images are mirrored, left for right.
         colour: standard deviation of the shifts along the principal components of the colours (Krizhevsky et al.
-            2012), in training.
+            2012), in training. Images that are grey where they come to the network have none, and stay as they are.
         augment: whether training images are changed at random at all; False switches off all of the above but the
             crop, which is then the middle one, and of the following.
         rotation: degrees, to either side.

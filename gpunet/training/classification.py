@@ -21,6 +21,7 @@ from gpunet.backend.errors import CheckpointError
 from gpunet.backend.random import Generator, manual_seed
 from gpunet.backend.threads import get_num_threads
 from gpunet.data import DataLoader, DatasetInfo, ImageSplits
+from gpunet.data._random import loading
 from gpunet.data.transforms import (
     CenterCrop,
     Compose,
@@ -240,7 +241,9 @@ def training_transform(recipe: Recipe, info: DatasetInfo, model: str = "") -> Co
         steps.append(RandomCrop(size, padding=recipe.crop_padding or None, fill=ground))
     if recipe.flip:
         steps.append(RandomHorizontalFlip())
-    colour = [PCALighting(recipe.colour * (white - black))] if recipe.colour else []
+    # Grey images have no colours to shift; those that become RGB for the model's sake get some as its own would.
+    grey = info.input_shape[0] == 1 and not _is_colour_model(model)
+    colour = [PCALighting(recipe.colour * (white - black))] if recipe.colour and not grey else []
     return Compose([*steps, *_last_steps(recipe.replace(crop=0), info, model, colour)])
 
 
@@ -275,13 +278,21 @@ def prepare(config: TrainingConfig, splits: ImageSplits, device: Device) -> Trai
         device: where to train.
 
     Raises:
-        ValueError: the model does not take the data set's images.
+        ValueError: the model does not take the data set's images, or the recipe's changes do not go with them.
     """
     recipe, info = config.recipe, splits.info
     manual_seed(config.seed)
     model = _placed(build_model(config.model, info, recipe), device)
     splits.train.transform = training_transform(recipe, info, config.model)
     splits.test.transform = evaluation_transform(recipe, info, config.model)
+    # A recipe that does not go with the images says so before anything is written. The pass keeps this from drawing
+    # random numbers that are somebody else's.
+    with loading(config.seed, 0):
+        for part in (splits.train, splits.test):
+            try:
+                _ = part[0] if len(part) else None
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"its recipe does not go with them: {error}") from error
     train_loader: DataLoader[Any] = DataLoader(
         splits.train,
         batch_size=recipe.batch_size,

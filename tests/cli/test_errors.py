@@ -22,6 +22,8 @@ TRAIN = ("train", "--device", "cpu", "--epochs", "1")
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "--model", "cifar_resnet21"], "unknown model 'cifar_resnet21'; did you mean 'cifar_resnet"),
         (["train", "--model", "xyzzy"], "unknown model 'xyzzy'; known are alexnet, "),
+        (["train", "--recipe", ""], "argument --recipe: cifar_resnet20 has default, paper, got ''"),
+        (["train", "--recipe", "papers"], "argument --recipe: cifar_resnet20 has default, paper, got 'papers'"),
         (["train", "--data", "digit"], "unknown data set 'digit'; did you mean digits?"),
         (["train", "--data", "nothing.npz"], "nothing.npz: no such file"),
         (["train", "--data", "nothing.npz"], "error: argument --data: "),
@@ -62,6 +64,41 @@ def test_bad_argument(gpunet: Callable[..., Any], tmp_path: Path, arguments: lis
     assert expected in failed.one_error()
     assert failed.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_recipe_that_does_not_go_with_the_images(
+    gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gpunet.models.recipes import get_recipe
+
+    # 8x8 pixels have no part of 12x12.
+    monkeypatch.setattr("gpunet.cli.train.get_recipe", lambda *names: get_recipe(*names).replace(crop=12))
+    failed = gpunet(*TRAIN)
+    assert failed.code == 2
+    expected = "the model cifar_resnet20 does not take the images of digits: its recipe does not go with them: "
+    assert expected in failed.one_error()
+    assert failed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([f"line {n}" for n in range(16)], " line 14 line 15"),
+        ([f"line {n}" for n in range(17)], " line 14 line 15 ... and 1 more (set GPUNET_DEBUG=1 to see all)"),
+        ([*(f"line {n}" for n in range(20)), "  and 100 more"], " line 15 ... and 104 more (set GPUNET_DEBUG=1 "),
+        ([*(f"line {n}" for n in range(15)), "  and 100 more"], " line 13 line 14 and 100 more"),
+    ],
+)
+def test_long_lists_are_counted(capfd: pytest.CaptureFixture[str], lines: list[str], expected: str) -> None:
+    """What a message has cut off itself is among what is left out."""
+    from gpunet.cli.console import complain
+
+    complain("\n".join(lines))
+    printed = capfd.readouterr().err
+    assert printed.count("\n") == 1
+    assert expected in printed
+    assert printed.endswith("(set GPUNET_DEBUG=1 to see all)\n") == (len(lines) > 16)
 
 
 @pytest.mark.parametrize("command", ["sample", "bench", "report"])

@@ -82,6 +82,35 @@ def test_onnx_by_name(gpunet: Callable[..., Any]) -> None:
     assert outcome.json["inputs"] == {"input": ["batch", 3, 32, 32]}
 
 
+def test_a_model_is_made_for_the_input(gpunet: Callable[..., Any]) -> None:
+    """As in ``gpunet summary``, whatever the file."""
+    for size, shape in (("3,28,28", (6, 3, 5, 5)), ("1,8,8", (6, 1, 5, 5))):
+        assert gpunet("export", "lenet", "--to", "safetensors", "--input", size, "--out", "a.safetensors").code == 0
+        found = gn.interop.load_safetensors("a.safetensors")
+        assert found["conv1.weight"].shape == shape
+        summed = gpunet("summary", "lenet", "--input", size, "--json").json
+        assert summed["total_params"] == sum(array.size for array in found.values())
+
+
+def test_weights_of_another_model(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    """The first ten differences and the number of the others: what ``load_weights`` reports, on one line."""
+    gn.interop.save_safetensors(gn.models.lenet().state_dict(), tmp_path / "lenet.safetensors")
+    with pytest.raises(gn.CheckpointError) as caught:
+        gn.models.resnet18(weights="lenet.safetensors")
+    outcome = gpunet("export", "resnet18", "--to", "safetensors", "--weights", "lenet.safetensors")
+    assert outcome.code == 2
+    error = outcome.one_error()
+    assert "do not fit resnet18" in error
+    assert error == "gpunet: error: " + " ".join(str(caught.value).split())
+    missing, unexpected, mismatched = (
+        int(re.search(rf"(\d+) {kind}", error).group(1))  # type: ignore[union-attr]
+        for kind in ("missing", "unexpected", "of another shape")
+    )
+    assert len(re.findall("(missing|unexpected|shape): ", error)) == 10
+    assert error.endswith(f" and {missing + unexpected + mismatched - 10} more")
+    assert os.listdir(tmp_path) == ["lenet.safetensors"]
+
+
 @pytest.mark.onnx
 @pytest.mark.parametrize("arguments, words", [
     (["lenet", "--to", "onnx", "--opset", "3"], "opset: must lie in 18..23, got 3"),
@@ -121,13 +150,6 @@ def test_options_that_are_not_for_a_run(gpunet: Callable[..., Any], trained_run:
         outcome = gpunet("export", trained_run, "--to", "safetensors", option, value)
         assert outcome.code == 2
         assert f"argument {option}: is for a model by name" in outcome.one_error()
-
-
-def test_weights_of_another_model(gpunet: Callable[..., Any]) -> None:
-    gn.interop.save_safetensors(gn.models.lenet().state_dict(), "lenet.safetensors")
-    outcome = gpunet("export", "cifar_resnet20", "--to", "safetensors", "--weights", "lenet.safetensors")
-    assert outcome.code == 2
-    assert "do not fit cifar_resnet20" in outcome.one_error()
 
 
 def test_a_disk_without_space(gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

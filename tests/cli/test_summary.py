@@ -34,6 +34,21 @@ def test_depth_folds_what_is_deeper(gpunet: Callable[..., Any]) -> None:
     assert "layer2.0" not in out
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "params"),
+    [
+        ("lenet", "1,28,28", 61706),  # padded by 2, it ends as 16 maps of 5x5 all the same
+        ("lenet", "3,32,32", 61706 + 2 * 25 * 6),
+        ("cifar_resnet20", "1,32,32", 269722 - 2 * 9 * 16),  # no input_size
+    ],
+)
+def test_a_model_is_made_for_the_input(gpunet: Callable[..., Any], name: str, size: str, params: int) -> None:
+    done = gpunet("summary", name, "--input", size, "--params", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json["input_shapes"] == [[1, *map(int, size.split(","))]]
+    assert done.json["total_params"] == done.json["params"]["total"] == params
+
+
 def test_one_json_object(gpunet: Callable[..., Any]) -> None:
     done = gpunet("summary", "lenet", "--json", "--num-classes", 7, "--batch", 2, "--params")
     assert len(done.out.splitlines()) == 1
@@ -100,7 +115,12 @@ def test_layers_are_drawn_to_a_file(gpunet: Callable[..., Any], tmp_path: Path, 
         (["resnet5"], "unknown model 'resnet5'; did you mean resnet50"),
         (["vgg11", "--input", "3,20,20"], "in layer features.20 (MaxPool2d)"),
         (["vgg11", "--input", "1,224,224"], "input must have 3 channels"),
-        (["vgg11", "--input", "3,0,20"], "expected sizes of at least 1 such as 3,224,224, got '3,0,20'"),
+        (["vgg11", "--input", "3,0,20"], "expected sizes of at least 1 such as 3,224,224 (channels, height, width), "),
+        (["vgg11", "--input", "3,0,20"], ", got '3,0,20'"),
+        (["lenet", "--input", "28,28"], "--input: expected sizes"),
+        (["lenet", "--input", "1,3,3"], "lenet: input_size: must be at least 4, got 3"),
+        (["lenet", "--input", "1,28,20"], "in layer fc1 (Linear)"),
+        (["resnet19", "--input", "3,32,32"], "unknown model 'resnet19'"),
         (["vgg11", "--input", "three"], "expected sizes of at least 1"),
         (["vgg11", "--depth", "-1"], "--depth: expected"),
         (["vgg11", "--batch", "0"], "--batch: must be at least 1, got 0"),

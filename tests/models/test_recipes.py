@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import gpunet as gn
+from gpunet.backend.random import default_generator
 from gpunet.data import get_dataset
 from gpunet.models import list_models
 from gpunet.models.recipes import Recipe, get_recipe, list_recipes, register_recipe
@@ -116,6 +117,33 @@ def test_images_of_papers_for_imagenet() -> None:
     assert change(images[0]).shape == (3, 227, 227)
     plain = training_transform(recipe.replace(augment=False), splits.info, "vgg16")
     np.testing.assert_array_equal(plain(images[0]), still(images[0]))
+
+
+@pytest.mark.parametrize("model", ["alexnet2012", "alexnet2012_grouped", "resnet50", "vgg16", "densenet121"])
+def test_grey_images_have_no_colours(model: str) -> None:
+    """The recipes of ImageNet's models train on grey images: as they are where the model takes them, else as RGB."""
+    splits = get_dataset("digits")
+    recipe = get_recipe(model, "paper")
+    assert recipe.colour > 0
+    grey = model.startswith("alexnet")
+    change = training_transform(recipe, splits.info, model)
+    assert ("PCALighting" in [type(step).__name__ for step in change.transforms]) is not grey
+    assert change(splits.train.images[0]).shape == (1 if grey else 3, recipe.crop, recipe.crop)
+
+
+def test_a_recipe_is_rehearsed_and_nothing_is_drawn() -> None:
+    splits = get_dataset("digits")
+    recipe = Recipe(crop=12)  # of 8x8 pixels
+    with pytest.raises(ValueError, match="its recipe does not go with them: "):
+        prepare(TrainingConfig(recipe=recipe), splits, gn.device("cpu"))
+    numbers = []
+    for config in (TrainingConfig(), TrainingConfig(recipe=Recipe(augment=False))):
+        prepare(config, splits, gn.device("cpu"))
+        numbers.append(default_generator("data").numpy().random(4))
+    gn.manual_seed(0)
+    numbers.append(default_generator("data").numpy().random(4))
+    np.testing.assert_array_equal(numbers[0], numbers[2])
+    np.testing.assert_array_equal(numbers[1], numbers[2])
 
 
 def test_crops_of_the_image_itself() -> None:
