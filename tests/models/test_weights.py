@@ -6,6 +6,7 @@ import enum
 import inspect
 import io
 import pydoc
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import gpunet as gn
 from gpunet import models
 from gpunet.interop import save_safetensors
+from gpunet.models import _weights
 from gpunet.models._published import FOLDER, PUBLISHED, published
 
 REFERENCE_ROWS = 23  # table A2 of the facts
@@ -207,6 +209,18 @@ def test_weights_under_a_name_that_is_not_known(wrap, places, first, small, tmp_
     )
     model.load_state_dict(eval("gn.load(path)" + first, {"gn": gn, "path": tmp_path / "x"}))  # noqa: S307
     check_loaded(model, expected)
+
+
+def test_one_dict_in_a_million_places_is_looked_into_once(monkeypatch):
+    names = [str(number) for number in range(1000)]
+    content: Any = {"a": 1}
+    for _ in range(3):
+        content = dict.fromkeys(names, content)
+    monkeypatch.setattr(_weights, "read_nested", lambda source, leaf: content)
+    start = time.perf_counter()
+    with pytest.raises(gn.CheckpointError, match=r"no dict from names to tensors$"):
+        models.load_weights(models.lenet(), io.BytesIO(b"x"))
+    assert time.perf_counter() - start < 5
 
 
 def test_two_towers_and_one(tmp_path):
