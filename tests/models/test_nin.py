@@ -8,6 +8,7 @@ import pytest
 import gpunet as gn
 import gpunet.nn.functional as F
 from gpunet import models, nn
+from gpunet.data import get_dataset
 
 from .counting import count, fact, fact_input, rows, run, shape_of
 
@@ -82,11 +83,24 @@ def test_arguments_shape_the_network():
 
 
 def test_initial_weights():
-    for layer in models.nin_cifar10(width=1 / 2).modules():
-        if isinstance(layer, nn.Conv2d):
-            weight = layer.weight.detach().numpy()
-            assert weight.std() == pytest.approx(np.sqrt(2 / weight[0].size), rel=6 / np.sqrt(2 * weight.size))
-            assert not layer.bias.detach().numpy().any()
+    *hidden, scores = (layer for layer in models.nin_cifar10(width=1 / 2).modules() if isinstance(layer, nn.Conv2d))
+    for layer in (*hidden, scores):
+        weight = layer.weight.detach().numpy()
+        assert weight.std() == pytest.approx(np.sqrt(2 / weight[0].size), rel=6 / np.sqrt(2 * weight.size))
+        assert (layer.bias.detach().numpy() == (2 if layer is scores else 0)).all()
+
+
+def test_classes_are_alive_at_the_start():
+    """A class whose score ReLU cuts off for every image learns nothing. With biases of 0 these networks have 10."""
+    splits = get_dataset("digits")
+    images = (splits.train.images[:64] - splits.info.mean[0]) / splits.info.std[0]
+    dead = []
+    for seed in range(8):
+        gn.manual_seed(seed)
+        net = models.nin_cifar10(in_channels=1).eval()
+        with gn.no_grad():
+            dead.append(int((net(gn.tensor(images)).numpy().max(0) <= 0).sum()))
+    assert sum(dead) <= 1, dead
 
 
 @pytest.mark.parametrize("name, side", [("nin_cifar10", 16), ("nin_imagenet", 67)])
