@@ -54,7 +54,8 @@ def plot_architecture(
         path: where to write the picture, as SVG or PNG by its suffix; None writes none.
         input_size: (C, H, W), as for ``summary``.
         depth: draw modules at this depth as one box each, such as 2 for the blocks of a ResNet; None draws all layers.
-        fold: draw equal blocks in a row once, with their number.
+        fold: draw equal blocks in a row once, with their number; the layers of a dense block too, with the channels
+            that each adds.
         training: as it runs in training, where auxiliary classifiers run too.
         title: above the picture; None is the model's name.
         kwargs: for the function that makes a model of that name, such as ``num_classes``.
@@ -141,14 +142,18 @@ class _Canvas:
             )
         )  # fmt: skip
         kind = " ".join(part for part in (_merge_word(box), box.detail) if part)
-        lines = (
-            (-0.125, _shortened(box.name), 5.5, "#555555"),
-            (0.0, _shortened(kind), 6.5, "black"),
-            (0.125, _shape(box.output_shape), 6.5, "#003a63"),
-        )
-        for offset, text, size, colour in lines:
-            if text:
-                self.axes.text(x, y + offset, text, ha="center", va="center", fontsize=size, color=colour, zorder=4)
+        lines = [
+            line
+            for line in (
+                (_short_name(box.name), 5.5, "#555555"),
+                (_short_text(kind), 6.5, "black"),
+                (_shapes(box), 6.5, "#003a63"),
+            )
+            if line[0]
+        ]
+        for number, (text, size, colour) in enumerate(lines):
+            offset = 0.125 * (number - (len(lines) - 1) / 2)
+            self.axes.text(x, y + offset, text, ha="center", va="center", fontsize=size, color=colour, zorder=4)
 
     def arrow(self, arrow: Arrow) -> None:
         """From the lower edge of a box to the upper one of another, round what lies between."""
@@ -198,8 +203,12 @@ class _Canvas:
             )
         )  # fmt: skip
         times = f" × {block.count}" if block.count > 1 else ""
+        name = f"{block.name} · {block.type}{times}"
+        if block.last:
+            last = block.last.rpartition(".")[2]
+            name = f"{block.name} … {last}\n{block.type}{times}, +{block.growth} channels each"
         self.axes.text(
-            left - 0.07, (upper + lower) / 2, f"{block.name} · {block.type}{times}", fontsize=6, va="center",
+            left - (0.12 if block.last else 0.07), (upper + lower) / 2, name, fontsize=6, va="center",
             ha="center", rotation=90, gid=f"times {block.name}" if times else None,
             color="#8a3c00" if times else "#777777", weight="bold" if times else "normal", zorder=4,
         )  # fmt: skip
@@ -218,10 +227,27 @@ def _merge_word(box: Box) -> str:
     return {"add": "add", "input": ""}.get(box.type, box.type)
 
 
-def _shortened(text: str) -> str:
-    """The end of a long name says more than its beginning."""
-    return text if len(text) <= LETTERS else "…" + text[1 - LETTERS :]
+def _short_name(name: str) -> str:
+    """The end of a long name says more than its beginning; cut at a dot, so that no part is half a word."""
+    if len(name) <= LETTERS:
+        return name
+    parts = name.split(".")
+    while len(parts) > 1 and len(".".join(parts)) >= LETTERS:
+        del parts[0]
+    return "…" + ".".join(parts)[1 - LETTERS :]
 
 
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "" if shape is None else "×".join(map(str, shape)) or "scalar"
+def _short_text(text: str) -> str:
+    """What a layer is, from its beginning."""
+    return text if len(text) <= LETTERS else text[: LETTERS - 1] + "…"
+
+
+def _shapes(box: Box) -> str:
+    """The shape, or the first and the last of those that are folded, which differ in their channels."""
+    shape = box.output_shape
+    if shape is None:
+        return ""
+    sizes = list(map(str, shape))
+    if box.last_shape is not None:
+        sizes[0] = f"{shape[0]} … {box.last_shape[0]}"
+    return "×".join(sizes) or "scalar"

@@ -35,6 +35,7 @@ class Box:
         merge: ``"sum"`` or ``"concat"`` if several layers meet here, else empty.
         tower: of a model on several devices, the number of the device; else 0.
         count: how many layers this one stands for, itself included, where equal blocks are folded.
+        last_shape: the last one's ``output_shape``, where it is another than the first's; else None.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Box:
     merge: str = ""
     tower: int = 0
     count: int = 1
+    last_shape: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,17 @@ class Block:
         name, type: the module's.
         boxes: names of those inside.
         count: how many equal modules in a row it stands for.
+        last: name of the last of those, if each is joined with what comes before it, as in a dense block; the boxes are
+            then the first one's and its concatenation. Else empty.
+        growth: channels that each of these joins.
     """
 
     name: str
     type: str
     boxes: tuple[str, ...]
     count: int = 1
+    last: str = ""
+    growth: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,8 @@ def layer_graph(
         model: a model, which is only read, or the name of one, which is then made without memory.
         input_size: (C, H, W), as for ``summary``.
         depth: modules at this depth become one box each; the model's children have depth 1. None is all the way down.
-        fold: let one block stand for equal ones in a row.
+        fold: let one block stand for equal ones in a row. Layers of a dense block are equal but for the channels that
+            come in: the first with its concatenation stands for all.
         training: run in training mode, where auxiliary classifiers run too.
         kwargs: for the function that makes a model of that name.
 
@@ -155,6 +163,10 @@ class _Unit:
     count: int = 1
     # The unit that is drawn in its place.
     stand_in: _Unit | None = None
+    # Of several in a row whose channels grow: the last one's shape or step, and by how much.
+    last_shape: Shape | None = None
+    last: Step | None = None
+    growth: int = 0
 
     def leaves(self) -> Iterator[_Unit]:
         """The boxes in it, in the order in which they ran."""
@@ -247,16 +259,70 @@ class _Maker:
                 marks.append(mark)
             last = part
         root.parts[:] = kept
+        self._fold_joined(root)
 
-    def _mark(self, unit: _Unit) -> Any:
+    def _fold_joined(self, root: _Unit) -> None:
+        """The same for blocks each of which is concatenated with what it reads, so that the next has more channels."""
+        kept: list[_Unit] = []
+        pairs: set[int] = set()
+        last: _Unit | None = None
+        parts = list(root.parts)
+        while parts:
+            pair = _pair(parts, root)
+            if pair is None:
+                kept.append(parts.pop(0))
+                last = None
+                continue
+            del parts[:2]
+            first = kept[-1] if last is not None else None
+            if first is not None and last is not None and self._grows(first, last, pair):
+                first.count += 1
+                first.last = pair.step
+                for leaf, original in zip(pair.leaves(), first.leaves(), strict=True):
+                    leaf.stand_in = original
+                    original.last_shape = leaf.step.output_shape
+            else:
+                kept.append(pair)
+                pairs.add(id(pair))
+            last = pair
+        root.parts.clear()
+        for unit in kept:
+            if id(unit) in pairs and not unit.growth:  # it stands for itself alone
+                root.parts.extend(unit.parts)
+                continue
+            root.parts.append(unit)
+            if unit.growth:
+                for part in unit.parts:
+                    part.parent = unit
+
+    def _grows(self, first: _Unit, last: _Unit, pair: _Unit) -> bool:
+        """Whether a block with its join continues a row, with as many more channels as those before it."""
+        join, before = pair.parts[1].step.output_shape, last.parts[1].step.output_shape
+        if self._mark(pair, True) != self._mark(first, True) or not _follows(pair, last) or not (join and before):
+            return False
+        growth = join[1] - before[1]
+        if growth < 1 or first.growth not in (0, growth):
+            return False
+        for leaf, previous in zip(pair.leaves(), last.leaves(), strict=True):
+            shape, old = leaf.step.output_shape, previous.step.output_shape
+            if shape and old and shape[1:2] != old[1:2] and shape[1] - old[1] != growth:
+                return False
+        first.growth = growth
+        return True
+
+    def _mark(self, unit: _Unit, any_channels: bool = False) -> Any:
         """What is the same for equal blocks: layers, shapes and arrows, without the names of what is outside."""
+
+        def seen(shape: Shape | None) -> Shape | None:
+            return shape[:1] + shape[2:] if any_channels and shape is not None else shape
+
         leaves = list(unit.leaves())
         numbers = {id(leaf): number for number, leaf in enumerate(leaves)}
         return tuple(
             (
                 leaf.step.kind,
-                leaf.step.input_shape,
-                leaf.step.output_shape,
+                seen(leaf.step.input_shape),
+                seen(leaf.step.output_shape),
                 leaf.count,
                 _detail(leaf),
                 tuple(numbers.get(id(_drawn(read)), -1) for read in leaf.reads),
@@ -286,7 +352,7 @@ class _Maker:
                 Box(
                     names[id(leaf)], leaf.step.kind, _detail(leaf),
                     None if leaf.step.output_shape is None else leaf.step.output_shape[1:], merge, tower,
-                    _multiplied(leaf),
+                    _multiplied(leaf), _other_shape(leaf),
                 )
             )  # fmt: skip
             arrows.extend(
@@ -318,10 +384,12 @@ class _Maker:
             unit = waiting.pop()
             if not unit.parts:
                 continue
-            waiting.extend(reversed(unit.parts))
+            # A block that is folded with its concatenation has one frame, not two of the same name.
+            waiting.extend(reversed(unit.parts[0].parts if unit.growth else unit.parts))
             inside = tuple(names[id(leaf)] for leaf in unit.leaves())
             if unit.count > 1 or any(not part.parts and _merge(part) for part in unit.parts):
-                yield Block(unit.step.name, unit.step.kind, inside, unit.count)
+                last = "" if unit.last is None else unit.last.name
+                yield Block(unit.step.name, unit.step.kind, inside, unit.count, last, unit.growth)
 
 
 def _drawn(read: Any) -> Any:
@@ -339,6 +407,22 @@ def _follows(unit: _Unit, before: _Unit) -> bool:
         drawn for leaf in unit.leaves() for drawn in (_drawn(read) for read in leaf.reads) if id(drawn) not in inside
     ]
     return bool(outside) and all(id(read) in allowed for read in outside)
+
+
+def _pair(parts: Sequence[_Unit], root: _Unit) -> _Unit | None:
+    """A block and the concatenation behind it, as a unit; None if the parts do not begin with such."""
+    if len(parts) < 2:
+        return None
+    block, join = parts[:2]
+    joins = not join.parts and join.step.module is None and _merge(join) == "concat"
+    if not block.parts or not joins or block.count > 1 or not any(leaf in join.reads for leaf in block.leaves()):
+        return None
+    return _Unit(block.step, root, [block, join])
+
+
+def _other_shape(leaf: _Unit) -> Shape | None:
+    shape = leaf.last_shape
+    return None if shape is None or shape == leaf.step.output_shape else shape[1:]
 
 
 def _multiplied(leaf: _Unit) -> int:

@@ -70,6 +70,18 @@ def test_arrows_of_other_networks() -> None:
     assert sum(arrow.weights + arrow.biases for arrow in small.arrows) == small.total
 
 
+def test_a_network_without_towers_has_no_arrows() -> None:
+    options: dict[str, Any] = {"width": 1 / 8, "input_size": 67}
+    with gn.device("meta"):
+        two, one = (gn.models.alexnet2012_grouped(groups=groups, **options) for groups in (2, 1))
+    assert len(explain_params(two).arrows) == 8
+    explained = explain_params(one)
+    assert explained.arrows == ()
+    assert "towers" not in str(explained)
+    with pytest.raises(ValueError, match="has them, got AlexNet2012Grouped without towers"):
+        explain_params(one, arrows=True)
+
+
 def test_a_convolution_reaches_through_all_channels() -> None:
     """B17: 3*3*3*64 = 1,728 weights and 64 biases; 3*3*64 = 576 leaves out the channels of the input."""
     row = explain_params(nn.Sequential(nn.Conv2d(3, 64, 3)))["0"]

@@ -170,6 +170,8 @@ def test_layers_without_maps(layer: Any, text: str) -> None:
         (np.zeros((2, 3, 12, 10), np.float32), r"image: must be one image .* got shape \(2, 3, 12, 10\)"),
         (np.zeros((1, 12, 10), np.float32), "3 channels"),
         (np.zeros((3, 2, 2), np.float32), "conv1"),
+        (np.zeros((12, 10, 3), np.uint8), r"image: \(C, H, W\) is wanted, with 3 channels first, .* with \(2, 0, 1\)"),
+        (np.zeros((1, 12, 10, 3), np.float32), r"image: \(C, H, W\) is wanted.* with \(0, 3, 1, 2\)"),
     ],
 )
 def test_images_that_do_not_fit(image: np.ndarray, text: str) -> None:

@@ -182,7 +182,7 @@ def test_equal_blocks_of_resnet152_are_folded() -> None:
 @pytest.mark.parametrize(("name", "layers"), [("densenet121", (6, 12, 24, 16)), ("cifar_densenet40_12", (12, 12, 12))])
 def test_every_dense_layer_is_joined_with_all_before_it(name: str, layers: tuple[int, ...]) -> None:
     """A10, B92: L concatenations of two, the channels growing by the growth rate."""
-    graph = drawn(name)
+    graph = drawn(name, False)
     joins = [box for box in graph.boxes if box.merge == "concat"]
     assert len(joins) == sum(layers)
     assert len(graph.arrows_of("concat")) == 2 * sum(layers)
@@ -190,6 +190,59 @@ def test_every_dense_layer_is_joined_with_all_before_it(name: str, layers: tuple
     for join in joins:
         old, new = (graph[source].output_shape or (0,) for source, _ in reads(graph, join.name))
         assert (old[0] + growth, new[0]) == ((join.output_shape or (0,))[0], growth)
+
+
+@pytest.mark.parametrize(("name", "layers"), [("densenet121", (6, 12, 24, 16)), ("cifar_densenet40_12", (12, 12, 12))])
+def test_layers_of_a_dense_block_are_folded(name: str, layers: tuple[int, ...]) -> None:
+    """A10: they differ by the growth rate alone; a block's boxes say the first one's channels and the last one's."""
+    folded, whole = drawn(name), drawn(name, False)
+    growth = 32 if name == "densenet121" else 12
+    blocks = [block for block in folded.blocks if block.last]
+    assert [(block.count, block.growth) for block in blocks] == [(count, growth) for count in layers]
+    for number, block in enumerate(blocks, 1):
+        inside = f"features.denseblock{number}"
+        assert (block.name, block.last) == (f"{inside}.denselayer1", f"{inside}.denselayer{block.count}")
+        joins = [box for box in whole.boxes if box.name.startswith(f"{inside}.(cat)")]
+        join = folded[block.boxes[-1]]
+        assert (join.output_shape, join.last_shape) == (joins[0].output_shape, joins[-1].output_shape)
+        assert join.count == block.count == len(joins)
+        for box in (folded[one] for one in block.boxes[:-1]):
+            last = whole[box.name.replace(block.name, block.last)]
+            assert (box.output_shape, box.last_shape or box.output_shape) == (
+                whole[box.name].output_shape, last.output_shape,
+            )  # fmt: skip
+        # What is behind the block reads the concatenation that is drawn.
+        behind = next(arrow for arrow in folded.arrows if arrow.source == join.name)
+        assert behind.target == (f"features.transition{number}.norm" if number < len(layers) else "features.norm5")
+    assert len(folded.boxes) < 45
+
+
+def test_layers_that_grow_unevenly_are_not_folded() -> None:
+    class Dense(nn.Module):
+        def __init__(self, *widths: int, inner: int = 0) -> None:
+            super().__init__()
+            channels = 3
+            self.layers = nn.ModuleList()
+            for number, width in enumerate(widths):
+                between = 4 + inner * number
+                self.layers.append(nn.Sequential(nn.Conv2d(channels, between, 1), nn.Conv2d(between, width, 1)))
+                channels += width
+
+        def forward(self, x: Any) -> Any:
+            for layer in self.layers:
+                x = gn.cat([x, layer(x)], 1)
+            return x
+
+    def counts(model: nn.Module) -> list[int]:
+        return [block.count for block in layer_graph(model, (3, 4, 4)).blocks if block.last]
+
+    assert counts(Dense(2, 2, 2)) == [3]
+    assert counts(Dense(2, 2, 5, 5, 5)) == [2, 3]
+    assert counts(Dense(2, 3, 4)) == []
+    assert counts(Dense(2, 2, 2, inner=1)) == []
+    graph = layer_graph(Dense(2, 3, 4), (3, 4, 4))
+    assert {box.count for box in graph.boxes} == {1}
+    assert graph.boxes == layer_graph(Dense(2, 3, 4), (3, 4, 4), fold=False).boxes
 
 
 def test_depth_makes_blocks_of_layers() -> None:

@@ -173,6 +173,42 @@ def test_dense_blocks_join() -> None:
     assert "features.denseblock3 · DenseBlock" in texts(figure)
 
 
+def test_folded_dense_layers_say_what_they_add() -> None:
+    """A10: densenet121's blocks of 6, 12, 24 and 16, on a picture that one can look at."""
+    figure = picture("densenet121")
+    assert figure.get_size_inches()[1] < 25
+    shown = texts(figure)
+    for block, (count, first, last) in enumerate([(6, 96, "256×56"), (12, 160, "512×28"), (24, 288, "1024×14")], 1):
+        name = f"features.denseblock{block}.denselayer1 … denselayer{count}"
+        assert f"{name}\nDenseLayer × {count}, +32 channels each" in shown
+        assert f"{first} … {last}×{last.partition('×')[2]}" in shown
+    # Names are cut at a dot.
+    assert "…denseblock1.denselayer1.norm1" in shown
+    assert not [text for text in shown if "…res." in text]
+
+
+def test_long_names_keep_their_ends() -> None:
+    model: nn.Module = nn.Sequential(nn.Conv2d(1, 1, 1))
+    for name in ("inner", "a_module_with_a_rather_long_name", "outermost"):
+        outer = nn.Sequential()
+        outer.add_module(name, model)
+        model = outer
+    long = nn.Sequential()
+    long.add_module("x" * 60 + "end", nn.ReLU())
+    assert "…inner.0" in texts(plot_architecture(model, input_size=(1, 2, 2)))
+    assert "…" + "x" * 30 + "end" in texts(plot_architecture(long, input_size=(1, 2, 2)))
+
+
+def test_the_input_has_two_lines_around_its_middle() -> None:
+    figure = picture("lenet")
+    _, top, _, bottom = bounds(named(figure, "box")["input"])
+    lines = [text for text in figure.axes[0].texts if top < text.get_position()[1] < bottom]
+    assert [text.get_text() for text in lines] == ["input", "1×32×32"]
+    places = [text.get_position()[1] for text in lines]
+    assert places[1] - places[0] < 0.13
+    assert sum(places) / 2 == pytest.approx((top + bottom) / 2)
+
+
 def test_small_models_and_titles() -> None:
     """B92: stack_of_convolutions, for a model of one's own."""
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 8, 3, stride=2))

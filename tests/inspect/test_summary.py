@@ -214,6 +214,94 @@ def test_sizes_that_models_are_made_for() -> None:
     assert summary(nn.Sequential(nn.Flatten(), nn.Linear(12, 3))).input_shapes == ((1, 12),)
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("nin_cifar10", {}), ("cifar_densenet40_12", {}), ("cifar_densenet_bc_100_12", {}), ("cifar_resnet20", {}),
+        ("cifar_preact_resnet20", {}), ("lenet", {"input_size": 8}), ("nin_imagenet", {}), ("vgg11", {}),
+        ("alexnet2012", {"width": 1 / 8, "input_size": 67}),
+        ("alexnet2012_grouped", {"width": 1 / 8, "input_size": 67}),
+    ],
+)  # fmt: skip
+def test_a_model_says_what_it_is_made_for(name: str, options: dict[str, Any]) -> None:
+    """By name, made, and inside another: the size is the same, and so are the multiply-adds."""
+    made = {"nin_cifar10": 222_486_528}
+    size = options.get("input_size", 32 if "cifar" in name else 224)
+    with gn.device("meta"):
+        model = gn.models.get_model(name, **options)
+    assert model.default_image_size == size
+    found, wrapped = summary(model), summary(nn.Sequential(model, nn.ReLU()))
+    assert found.input_shapes == wrapped.input_shapes
+    assert found.input_shapes[0][2:] == (size, size)
+    assert found.total_macs == wrapped.total_macs == made.get(name, found.total_macs)
+    if not options:
+        assert summary(name).total_macs == found.total_macs
+
+
+def test_the_size_that_a_model_says_is_the_first_that_is_tried() -> None:
+    model = nn.Sequential(nn.Conv2d(2, 4, 3))
+    model.default_image_size = 40
+    assert summary(model).input_shapes == ((1, 2, 40, 40),)
+    assert summary(nn.Sequential(nn.Conv2d(2, 2, 1), model)).input_shapes == ((1, 2, 40, 40),)
+    with gn.device("meta"):
+        network = gn.models.resnet18()
+        network.conv1 = nn.Conv2d(1, 64, 7, stride=2, padding=3)
+        small = gn.models.to_fully_conv(gn.models.alexnet2012_grouped(width=1 / 8, input_size=67))
+    assert summary(network).input_shapes == ((1, 1, 224, 224),)
+    assert summary(small).input_shapes == ((1, 3, 67, 67),)
+    for nothing in (0, -3, True, "32", None):
+        model.default_image_size = nothing
+        assert summary(model).input_shapes == ((1, 2, 224, 224),)
+
+
+def test_example_inputs() -> None:
+    class Two(nn.Module):
+        def forward(self, a: gn.Tensor, b: gn.Tensor) -> gn.Tensor:
+            return a.sum() + b.sum()
+
+    tokens = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 2))
+    assert summary(tokens, example_inputs=np.zeros((2, 7), np.int64)).output_shape == (2, 7, 2)
+    both = (gn.zeros(2, 4), np.zeros((2, 7), np.float32))
+    assert summary(Two(), example_inputs=both).input_shapes == ((2, 4), (2, 7))
+    assert [box.output_shape for box in gn.inspect.layer_graph(Two(), example_inputs=both).boxes][:2] == [(4,), (7,)]
+    for given in ({"input_size": (7,)}, {"batch": 2}, {"dtype": gn.int64}):
+        with pytest.raises(ValueError, match="example_inputs: goes without input_size, batch and dtype"):
+            summary(tokens, example_inputs=gn.zeros(2, 7, dtype=gn.int64), **given)
+    with pytest.raises(TypeError, match="example_inputs: expected Tensors or arrays, got int"):
+        summary(tokens, example_inputs=(2, 7))
+    with pytest.raises(ValueError, match="example_inputs: must hold at least one Tensor"):
+        summary(tokens, example_inputs=())
+    with pytest.raises(gn.DTypeError, match=r"embedding: .* got float32; give dtype=, .* or example_inputs="):
+        summary(tokens, (7,))
+
+
+def test_several_sizes_that_are_not_in_a_list() -> None:
+    with pytest.raises(
+        ValueError, match=r"batch: .* got \(6,\); sizes of several inputs go in one list, \[\(4,\), \(6,\)"
+    ):
+        summary("lenet", (4,), (6,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ask", "text"),
+    [
+        (lambda x: x * x.max().item(), "item: a tensor on 'meta' has no data"),
+        (lambda x: x if x.sum() > 0 else -x, "a tensor on 'meta' has no data"),
+        (lambda x: x[x > 0], "index: the result of a mask on 'meta' has no known shape"),
+        (lambda x: gn.nonzero(x), "nonzero: the result of a tensor on 'meta' has no known shape"),
+    ],
+)
+def test_what_values_decide_cannot_be_followed(ask: Any, text: str) -> None:
+    class Asking(nn.Module):
+        def forward(self, x: gn.Tensor) -> gn.Tensor:
+            return ask(x)
+
+    for size in ((1, 4, 4), None):
+        with pytest.raises(gn.DeviceError, match=rf"{text}.*; in layer 1 \(Asking\): the model runs on shapes alone"):
+            summary(nn.Sequential(nn.Conv2d(1, 1, 1), Asking()), size)
+    assert not observer.active()
+
+
 def test_other_inputs() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

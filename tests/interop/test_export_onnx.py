@@ -87,6 +87,9 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     "by value": (lambda m, x: x if x.sum() > 0 else -x, "takes a tensor's value as a number"),
     "item": (lambda m, x: x * x.max().item(), "takes a tensor's value as a number"),
     "numpy": (lambda m, x: x * gn.tensor(x.numpy()), "takes a tensor's value as a number"),
+    "mask": (lambda m, x: x[x > 0], "operation 'index' in the model itself selects by a mask"),
+    "mask of a module": (lambda m, x: m.masked(x), "operation 'index' in module 'masked' selects by a mask"),
+    "item of a module": (lambda m, x: m.item(x), r"takes a tensor's value as a number \(item in module 'item'\)"),
     "random": (lambda m, x: x + gn.tensor(np.random.default_rng().random(6).astype("f")), "values depend on the input"),
     "dropout that stays": (lambda m, x: F.dropout(x, training=True), "random numbers"),
     "untranslated": (lambda m, x: m.inner(x), r"operation 'sort' in module 'inner' has no translation"),
@@ -113,7 +116,8 @@ def written_through(x: gn.Tensor) -> gn.Tensor:
 def test_refused(name: str, tmp_path: Path) -> None:
     function, reason = REFUSED[name]
     inner = Calls(lambda m, x: x.sort(1)[0])
-    model = Calls(function, inner=inner, weight=nn.Parameter(gn.ones(6)))
+    asking = {"masked": Calls(lambda m, x: x[x > 0]), "item": Calls(lambda m, x: x * x.max().item())}
+    model = Calls(function, inner=inner, **asking, weight=nn.Parameter(gn.ones(6)))
     if name == "batch as a number of channels":
         # It mixes samples, but the same way for every batch: that can be said.
         assert_same(model, export(model, tmp_path, SHAPE), images(3, *SHAPE))
@@ -122,6 +126,12 @@ def test_refused(name: str, tmp_path: Path) -> None:
         export_onnx(model, tmp_path / "model.onnx", SHAPE)
     assert os.listdir(tmp_path) == []
     np.testing.assert_array_equal(model.weight.detach().numpy(), np.ones(6))
+
+
+def test_the_size_that_the_model_is_made_for(tmp_path: Path) -> None:
+    written = export_onnx(nn.Sequential(gn.models.cifar_resnet20(), nn.ReLU()), tmp_path / "net.onnx")
+    assert written.inputs == {"input": ("batch", 3, 32, 32)}
+    assert export_onnx(nn.Conv2d(3, 1, 9, stride=8), tmp_path / "net.onnx").inputs == {"input": ("batch", 3, 224, 224)}
 
 
 def test_names_shapes_and_metadata(tmp_path: Path) -> None:
