@@ -126,6 +126,7 @@ class NiN(nn.Module):
             self.avgpool = nn.AdaptiveAvgPool2d(1)
         initialise(self, rules)
         scores = [layer for layer in self.features.modules() if isinstance(layer, nn.Conv2d)][-1]
+        assert scores.bias is not None
         nn.init.constant_(scores.bias, SCORE_BIAS)
 
     def forward(self, x: Tensor) -> Tensor:
