@@ -213,9 +213,10 @@ def bench_train(names: list[str], rounds: int, peers: bool) -> list[Row]:
             ours, model = our_step(name)
             step = their_step(name, layout, model)
             if step is not None:
-                for number in range(2):
+                # After a step with BatchNorm over two images, rounding alone moves the loss: PyTorch's two layouts too.
+                for number, bound in enumerate((1e-4, 1e-2)):
                     got, expected = ours(), step()
-                    assert abs(got - expected) <= 1e-3 * max(1.0, abs(expected)), (
+                    assert abs(got - expected) <= bound * max(1.0, abs(expected)), (
                         f"{name}: losses differ at step {number}: gpunet {got}, PyTorch {expected}; not timed"
                     )
                 sides[f"PyTorch {layout}"] = step
