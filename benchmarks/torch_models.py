@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -116,26 +112,3 @@ def nin_cifar10() -> nn.Module:
         if pool is not None:
             layers += [pool(3, 2, ceil_mode=True), nn.Dropout()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-
-_DECLARATIONS: list[Any] = []  # they live as long as the process
-
-
-@cache
-def torchvision_models() -> Any:
-    """torchvision's models, whose compiled operators need not load beside this PyTorch; None without torchvision."""
-    found = importlib.util.find_spec("torchvision")
-    if found is None or found.origin is None:
-        return None
-    try:
-        torch.ops.load_library(Path(found.origin).parent / "_C.so")
-    except OSError:
-        # The package describes two operators to PyTorch when imported, which then must exist at least by name.
-        declarations = torch.library.Library("torchvision", "FRAGMENT")
-        declarations.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        declarations.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _DECLARATIONS.append(declarations)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import torchvision.models
-    return torchvision.models

@@ -59,6 +59,7 @@ def make_ours(name: str) -> gn.nn.Module:
 def make_theirs(name: str) -> Any | None:
     """The same net in PyTorch; None where that needs torchvision and it is not there."""
     from benchmarks import torch_models
+    from gpunet.testing.torchvision_models import torchvision_models
 
     others: dict[str, Callable[[], Any]] = {
         "nin_cifar10": torch_models.nin_cifar10,
@@ -67,8 +68,10 @@ def make_theirs(name: str) -> Any | None:
     }
     if name in others:
         return others[name]()
-    torchvision = torch_models.torchvision_models()
-    if torchvision is None:
+    try:
+        torchvision = torchvision_models()
+    except ModuleNotFoundError as error:
+        print(f"{name} without a peer: {error}", flush=True)
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that initialising GoogLeNet is slow

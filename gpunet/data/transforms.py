@@ -192,14 +192,17 @@ class Resize(Transform):
             raise ShapeError(f"size: expected a positive integer or two of them, got {size!r}")
         self.size = sizes
 
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of what becomes of an image of that size."""
+        if len(self.size) == 2:
+            return self.size[0], self.size[1]
+        # The longer side is cut off, not rounded, as torchvision does it.
+        shorter = min(height, width)
+        return height * self.size[0] // shorter, width * self.size[0] // shorter
+
     def apply(self, images: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         height, width = images.shape[2:]
-        if len(self.size) == 2:
-            new_height, new_width = self.size
-        else:
-            # The longer side is cut off, not rounded, as torchvision does it.
-            shorter = min(height, width)
-            new_height, new_width = height * self.size[0] // shorter, width * self.size[0] // shorter
+        new_height, new_width = self.output_size(height, width)
         exact = images.dtype if images.dtype.kind == "f" else np.dtype(np.float32)
         rows, columns = _resize_weights(height, new_height), _resize_weights(width, new_width)
         result = rows.astype(exact) @ images.astype(exact, copy=False) @ columns.astype(exact).T

@@ -180,16 +180,10 @@ def build_model(name: str, info: DatasetInfo, recipe: Recipe | None = None) -> M
         ValueError: no model has that name, or it does not take images of this shape.
     """
     recipe = recipe or Recipe()
-    channels, height, width = info.input_shape
-    if recipe.resize:
-        scale = recipe.resize / min(height, width)
-        height, width = round(height * scale), round(width * scale)
-    if recipe.crop:
-        height = width = recipe.crop
+    channels = info.input_shape[0]
+    height, width = _image_size(recipe, info)
     arguments: dict[str, Any] = {"num_classes": info.num_classes}
-    # Only what is a model: the module has other attributes, and the name may come from an edited file.
-    factory = getattr(models, name, None) if name in models.list_models() else None
-    accepted = inspect.signature(factory).parameters if factory is not None else {}
+    accepted = _arguments_of(name)
     if "in_channels" in accepted:
         arguments["in_channels"] = channels
     elif channels == 1:
@@ -209,10 +203,25 @@ def _placed(model: Module, device: Device | str) -> Module:
     return model.to((device,) * model._device_span if model._device_span > 1 else device)
 
 
+def _arguments_of(name: str) -> Mapping[str, inspect.Parameter]:
+    """What the model's function takes; nothing where there is no such model."""
+    # Only what is a model: the module has other attributes, and the name may come from an edited file.
+    factory = getattr(models, name, None) if name in models.list_models() else None
+    return {} if factory is None else inspect.signature(factory).parameters
+
+
 def _is_colour_model(name: str) -> bool:
     """Whether the model takes RGB images alone."""
-    factory = getattr(models, name, None) if name in models.list_models() else None
-    return factory is not None and "in_channels" not in inspect.signature(factory).parameters
+    accepted = _arguments_of(name)
+    return bool(accepted) and "in_channels" not in accepted
+
+
+def _image_size(recipe: Recipe, info: DatasetInfo) -> tuple[int, int]:
+    """(H, W) of the images as they come to the model."""
+    if recipe.crop:
+        return recipe.crop, recipe.crop
+    height, width = info.input_shape[1:]
+    return Resize(recipe.resize).output_size(height, width) if recipe.resize else (height, width)
 
 
 def training_transform(recipe: Recipe, info: DatasetInfo, model: str = "") -> Compose:
@@ -233,12 +242,7 @@ def training_transform(recipe: Recipe, info: DatasetInfo, model: str = "") -> Co
             )
         )
     if recipe.crop or recipe.crop_padding:
-        height, width = info.input_shape[1:]
-        if recipe.resize:
-            scale = recipe.resize / min(height, width)
-            height, width = round(height * scale), round(width * scale)
-        size = (recipe.crop, recipe.crop) if recipe.crop else (height, width)
-        steps.append(RandomCrop(size, padding=recipe.crop_padding or None, fill=ground))
+        steps.append(RandomCrop(_image_size(recipe, info), padding=recipe.crop_padding or None, fill=ground))
     if recipe.flip:
         steps.append(RandomHorizontalFlip())
     # Grey images have no colours to shift; those that become RGB for the model's sake get some as its own would.

@@ -8,8 +8,8 @@ import pytest
 import gpunet as gn
 from gpunet import models, nn
 
+from .beside_torchvision import compare, torchvision_models
 from .counting import count, fact, fact_input, rows, run, shape_of
-from .torchvision_stub import compare, torchvision_models
 
 
 @pytest.fixture(scope="module")

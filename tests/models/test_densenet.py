@@ -12,9 +12,9 @@ import gpunet as gn
 from gpunet import models
 from gpunet.models import DenseBlock, DenseLayer, DenseNet, Transition, make_cifar_densenet
 
+from .beside_torchvision import compare, randomise, torchvision_models
 from .counting import check_stages, count, fact, fact_input, run
 from .gradients import check_gradients
-from .torchvision_stub import compare, randomise, torchvision_models
 
 NETS = ["densenet121", "densenet161", "densenet169", "densenet201"]
 CIFAR = {

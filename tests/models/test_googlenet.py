@@ -10,8 +10,8 @@ import gpunet.nn.functional as F
 from gpunet import models, nn
 from gpunet.models import ConvReLU
 
+from .beside_torchvision import compare, randomise, torchvision_models
 from .counting import count, fact, rows, run
-from .torchvision_stub import compare, randomise, torchvision_models
 
 IMAGE = (3, 224, 224)
 TOTALS = {

@@ -11,9 +11,9 @@ import gpunet as gn
 from gpunet import models
 from gpunet.models import PreActBlock, PreActBottleneck, PreActResNet
 
+from .beside_torchvision import compare, randomise
 from .counting import count, fact, fact_input, run
 from .gradients import check_gradients
-from .torchvision_stub import compare, randomise
 
 POSITIONS = ["pre", "post", "after_add"]
 BLOCKS = {"block": PreActBlock, "bottleneck": PreActBottleneck}

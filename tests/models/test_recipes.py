@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -154,3 +155,12 @@ def test_crops_of_the_image_itself() -> None:
     assert change(splits.train.images[0]).shape == (1, 8, 8)
     still = evaluation_transform(recipe, splits.info, "cifar_resnet20")
     assert [type(step).__name__ for step in still.transforms] == ["Normalize"]
+
+
+def test_images_that_are_not_square_keep_their_size() -> None:
+    """8x11 pixels at 20 to the shorter side are 20x27: 27.5 is cut off, in training as in evaluation."""
+    info = dataclasses.replace(get_dataset("digits").info, input_shape=(1, 8, 11))
+    recipe = get_recipe("cifar_resnet20", "paper").replace(resize=20)
+    image = np.zeros((1, 8, 11), np.float32)
+    assert training_transform(recipe, info, "cifar_resnet20")(image).shape == (1, 20, 27)
+    assert evaluation_transform(recipe, info, "cifar_resnet20")(image).shape == (1, 20, 27)

@@ -12,9 +12,9 @@ import gpunet as gn
 from gpunet import models, nn
 from gpunet.models import BasicBlock, Bottleneck, ResNet
 
+from .beside_torchvision import compare, randomise, torchvision_models
 from .counting import check_stages, count, fact, fact_input, golden, run
 from .gradients import check_gradients
-from .torchvision_stub import compare, randomise, torchvision_models
 
 NETS = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet50_v1", "resnet101_v1", "resnet152_v1"]
 DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}

@@ -9,8 +9,8 @@ import gpunet as gn
 from gpunet import models, nn
 from gpunet.inspect import receptive_field
 
+from .beside_torchvision import compare, randomise, torchvision_models
 from .counting import count, fact, fact_input, golden, rows, run, shape_of
-from .torchvision_stub import compare, randomise, torchvision_models
 
 TORCHVISION = ["vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"]
 # Names in the facts, and ours.

@@ -399,7 +399,7 @@ def test_what_torchvision_publishes():
 
 @pytest.mark.parity
 def test_the_published_table_is_torchvisions():
-    from .torchvision_stub import torchvision_models
+    from .beside_torchvision import torchvision_models
 
     enums = {name.lower(): value for name, value in vars(torchvision_models()).items() if name.endswith("_Weights")}
     for row in PUBLISHED:
@@ -415,7 +415,7 @@ def test_the_published_table_is_torchvisions():
 def test_torchvisions_own_checkpoints(name, new, tmp_path):
     import torch
 
-    from .torchvision_stub import randomise, torchvision_models
+    from .beside_torchvision import randomise, torchvision_models
 
     options = {"init_weights": True} if name == "googlenet" else {}
     theirs = getattr(torchvision_models(), name)(num_classes=5, **options)

@@ -1,19 +1,8 @@
-"""torchvision's model definitions, for comparison, beside a PyTorch that its compiled operators do not load with.
-
-The zoo is held to one release: ``pip install torchvision==0.28.0 --no-deps``. The model definitions are plain Python,
-but the package describes two of its operators to PyTorch when it is imported, and PyTorch refuses to hear of operators
-that do not exist. Where the compiled ones do not load (beside a CPU build of PyTorch, say), these two are declared
-without an implementation.
-"""
+"""Networks beside torchvision's of one release: ``pip install torchvision==0.28.0 --no-deps``."""
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
 from collections.abc import Collection
-from functools import cache
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,45 +10,15 @@ import pytest
 
 import gpunet as gn
 from gpunet import nn
-
-RELEASE = "0.28.0"
-
-_DECLARATIONS: list[Any] = []  # they live as long as this does
-
-
-@cache
-def _models() -> Any:
-    """torchvision.models, or the reason why there is none."""
-    if importlib.util.find_spec("torch") is None:
-        return "PyTorch is not installed"
-    try:
-        version = metadata.version("torchvision").partition("+")[0]
-    except metadata.PackageNotFoundError:
-        return f"torchvision is not installed: pip install torchvision=={RELEASE} --no-deps"
-    if version != RELEASE:
-        return f"torchvision is {version}, these tests need {RELEASE}"
-    import torch
-
-    package = Path(importlib.util.find_spec("torchvision").origin).parent
-    try:
-        torch.ops.load_library(package / "_C.so")
-    except OSError:
-        declarations = torch.library.Library("torchvision", "FRAGMENT")
-        declarations.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        declarations.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _DECLARATIONS.append(declarations)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import torchvision.models
-    return torchvision.models
+from gpunet.testing import torchvision_models as installed
 
 
 def torchvision_models() -> Any:
     """``torchvision.models`` of the release above; skips the test where there is none."""
-    models = _models()
-    if isinstance(models, str):
-        pytest.skip(models)
-    return models
+    try:
+        return installed.torchvision_models()
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
 
 
 def randomise(theirs: Any, seed: int = 0) -> None:
