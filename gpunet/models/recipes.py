@@ -167,6 +167,10 @@ def register_recipe(name: str, recipe: Recipe, *models: str) -> None:
         _RECIPES[model][name] = recipe
 
 
+for _model, _recipe in _DIGITS.items():
+    register_recipe("default", _recipe, _model)
+
+
 def list_recipes(model: str) -> list[str]:
     """The names of a model's recipes; ``"default"`` comes first."""
     return ["default", *sorted(set(_RECIPES.get(model, {})) - {"default"})]
@@ -179,7 +183,7 @@ def get_recipe(model: str, name: str = "default") -> Recipe:
         ValueError: the model has no such recipe; the message lists those it has.
     """
     if name == "default":
-        return _RECIPES.get(model, {}).get(name) or _DIGITS.get(model) or Recipe()
+        return _RECIPES.get(model, {}).get(name, Recipe())
     recipe = _RECIPES.get(model, {}).get(name)
     if recipe is None:
         if model not in list_models():

@@ -19,6 +19,7 @@ from gpunet.backend.random import get_rng_state, set_rng_state
 from gpunet.nn import Module
 from gpunet.optim import Optimizer
 from gpunet.training.metrics import RunningMean, correct_count
+from gpunet.training.schedules import ErrorWarmup
 
 
 class NonFiniteError(RuntimeError):
@@ -79,8 +80,8 @@ class Trainer:
         train_loader: batches of (inputs, labels). Of a ``DataLoader``, the epoch's own batches are taken, whatever was
             loaded before; any other iterable is iterated anew, and what was trained on already is skipped.
         test_loader: evaluated after each epoch, where given.
-        scheduler: stepped after every optimizer step. While it says ``is_warming``, it is told by
-            ``observe(correct, count)`` how many answers were right, which waits for the device.
+        scheduler: stepped after every optimizer step. An ``ErrorWarmup`` that is still warming is told how many answers
+            were right, which waits for the device.
         device: where the batches are moved to.
         callbacks: called in this order.
         read_every: the loss is read back every so many steps, and before anything is reported or saved. Reading
@@ -210,8 +211,8 @@ class Trainer:
         self.optimizer.step()
         correct = correct_count(_logits(outputs), labels)
         if self.scheduler is not None:
-            if getattr(self.scheduler, "is_warming", False):
-                self.scheduler.observe(int(correct.item()), labels.shape[0])  # type: ignore[attr-defined]
+            if isinstance(self.scheduler, ErrorWarmup) and self.scheduler.is_warming:
+                self.scheduler.observe(int(correct.item()), labels.shape[0])
             self.scheduler.step()
         self.step += 1
         self.step_in_epoch += 1
