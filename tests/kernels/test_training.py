@@ -1,8 +1,10 @@
 """Whole networks train through the CUDA host path, on the CPU, and stay with the NumPy path.
 
-The two paths add up the same products in another order, so they differ by rounding alone. Five steps amplify it little:
-the NumPy path in float32 ends within about 3e-6 of the NumPy path in float64. The bounds leave room for another machine
-and another order of summation, and are far below what one wrong element in a thousand would do.
+The two paths add up the same products in another order, so they differ by rounding alone. In float64 five steps leave
+every weight within a bound that is far below what one wrong element in a thousand would do. In float32 a ReLU whose
+input is within rounding of zero may pass its gradient on one path and stop it on the other (so do two BLAS libraries
+among themselves), which no bound on single weights survives: there the first loss is held tightly, the first gradient
+as a whole, and the later losses to what such a flip does.
 """
 
 from __future__ import annotations
@@ -23,33 +25,39 @@ from gpunet.testing import cuda_on_cpu, relative_error
 pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("host")]
 
 STEPS = 5
-# Relative errors: of a loss, and max|a - b| / max|b| of a parameter or a running statistic after the last step.
-LOSS_BOUND = {np.float32: 1e-5, np.float64: 1e-12}
-WEIGHT_BOUND = {np.float32: 5e-5, np.float64: 1e-11}
+# Relative errors: of the first loss and of the later ones, and of the first gradient in the Euclidean norm.
+FIRST_LOSS_BOUND = {np.float32: 1e-5, np.float64: 1e-12}
+LOSS_BOUND = {np.float32: 5e-2, np.float64: 1e-12}
+GRADIENT_BOUND = {np.float32: 5e-2, np.float64: 1e-11}
+# max|a - b| / max|b| of a parameter or a running statistic after the last step, in float64.
+WEIGHT_BOUND = 1e-11
 
 
 def trained(make: Callable[[], nn.Module], images: np.ndarray, dtype: Any, on_kernels: bool) -> tuple[Any, ...]:
     """Train for some steps.
 
     Returns:
-        the losses, the weights and statistics at the end by name, the paths that operations took.
+        the losses, the gradients of the first step as one vector, the weights and statistics at the end by name, the
+        paths that operations took.
     """
     gn.manual_seed(5)
     model = make().to(dtype)
     labels = gn.tensor(np.arange(len(images)) % 10)
     optimizer = gn.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    losses, paths = [], set()
+    losses, paths, gradient = [], set(), np.empty(0)
     with cuda_on_cpu("both") if on_kernels else contextlib.nullcontext():
         for _ in range(STEPS):
             with gn.profile() as prof:
                 loss = F.cross_entropy(model(gn.from_numpy(images.astype(dtype))), labels)
                 optimizer.zero_grad()
                 loss.backward()
+            if not losses:
+                gradient = np.concatenate([p.grad.numpy().ravel().astype(np.float64) for p in model.parameters()])
             optimizer.step()
             losses.append(loss.item())
             paths |= {(event.name, event.path) for event in prof.events if event.phase == "forward"}
     state = {name: value.numpy().astype(np.float64) for name, value in model.state_dict().items()}
-    return np.array(losses), state, paths
+    return np.array(losses), gradient, state, paths
 
 
 def agree(make: Callable[[], nn.Module], images: np.ndarray, dtype: Any) -> set[tuple[str, str]]:
@@ -58,14 +66,19 @@ def agree(make: Callable[[], nn.Module], images: np.ndarray, dtype: Any) -> set[
     Returns:
         the operations and the paths they took through the kernels.
     """
-    losses, state, paths = trained(make, images, dtype, on_kernels=True)
-    expected_losses, expected_state, plain = trained(make, images, dtype, on_kernels=False)
+    losses, gradient, state, paths = trained(make, images, dtype, on_kernels=True)
+    expected_losses, expected_gradient, expected_state, plain = trained(make, images, dtype, on_kernels=False)
     assert "cuda" not in {path for _, path in plain}
     assert expected_losses[-1] < expected_losses[0]  # it learns, so that there is something to compare
-    assert relative_error(losses / expected_losses, np.ones(STEPS)) <= LOSS_BOUND[dtype]
+    errors = np.abs(losses / expected_losses - 1)
+    assert errors[0] <= FIRST_LOSS_BOUND[dtype]
+    assert errors.max() <= LOSS_BOUND[dtype]
+    distance = np.linalg.norm(gradient - expected_gradient)
+    assert distance <= GRADIENT_BOUND[dtype] * np.linalg.norm(expected_gradient)
     assert list(state) == list(expected_state)
-    for name, value in state.items():
-        assert relative_error(value, expected_state[name]) <= WEIGHT_BOUND[dtype], name
+    if dtype is np.float64:
+        for name, value in state.items():
+            assert relative_error(value, expected_state[name]) <= WEIGHT_BOUND, name
     return paths
 
 
