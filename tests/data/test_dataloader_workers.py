@@ -206,7 +206,7 @@ def test_a_pass_abandoned_while_its_workers_are_busy():
     start = time.monotonic()
     del batches
     gc.collect()
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     release.set()
     assert loaded == 2
 
@@ -271,7 +271,7 @@ def test_timeout():
     start = time.monotonic()
     with pytest.raises(RuntimeError, match=r"DataLoader timed out after 0\.1 seconds"):
         next(batches)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
     release.set()
     # Nothing is lost: it was late, and is there now.
     assert next(batches).tolist() == [0]
