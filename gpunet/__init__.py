@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as _np
 
-from gpunet import _missing, accelerator, autograd, backends, cuda, data, interop, models, nn, ops, optim
+from gpunet import _missing, accelerator, autograd, backends, cuda, data, distributions, interop, models, nn, ops, optim
 from gpunet._version import __version__
 from gpunet.autograd import (
     Tensor,
@@ -229,6 +229,7 @@ __all__ = [
     "data",
     "default_generator",
     "device",
+    "distributions",
     "double",
     "dstack",
     "dtype",

@@ -117,6 +117,7 @@ def public_names() -> dict[str, Any]:
         "gpunet.utils.data",
         "gpunet.accelerator",
         "gpunet.cuda",
+        "gpunet.distributions",
     )
     for space in spaces:
         module: Any = gpunet
