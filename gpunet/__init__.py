@@ -15,7 +15,21 @@ from typing import Any
 
 import numpy as _np
 
-from gpunet import _missing, accelerator, autograd, backends, cuda, data, distributions, interop, models, nn, ops, optim
+from gpunet import (
+    _missing,
+    accelerator,
+    autograd,
+    backends,
+    cuda,
+    data,
+    distributions,
+    interop,
+    models,
+    nn,
+    ops,
+    optim,
+    training,
+)
 from gpunet._version import __version__
 from gpunet.autograd import (
     Tensor,
@@ -352,6 +366,7 @@ __all__ = [
     "tensor",
     "tensor_split",
     "tile",
+    "training",
     "tril",
     "tril_indices",
     "triu",

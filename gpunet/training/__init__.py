@@ -1,6 +1,7 @@
 """Training runs: the loop, what it keeps in a folder, and how it goes on after an interruption."""
 
 from gpunet.models.recipes import Recipe, get_recipe, list_recipes, recipe_for, register_recipe
+from gpunet.training.bptt import Block, TruncatedBPTT, detach_state, tbptt
 from gpunet.training.checkpoint import Checkpointer, load_checkpoint, read_checkpoint, save_checkpoint
 from gpunet.training.classification import (
     TrainingConfig,
@@ -24,6 +25,11 @@ __all__ = [
     "NonFiniteError",
     "ErrorWarmup",
     "make_schedule",
+    # Sequences
+    "tbptt",
+    "TruncatedBPTT",
+    "Block",
+    "detach_state",
     # Runs
     "Recipe",
     "get_recipe",
