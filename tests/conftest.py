@@ -17,7 +17,7 @@ import pytest
 # Suites that a machine may be unable to run. A test that belongs to several counts for the first.
 RECORDERS: pytest.StashKey[Any] = pytest.StashKey()
 PARTIAL: pytest.StashKey[bool] = pytest.StashKey()
-COUNTED = ("gpu", "parity", "onnx", "kernels", "packaging", "slow")
+COUNTED = ("gpu", "parity", "onnx", "features", "kernels", "packaging", "slow")
 
 
 def missing_gpu() -> str | None:
@@ -68,6 +68,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if parity_items and importlib.util.find_spec("torch") is None:
         for item in parity_items:
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+    feature_items = [item for item in items if item.get_closest_marker("features")]
+    if feature_items and any(importlib.util.find_spec(name) is None for name in ("skimage", "sklearn")):
+        for item in feature_items:
+            item.add_marker(pytest.mark.skip(reason="scikit-image or scikit-learn is not installed"))
     # What looks back at the parity suite comes after it.
     items.sort(key=lambda item: item.path.name == "test_compatibility.py")
 

@@ -57,7 +57,7 @@ TREE = {
 
 EXTRAS = {
     "cupy", "cupyx", "matplotlib", "PIL", "ml_dtypes", "torch", "torchvision", "onnx", "tensorboard",
-    "mpi4py", "scipy",
+    "mpi4py", "scipy", "skimage", "sklearn",
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ The same objects are in ``gpunet.utils.data``.
 
 from gpunet import _missing
 
-from . import filters, transforms
+from . import features, filters, transforms
 from .collate import default_collate, default_convert
 from .dataloader import DataLoader
 from .dataset import (
@@ -81,8 +81,9 @@ __all__ = [
     "load_images",
     # Transforms
     "transforms",
-    # Filters of image processing
+    # Filters of image processing, and features made by hand
     "filters",
+    "features",
 ]
 
 _missing.explain(__name__)
