@@ -1,6 +1,8 @@
 """Looking at models and runs."""
 
 from gpunet.inspect.architecture_plot import plot_architecture
+from gpunet.inspect.bptt_terms import BPTTTerm, BPTTTerms, TermNorms, bptt_terms
+from gpunet.inspect.bptt_trace import BPTTTrace, bptt_trace
 from gpunet.inspect.explain import OutputSize, ParamExplanation, ParamRow, explain_output_size, explain_params
 from gpunet.inspect.feature_plots import plot_feature_maps, plot_filters
 from gpunet.inspect.field_plots import plot_convolution, plot_receptive_field, plot_stack
@@ -13,6 +15,9 @@ from gpunet.nn.functional import conv_output_size
 
 __all__ = [
     "Arrow",
+    "BPTTTerm",
+    "BPTTTerms",
+    "BPTTTrace",
     "Block",
     "Box",
     "LayerGraph",
@@ -24,6 +29,9 @@ __all__ = [
     "ReceptiveField",
     "Share",
     "Summary",
+    "TermNorms",
+    "bptt_terms",
+    "bptt_trace",
     "conv_output_size",
     "count_params",
     "curve_png",
