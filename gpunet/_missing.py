@@ -19,7 +19,6 @@ _MEMORY: Final = "use gn.cuda.memory_stats and gn.cuda.memory_summary"
 _ONE_DEVICE: Final = "train on one device, or place parts of a model on several with .to(device)"
 _PIPES: Final = "use Dataset, IterableDataset and DataLoader"
 _QUANTIZED: Final = "there is no quantization here; float16 and bfloat16 halve the memory"
-_RECURRENT: Final = "recurrent layers are not had yet; write the steps with gn.nn.Linear"
 _UNSIGNED: Final = "uint8 is the only unsigned type; use int32 or int64"
 _VARIABLE: Final = "tensors are variables: use gn.tensor(data, requires_grad=True)"
 
@@ -84,14 +83,6 @@ INSTEAD: Final[dict[str, str]] = {
     "nn.TransformerDecoderLayer": _ATTENTION,
     "nn.TransformerEncoder": _ATTENTION,
     "nn.TransformerEncoderLayer": _ATTENTION,
-    "nn.GRU": _RECURRENT,
-    "nn.GRUCell": _RECURRENT,
-    "nn.LSTM": _RECURRENT,
-    "nn.LSTMCell": _RECURRENT,
-    "nn.RNN": _RECURRENT,
-    "nn.RNNBase": _RECURRENT,
-    "nn.RNNCell": _RECURRENT,
-    "nn.RNNCellBase": _RECURRENT,
     "nn.Buffer": "use Module.register_buffer",
     "nn.Container": "use gn.nn.Module",
     "nn.LazyInstanceNorm1d": "give the channels: gn.nn.InstanceNorm1d(num_features)",
@@ -126,7 +117,6 @@ INSTEAD: Final[dict[str, str]] = {
     "nn.init.xavier_normal": _LOWER_CASE,
     "nn.init.xavier_uniform": _LOWER_CASE,
     "nn.utils.clip_grad_norm": _LOWER_CASE,
-    "nn.utils.rnn": _RECURRENT,
     "nn.utils.prune": "there is no pruning; set weights to zero under gn.no_grad()",
     "nn.utils.skip_init": "make the module: its weights are set when it is made",
     "nn.utils.stateless": "parameters belong to their modules; use load_state_dict",

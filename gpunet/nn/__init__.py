@@ -129,6 +129,8 @@ from gpunet.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from gpunet.nn.recurrent import GRU, LSTM, RNN, RNNBase
+from gpunet.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from gpunet.nn.sparse import Embedding, EmbeddingBag
 from gpunet.nn.unflatten import Unflatten
 from gpunet.nn.uninitialized import UninitializedBuffer, UninitializedParameter
@@ -184,6 +186,8 @@ __all__ = [
     "Fold",
     "GELU",
     "GLU",
+    "GRU",
+    "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
     "Hardshrink",
@@ -201,6 +205,8 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LSTM",
+    "LSTMCell",
     "LayerNorm",
     "LazyBatchNorm1d",
     "LazyBatchNorm2d",
@@ -243,6 +249,10 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
+    "RNN",
+    "RNNBase",
+    "RNNCell",
+    "RNNCellBase",
     "RReLU",
     "ReLU",
     "ReLU6",

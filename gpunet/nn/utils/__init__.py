@@ -1,7 +1,7 @@
-"""Gradient clipping, parameters as one vector, and weights that are computed from others."""
+"""Gradient clipping, parameters as one vector, weights that are computed from others, and batches of sequences."""
 
 from gpunet import _missing
-from gpunet.nn.utils import parametrizations, parametrize
+from gpunet.nn.utils import parametrizations, parametrize, rnn
 from gpunet.nn.utils.clip import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from gpunet.nn.utils.convert import parameters_to_vector, vector_to_parameters
 from gpunet.nn.utils.spectral_norm import remove_spectral_norm, spectral_norm
@@ -17,6 +17,7 @@ __all__ = [
     "parametrize",
     "remove_spectral_norm",
     "remove_weight_norm",
+    "rnn",
     "spectral_norm",
     "vector_to_parameters",
     "weight_norm",
