@@ -1,4 +1,4 @@
-"""Datasets, samplers and loaders under PyTorch's names; transforms under torchvision's; the bundled digits.
+"""Datasets, samplers and loaders under PyTorch's names; transforms under torchvision's; the bundled digits; texts.
 
 The same objects are in ``gpunet.utils.data``.
 """
@@ -28,6 +28,16 @@ from .sampler import (
     SequentialSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
+)
+from .text import (
+    TextInfo,
+    TextSplits,
+    TextStreams,
+    Vocabulary,
+    load_novel,
+    load_text,
+    make_text_splits,
+    read_text,
 )
 from .vision import (
     ImageDataset,
@@ -75,6 +85,15 @@ __all__ = [
     "DIGITS_INFO",
     "load_digits",
     "load_digits_split",
+    # Texts
+    "Vocabulary",
+    "TextInfo",
+    "TextSplits",
+    "TextStreams",
+    "load_text",
+    "load_novel",
+    "make_text_splits",
+    "read_text",
     # Pictures from files
     "read_image",
     "prepare_image",
