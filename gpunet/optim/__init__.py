@@ -1,4 +1,4 @@
-"""Optimizers and learning rate schedules, under PyTorch's names."""
+"""Optimizers and learning rate schedules, under PyTorch's names; random search, to compare them with."""
 
 from gpunet import _missing
 from gpunet.optim import lr_scheduler, swa_utils
@@ -7,6 +7,7 @@ from gpunet.optim.adam_variants import Adamax, NAdam, RAdam
 from gpunet.optim.adaptive_rates import ASGD, Adadelta, Adagrad, RMSprop, Rprop
 from gpunet.optim.lbfgs import LBFGS
 from gpunet.optim.optimizer import Optimizer
+from gpunet.optim.random_search import random_search
 from gpunet.optim.sgd import SGD
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "lr_scheduler",
+    "random_search",
     "swa_utils",
 ]
 
