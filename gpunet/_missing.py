@@ -9,8 +9,8 @@ __all__ = ["INSTEAD", "explain", "missing"]
 
 _AMP: Final = "call .half() or .bfloat16() on the module and its inputs"
 _ANOMALY: Final = "take the line out; gn.isfinite(x).all() and tensor.register_hook find what is not finite"
-_ATTENTION: Final = "attention is not had; write it with gn.matmul and softmax"
 _COMPLEX: Final = "there are no complex numbers here; keep real and imaginary parts in two tensors"
+_DECODER: Final = "only the encoder is had: gn.nn.TransformerEncoder; gn.nn.MultiheadAttention attends to its output"
 _FIRST_ORDER: Final = "gpunet computes first-order gradients only: loss.backward() and gn.autograd.grad"
 _FRACTIONAL: Final = "use max pooling or adaptive max pooling"
 _GRAPHS: Final = "operations run as they are called; take the line out"
@@ -76,13 +76,9 @@ INSTEAD: Final[dict[str, str]] = {
     "nn.SyncBatchNorm": "use gn.nn.BatchNorm2d: a model trains on one device",
     "nn.FractionalMaxPool2d": _FRACTIONAL,
     "nn.FractionalMaxPool3d": _FRACTIONAL,
-    "nn.MultiheadAttention": _ATTENTION,
-    "nn.attention": _ATTENTION,
-    "nn.Transformer": _ATTENTION,
-    "nn.TransformerDecoder": _ATTENTION,
-    "nn.TransformerDecoderLayer": _ATTENTION,
-    "nn.TransformerEncoder": _ATTENTION,
-    "nn.TransformerEncoderLayer": _ATTENTION,
+    "nn.Transformer": _DECODER,
+    "nn.TransformerDecoder": _DECODER,
+    "nn.TransformerDecoderLayer": _DECODER,
     "nn.Buffer": "use Module.register_buffer",
     "nn.Container": "use gn.nn.Module",
     "nn.LazyInstanceNorm1d": "give the channels: gn.nn.InstanceNorm1d(num_features)",
@@ -97,8 +93,6 @@ INSTEAD: Final[dict[str, str]] = {
     "nn.quantized": _QUANTIZED,
     "nn.functional.ctc_loss": "there is no CTC loss; cross_entropy needs aligned labels",
     "nn.functional.conv_tbc": "use conv1d on input.permute(1, 2, 0)",
-    "nn.functional.scaled_dot_product_attention": _ATTENTION,
-    "nn.functional.multi_head_attention_forward": _ATTENTION,
     "nn.functional.fractional_max_pool2d": _FRACTIONAL,
     "nn.functional.fractional_max_pool3d": _FRACTIONAL,
     "nn.functional.pdist": "use gn.cdist(x, x) and its upper triangle",

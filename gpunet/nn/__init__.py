@@ -33,6 +33,7 @@ from gpunet.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from gpunet.nn.attention import MultiheadAttention
 from gpunet.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from gpunet.nn.container import ModuleDict, ModuleList, Sequential
 from gpunet.nn.conv import Conv1d, Conv2d, Conv3d
@@ -132,6 +133,7 @@ from gpunet.nn.pooling import (
 from gpunet.nn.recurrent import GRU, LSTM, RNN, RNNBase
 from gpunet.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from gpunet.nn.sparse import Embedding, EmbeddingBag
+from gpunet.nn.transformer import TransformerEncoder, TransformerEncoderLayer
 from gpunet.nn.unflatten import Unflatten
 from gpunet.nn.uninitialized import UninitializedBuffer, UninitializedParameter
 from gpunet.nn.upsampling import (
@@ -239,6 +241,7 @@ __all__ = [
     "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "PairwiseDistance",
@@ -277,6 +280,8 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "TripletMarginLoss",
     "TripletMarginWithDistanceLoss",
     "Unflatten",

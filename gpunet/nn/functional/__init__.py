@@ -43,6 +43,7 @@ from gpunet.nn.functional.activation import (
     threshold_,
 )
 from gpunet.nn.functional.arguments import name_wrong_types
+from gpunet.nn.functional.attention import multi_head_attention_forward, scaled_dot_product_attention
 from gpunet.nn.functional.convolution import (
     conv1d,
     conv2d,
@@ -209,6 +210,7 @@ __all__ = [
     "max_unpool3d",
     "mish",
     "mse_loss",
+    "multi_head_attention_forward",
     "multi_margin_loss",
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
@@ -227,6 +229,7 @@ __all__ = [
     "rms_norm",
     "rrelu",
     "rrelu_",
+    "scaled_dot_product_attention",
     "selu",
     "selu_",
     "sigmoid",
