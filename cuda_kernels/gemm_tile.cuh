@@ -15,6 +15,8 @@
 // Determinism: each sum is formed by one thread, in order of k.
 #pragma once
 
+#include "pack.cuh"
+
 template <typename ScalarType, int Rows, int Columns, int Depth, int ThreadRows, int ThreadColumns, int Vector>
 struct Tile {
   using Scalar = ScalarType;
@@ -36,24 +38,6 @@ using Tile128x32 = Tile<float, 128, 32, 16, 8, 4, 4>;
 using AnyTile64x64 = Tile<float, 64, 64, 16, 4, 4, 1>;
 using AnyTile128x32 = Tile<float, 128, 32, 8, 8, 4, 1>;
 using AnyTile64x64Float64 = Tile<double, 64, 64, 8, 4, 4, 1>;
-
-template <typename Scalar, int Count>
-struct alignas(Count * sizeof(Scalar)) Pack {
-  Scalar at[Count];
-};
-
-template <typename Scalar, int Count>
-__device__ Pack<Scalar, Count> load_pack(const Scalar* address) {
-  return *reinterpret_cast<const Pack<Scalar, Count>*>(address);
-}
-
-template <typename Scalar, int Count>
-__device__ Pack<Scalar, Count> zero_pack() {
-  Pack<Scalar, Count> pack;
-#pragma unroll
-  for (int i = 0; i < Count; ++i) pack.at[i] = Scalar(0);
-  return pack;
-}
 
 // A slab of one operand: Extent elements for each k.
 template <typename Scalar, int Depth, int Extent>
