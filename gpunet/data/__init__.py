@@ -29,6 +29,7 @@ from .sampler import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from .sequences import ARProcess, RandomWalk, Series, Sine, windows
 from .text import (
     TextInfo,
     TextSplits,
@@ -94,6 +95,12 @@ __all__ = [
     "load_novel",
     "make_text_splits",
     "read_text",
+    # Series
+    "Series",
+    "Sine",
+    "ARProcess",
+    "RandomWalk",
+    "windows",
     # Pictures from files
     "read_image",
     "prepare_image",

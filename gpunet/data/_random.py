@@ -16,7 +16,7 @@ import numpy as np
 
 from gpunet.backend.random import default_generator, keyed_generator
 
-__all__ = ["SHUFFLE", "loading", "sample", "uniforms", "uniforms_of"]
+__all__ = ["SERIES", "SHUFFLE", "loading", "sample", "uniforms", "uniforms_of"]
 
 # Streams of the seed, apart from each other.
 SHUFFLE = 1
@@ -24,6 +24,8 @@ SHUFFLE = 1
 AUGMENT = 2
 # What any other code draws while the loader fetches a sample; keyed on the index that the loader asked for.
 AUGMENT_OUTER = 3
+# The noise of generated series; keyed on the kind of series.
+SERIES = 4
 
 
 class _Pass(threading.local):
