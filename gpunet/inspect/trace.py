@@ -24,9 +24,10 @@ from gpunet.inspect.receptive_field import Fields, ReceptiveField
 from gpunet.models import get_model
 from gpunet.nn import Module, Parameter
 from gpunet.nn.init import skip_draws
+from gpunet.nn.input_shape import default_sequence_length
 from gpunet.nn.uninitialized import is_lazy
 from gpunet.ops.base import Spec
-from gpunet.ops.dtypes import get_default_dtype, is_floating
+from gpunet.ops.dtypes import INT64, get_default_dtype, is_floating
 
 __all__ = ["Step", "Trace", "input_dtype", "meta_model", "trace"]
 
@@ -141,7 +142,9 @@ def trace(
 
 
 def input_dtype(model: Module) -> Any:
-    """The type of images for a model: that of its first floating parameter."""
+    """The type of a model's input: of images, that of its first floating parameter; of sequences of numbers, int64."""
+    if default_sequence_length(model) is not None:
+        return INT64
     return next((p.dtype for p in model.parameters() if is_floating(p.dtype)), get_default_dtype())
 
 

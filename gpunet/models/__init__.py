@@ -5,6 +5,7 @@ from gpunet.models._weights import WeightsReport, load_weights
 from gpunet.models.alexnet import AlexNet, alexnet
 from gpunet.models.alexnet2012 import AlexNet2012, Crossing, Tower, alexnet2012, grouped_state, towers_state
 from gpunet.models.alexnet2012_grouped import AlexNet2012Grouped, TowerNorm, alexnet2012_grouped
+from gpunet.models.char_rnn import CharRNN, char_rnn, draw_from_logits
 from gpunet.models.cifar_densenet import (
     cifar_densenet40_12,
     cifar_densenet_bc_100_12,
@@ -90,6 +91,7 @@ __all__ = [
     "BasicBlock",
     "BasicConv2d",
     "Bottleneck",
+    "CharRNN",
     "CifarPreActResNet",
     "CifarResNet",
     "ConvReLU",
@@ -119,6 +121,7 @@ __all__ = [
     "alexnet",
     "alexnet2012",
     "alexnet2012_grouped",
+    "char_rnn",
     "cifar_densenet40_12",
     "cifar_densenet_bc_100_12",
     "cifar_preact_resnet1001",
@@ -136,6 +139,7 @@ __all__ = [
     "densenet161",
     "densenet169",
     "densenet201",
+    "draw_from_logits",
     "get_model",
     "googlenet",
     "googlenet_loss",

@@ -18,6 +18,9 @@ __all__ = ["UnknownModelError", "get_model", "list_models", "register_model"]
 Model = TypeVar("Model", bound=Module)
 
 _FACTORIES: dict[str, Callable[..., Module]] = {}
+# What the models take: images (N, C, H, W), or sequences of numbers (N, T).
+KINDS = ("image", "sequence")
+_KINDS: dict[str, str] = {}
 
 _WEIGHTS_TEXT = """
 
@@ -44,35 +47,44 @@ def register_model(factory: Callable[..., Model]) -> Callable[..., Model]: ...
 
 
 @overload
-def register_model(*, image_size: int) -> Callable[[Callable[..., Model]], Callable[..., Model]]: ...
+def register_model(
+    *, image_size: int = 224, kind: str = "image"
+) -> Callable[[Callable[..., Model]], Callable[..., Model]]: ...
 
 
-def register_model(factory: Callable[..., Model] | None = None, *, image_size: int = 224) -> Any:
+def register_model(factory: Callable[..., Model] | None = None, *, image_size: int = 224, kind: str = "image") -> Any:
     """Make a function reachable by its name, and let it take ``weights=PATH``; used as a decorator.
 
     Args:
         factory: makes the model.
         image_size: height and width of the images that the model is made for, which it has as its
             ``default_image_size``, unless its class sets that itself.
+        kind: ``"image"``, or ``"sequence"`` for a model of sequences, which has no such size.
 
     Returns:
         The function with the keyword arguments ``weights`` and ``progress``. With weights nothing random is drawn.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is taken, or there is no such kind.
     """
+    _check_kind(kind)
     if factory is None:
-        return functools.partial(_registered, image_size=image_size)
-    return _registered(factory, image_size)
+        return functools.partial(_registered, image_size=image_size, kind=kind)
+    return _registered(factory, image_size, kind)
 
 
-def _registered(factory: Callable[..., Model], image_size: int) -> Callable[..., Model]:
+def _check_kind(kind: Any) -> None:
+    if kind not in KINDS:
+        raise ValueError(f"kind: must be one of {', '.join(KINDS)}, got {kind!r}")
+
+
+def _registered(factory: Callable[..., Model], image_size: int, kind: str) -> Callable[..., Model]:
     name = factory.__name__
     if name in _FACTORIES:
         raise ValueError(f"a model named {name!r} is registered already")
 
     def sized(model: Model) -> Model:
-        if default_image_size(model) is None:
+        if kind == "image" and default_image_size(model) is None:
             model.default_image_size = image_size
         return model
 
@@ -93,7 +105,7 @@ def _registered(factory: Callable[..., Model], image_size: int) -> Callable[...,
 
     make.__signature__ = _with_weights(inspect.signature(factory))  # type: ignore[attr-defined]
     make.__doc__ = inspect.cleandoc(factory.__doc__ or "") + inspect.cleandoc(_WEIGHTS_TEXT).join(("\n\n", "\n"))
-    _FACTORIES[name] = make
+    _FACTORIES[name], _KINDS[name] = make, kind
     return make
 
 
@@ -109,9 +121,18 @@ def _with_weights(signature: inspect.Signature) -> inspect.Signature:
     return signature.replace(parameters=parameters + last)
 
 
-def list_models() -> list[str]:
-    """All names, in alphabetical order."""
-    return sorted(_FACTORIES)
+def list_models(kind: str | None = None) -> list[str]:
+    """All names, in alphabetical order.
+
+    Args:
+        kind: those of one kind alone: ``"image"``, models of images (N, C, H, W); or ``"sequence"``.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind is not None:
+        _check_kind(kind)
+    return sorted(name for name in _FACTORIES if kind in (None, _KINDS[name]))
 
 
 def get_model(name: str, **kwargs: Any) -> Module:

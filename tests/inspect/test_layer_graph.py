@@ -80,7 +80,7 @@ def test_every_model_has_its_layers(row: dict[str, str]) -> None:
     assert all(box.count == 1 for box in whole.boxes)
 
 
-@pytest.mark.parametrize("name", gn.models.list_models())
+@pytest.mark.parametrize("name", gn.models.list_models("image"))
 def test_every_model_is_one_connected_picture(name: str) -> None:
     graph = drawn(name)
     order = {box.name: number for number, box in enumerate(graph.boxes)}

@@ -65,7 +65,7 @@ def test_one_of_each_family(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(gn.models.list_models()) - QUICK))
+@pytest.mark.parametrize("name", sorted(set(gn.models.list_models("image")) - QUICK))
 def test_every_other_model(name: str, tmp_path: Path) -> None:
     _, path = compare(name, tmp_path)
     path.unlink()  # half a gigabyte each, and pytest keeps its folders

@@ -16,8 +16,20 @@ def test_every_listed_model_can_be_made_by_name_and_by_function():
     )
     for name in names:
         assert callable(getattr(models, name))
+        options = {"num_classes": 3} if name in models.list_models("image") else {}
         with gn.device("meta"):
-            assert isinstance(models.get_model(name, num_classes=3), gn.nn.Module)
+            assert isinstance(models.get_model(name, **options), gn.nn.Module)
+
+
+def test_kinds_of_models():
+    images, sequences = models.list_models("image"), models.list_models("sequence")
+    assert "char_rnn" in sequences
+    assert "lenet" in images
+    assert sorted(images + sequences) == models.list_models()
+    with pytest.raises(ValueError, match="kind: must be one of image, sequence, got 'sound'"):
+        models.list_models("sound")
+    with pytest.raises(ValueError, match="kind: must be one of"):
+        models.register_model(kind="sound")
 
 
 def test_an_unknown_name_gets_close_ones():

@@ -20,12 +20,12 @@ BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 
 
 def models_table() -> str:
-    """One line for each registered model, from the model as it is built and from the published weights."""
+    """One line for each model of images, from the model as it is built and from the published weights."""
     lines = [
         "| model | image | parameters | multiply-adds | ImageNet top-1, % | recipes | paper |",
         "|---|---|---:|---:|---:|---|---|",
     ]
-    for name in list_models():
+    for name in list_models("image"):
         found = describe(name)
         citation = re.fullmatch(r'(\w+)(.*) (\d{4}) \(".*"\)', found["paper"])
         assert citation, f"{name}: {found['paper']!r}"

@@ -11,7 +11,7 @@ from gpunet.models.recipes import Recipe, get_recipe
 from gpunet.training.classification import build_model
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", list_models("image"))
 def test_every_model_takes_the_digits(name: str) -> None:
     """By the default recipe, in training too, where GoogLeNet's auxiliary heads see the images."""
     recipe = get_recipe(name)
@@ -30,7 +30,7 @@ def test_models_that_take_small_images_get_them_as_they_are() -> None:
         channels = next(p for p in model.parameters() if p.ndim == 4).shape[1]
         model(gn.empty(2, channels, 8, 8))
 
-    for name in list_models():
+    for name in list_models("image"):
         recipe = get_recipe(name)
         if recipe.resize:
             with gn.device("meta"), pytest.raises(ValueError, match=r"in layer|too small|must have shape"):
