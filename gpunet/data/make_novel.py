@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 def _read(serialized: bytes) -> Any:
     """An R object from how R writes it."""
-    parser, conversion = (importlib.import_module(f"rdata.{name}") for name in ("parser", "conversion"))
+    parser, conversion = importlib.import_module("rdata.parser"), importlib.import_module("rdata.conversion")
     return conversion.convert(parser.parse_data(serialized, extension=".rds"))
 
 
