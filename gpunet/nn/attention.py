@@ -159,7 +159,7 @@ class MultiheadAttention(Module):
             (self.bias_k, self.bias_v),
             self.add_zero_attn,
             self.dropout if self.training else 0.0,
-            (self.out_proj.weight, self.out_proj.bias),
+            self.out_proj,
             (attn_mask, key_padding_mask),
             need_weights,
             average_attn_weights,

@@ -10,6 +10,7 @@ that the mask leaves no key has weights 0, and output 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -211,7 +212,7 @@ def multi_head_attention_forward(
         (bias_k, bias_v),
         add_zero_attn,
         dropout_p if training else 0.0,
-        (out_proj_weight, out_proj_bias),
+        lambda x: linear(x, out_proj_weight, out_proj_bias),
         (attn_mask, key_padding_mask),
         need_weights,
         average_attn_weights,
@@ -292,16 +293,17 @@ def _to_add(mask: Tensor, query: Tensor) -> Tensor:
 def _projections(inputs: tuple[Tensor, Tensor, Tensor], size: int, weight: Any, bias: Tensor | None) -> list[Tensor]:
     """Query, key and value in the space where they are compared; what is one tensor is multiplied once."""
     query, key, value = inputs
+    biases: tuple[Tensor | None, ...]
     if isinstance(weight, tuple):
-        biases = bias.split(size) if bias is not None else (None,) * 3
+        biases = (None,) * 3 if bias is None else bias.split(size)
         return [linear(x, w, b) for x, w, b in zip(inputs, weight, biases, strict=True)]
     if query is key and key is value:
         return list(linear(query, weight, bias).split(size, -1))
     if key is value:
-        weights = weight.split([size, 2 * size])
-        biases = bias.split([size, 2 * size]) if bias is not None else (None, None)
-        return [linear(query, weights[0], biases[0]), *linear(key, weights[1], biases[1]).split(size, -1)]
-    return _projections(inputs, size, tuple(weight.split(size)), bias)
+        first, rest = weight.split([size, 2 * size])
+        biases = (None, None) if bias is None else bias.split([size, 2 * size])
+        return [linear(query, first, biases[0]), *linear(key, rest, biases[1]).split(size, -1)]
+    return _projections(inputs, size, weight.split(size), bias)
 
 
 def attend_heads(
@@ -313,7 +315,7 @@ def attend_heads(
     extra: tuple[Tensor | None, Tensor | None],
     add_zero_attn: bool,
     dropout_p: float,
-    out_proj: tuple[Tensor, Tensor | None],
+    out_proj: Callable[[Tensor], Tensor],
     masks: tuple[Tensor | None, Tensor | None],
     need_weights: bool,
     average_attn_weights: bool,
@@ -328,7 +330,7 @@ def attend_heads(
         inputs: query, key and value.
         in_proj_weight: (3 E, E), or one weight for each input.
         extra: ``bias_k`` and ``bias_v``.
-        out_proj: weight and bias of the last projection.
+        out_proj: the last projection.
         masks: ``attn_mask`` and ``key_padding_mask``.
         batch_first: sequences are (N, length, features).
     """
@@ -362,23 +364,24 @@ def attend_heads(
                 raise ShapeError(f"{_NAME}: {name} must have shape {wanted}, got {tuple(given.shape)}")
             parts[place] = given.reshape(batch, num_heads, keys, head_size)
     added = 0
-    for given in (extra, ("zeros", "zeros") if add_zero_attn else (None, None)):
-        if given[0] is None or given[1] is None:
-            continue
+    bias_k, bias_v = extra
+    if bias_k is not None and bias_v is not None:
+        for place, bias in ((1, bias_k), (2, bias_v)):
+            one = bias.reshape(1, num_heads, 1, head_size).expand(batch, -1, -1, -1)
+            parts[place] = cat([parts[place], one], 2)
         added += 1
-        for place, one in enumerate(given, 1):
-            if isinstance(one, str):
-                more = zeros(batch, num_heads, 1, head_size, dtype=query.dtype, device=query.device)
-            else:
-                more = one.reshape(1, num_heads, 1, head_size).expand(batch, -1, -1, -1)
-            parts[place] = cat([parts[place], more], 2)
+    if add_zero_attn:
+        nothing = zeros(batch, num_heads, 1, head_size, dtype=query.dtype, device=query.device)
+        parts[1:] = [cat([part, nothing], 2) for part in parts[1:]]
+        added += 1
     if added and mask is not None:  # what was added may be looked at by all
         free = mask.new_zeros((*mask.shape[:-1], added))
         mask = cat([mask, free], -1)
 
-    output, weights = _attend(*parts, mask, math.sqrt(1.0 / head_size), probability, need_weights)
+    q, k, v = parts
+    output, weights = _attend(q, k, v, mask, math.sqrt(1.0 / head_size), probability, need_weights)
     output = output.permute(0, 2, 1, 3) if along else output.permute(2, 0, 1, 3)
-    output = linear(output.reshape(query.shape), *out_proj)
+    output = out_proj(output.reshape(query.shape))
     if weights is None:
         return output, None
     if average_attn_weights:
