@@ -13,9 +13,19 @@ import numpy as np
 from gpunet.backend.devices import array_module
 from gpunet.backend.kernels import blocks_for, get_kernel, is_aligned, launch
 from gpunet.backend.memory import empty, spanning
-from gpunet.ops.gemm_tiles import choose_splits, choose_tile
+from gpunet.ops.gemm_tiles import Tile, choose_short_splits, choose_splits, choose_tile
 
-__all__ = ["Gemm", "column_sums_cuda", "launch_gemm", "launch_sum_partials", "matrix_product_cuda", "supports"]
+__all__ = [
+    "Gemm",
+    "PartialGemm",
+    "column_sums_cuda",
+    "launch_gemm",
+    "launch_partials",
+    "launch_sum_partials",
+    "matrix_product_cuda",
+    "plan_partials",
+    "supports",
+]
 
 _MOST_BLOCKS: Final = 65535  # of a grid's second and third dimension
 _MOST_ROWS: Final = 2**31 - 2**10
@@ -112,6 +122,57 @@ def launch_sum_partials(
     count = sizes.batch * sizes.rows * sizes.columns
     args = (output, partials, bias, residual, relu, *sizes, splits, count)
     launch(kernel, blocks_for(count, _THREADS), _THREADS, args)
+
+
+class PartialGemm(NamedTuple):
+    """A product that is left as partial sums, for a kernel that adds them as it reads them.
+
+    Attributes:
+        layout: as for ``launch_gemm``.
+        sizes: of the product with the most rows.
+        tile: what a block computes.
+        splits: how many partial sums there are.
+    """
+
+    layout: str
+    sizes: Gemm
+    tile: Tile
+    splits: int
+
+    @property
+    def stride(self) -> int:
+        """Elements from one partial sum to the next."""
+        return self.sizes.rows * self.sizes.columns
+
+
+def plan_partials(layout: str, sizes: Gemm, left: Any, right: Any) -> PartialGemm:
+    """How to compute a product of one batch that is one of a long sequence, each waiting for the one before.
+
+    Args:
+        layout: as for ``launch_gemm``.
+        sizes: of the product with the most rows; those with fewer are cut in the same way.
+        left, right: arrays as they will be multiplied.
+    """
+    vectors = left.dtype == np.float32 and _has_vectors(layout, sizes, left, right)
+    tile = choose_tile(sizes.rows, sizes.columns, 1, left.dtype, vectors)
+    splits = choose_short_splits(tile, sizes.rows, sizes.columns, sizes.depth)
+    return PartialGemm(layout, sizes._replace(output_pitch=sizes.columns), tile, splits)
+
+
+def launch_partials(plan: PartialGemm, rows: int, partials: Any, left: Any, right: Any) -> None:
+    """Write the partial sums of the first ``rows`` rows, ``plan.stride`` elements apart.
+
+    Args:
+        plan: from ``plan_partials``.
+        rows: at most those of the plan, at least 1.
+        partials: at least ``plan.splits * plan.stride`` elements, contiguous and new.
+        left, right: contiguous, and as well aligned as those that the plan was made for.
+    """
+    kernel = get_kernel("gemm", f"gemm_{plan.layout}_{plan.tile.name}_{partials.dtype.name}")
+    down, across = plan.tile.blocks(rows, plan.sizes.columns)
+    sizes = plan.sizes._replace(rows=rows)
+    args = (partials, left, right, None, None, False, *sizes, plan.splits, plan.stride)
+    launch(kernel, (down, across, plan.splits), plan.tile.threads, args)
 
 
 def supports(rows: int, columns: int, depth: int, dtype: Any) -> tuple[str, str]:

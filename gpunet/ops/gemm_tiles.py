@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-__all__ = ["Tile", "choose_splits", "choose_tile"]
+__all__ = ["Tile", "choose_short_splits", "choose_splits", "choose_tile"]
 
 
 class Tile(NamedTuple):
@@ -50,6 +50,8 @@ _FLOAT64_TILE: Final = Tile("64x64_any", 64, 64, 8, 256)
 _MANY_BLOCKS: Final = 256
 # A stretch shorter than this is not worth its partial sums.
 _SLABS_A_SPLIT: Final = 16
+# The same where the partial sums stay in the cache and nothing else runs meanwhile: a step of a recurrent layer.
+_SLABS_A_SHORT_SPLIT: Final = 4
 
 
 def choose_tile(rows: int, columns: int, batch: int, dtype: Any, vectors: bool, fill: bool = True) -> Tile:
@@ -85,3 +87,10 @@ def choose_splits(tile: Tile, rows: int, columns: int, batch: int, depth: int) -
         return 1
     slabs = -(-depth // tile.depth)
     return max(1, min(2 * _MANY_BLOCKS // blocks, slabs // _SLABS_A_SPLIT))
+
+
+def choose_short_splits(tile: Tile, rows: int, columns: int, depth: int) -> int:
+    """The same for a small product that others wait for: what counts is when it is done, not what it reads."""
+    down, across = tile.blocks(rows, columns)
+    slabs = -(-depth // tile.depth)
+    return max(1, min(2 * _MANY_BLOCKS // (down * across), slabs // _SLABS_A_SHORT_SPLIT))

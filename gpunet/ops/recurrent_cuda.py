@@ -1,0 +1,431 @@
+"""Recurrent layers by the CUDA kernels: one product for the inputs of all steps, then one step after the other.
+
+``cuda_kernels/recurrent_cells.cuh`` has the equations. There are two ways through the steps, and both read and write
+the same buffers:
+
+- where the recurrent weights fit on the chip, one kernel for all steps (``recurrent_persistent_cuda``);
+- else two launches a step: the recurrent product, left as partial sums, and the cell, which adds them as it reads them
+  (``cuda_kernels/rnn.cu``, ``lstm.cu``, ``gru.cu``).
+
+Buffers, with N rows in the order of x and G gates; "carry" is float64 for float64, else float32:
+
+- ``gates`` (N, G H) carry: x W_ih^T with all biases but b_hn of the GRU; then, where gradients will be asked for, the
+  activated gates (LSTM and GRU); then, going back, the gradient of what was activated, da.
+- ``hidden_part`` (N, H) carry, GRU: h_before W_hn^T + b_hn. ``cells`` (N, H) carry, LSTM: c. Both only for gradients.
+- ``y`` (N, H), as x. States are carry from step to step.
+- ``dh_part`` (N, 3 H) carry, GRU: da with its third block times r; for the others da is all of it.
+
+Gradients of weights and x are then products over all rows at once, those of biases sums of columns: dx = da W_ih,
+dW_ih = da^T x, dW_hh = dh_part^T h_before. There are no atomics: the same bits at every run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+
+from gpunet.backend.devices import array_module
+from gpunet.backend.kernels import blocks_for, get_kernel, launch
+from gpunet.backend.memory import empty
+from gpunet.backend.precision import float32_matmul_precision
+from gpunet.ops import gemm_cuda
+from gpunet.ops.dtypes import compute_dtype
+from gpunet.ops.gemm import matrix_product
+from gpunet.ops.gemm_cuda import (
+    Gemm,
+    column_sums_cuda,
+    launch_partials,
+    launch_sum_partials,
+    matrix_product_cuda,
+    plan_partials,
+)
+from gpunet.ops.recurrent_layout import Layout, Step
+
+__all__ = ["GATES", "Kept", "backward_cuda", "forward_cuda", "states_before", "supports"]
+
+GATES: Final = {"rnn": 1, "lstm": 4, "gru": 3}
+_THREADS: Final = 256
+_MOST_ELEMENTS: Final = 2**31 - 2**10  # of one step's gates: the kernels count them in 32 bits
+
+
+@dataclass
+class Kept:
+    """What a forward pass leaves for its backward pass, which uses up ``gates``.
+
+    Attributes:
+        gates: (N, G H) activated gates; None for the vanilla layer, where y is enough, and behind a backward pass.
+        hidden_part: (N, H) of the GRU, else None.
+        cells: (N, H) of the LSTM, else None.
+    """
+
+    gates: Any = None
+    hidden_part: Any = None
+    cells: Any = None
+
+
+def supports(kind: str, layout: Layout, hidden: int, dtype: Any) -> tuple[str, str]:
+    """Whether the kernels take a layer of such a size, ``"cuda"`` or ``"reference"``, and how they go through its steps.
+
+    Args:
+        kind: ``"rnn"``, ``"lstm"`` or ``"gru"``.
+        layout: of x.
+        hidden: H.
+        dtype: of x.
+    """
+    most = layout.batch * GATES[kind] * hidden
+    if most > _MOST_ELEMENTS:
+        return "reference", f"{most} gates in one step, more than the kernels can count"
+    if _persistent_plan(kind, layout, hidden, dtype) is not None:
+        return "cuda", "one kernel for all steps, the recurrent weights on the chip"
+    return "cuda", "a product and a kernel of the cell each step"
+
+
+def forward_cuda(
+    kind: str,
+    x: Any,
+    h0: Any,
+    c0: Any,
+    w_ih: Any,
+    w_hh: Any,
+    b_ih: Any,
+    b_hh: Any,
+    layout: Layout,
+    reverse: bool,
+    nonlinearity: str,
+    keep: bool,
+    naive: bool = False,
+) -> tuple[tuple[Any, ...], Kept | None]:
+    """One layer in one direction over whole sequences.
+
+    Args:
+        kind: ``"rnn"``, ``"lstm"`` or ``"gru"``.
+        x: (T, B, I), or (N, I) packed; float16, bfloat16, float32 or float64, like all arrays here.
+        h0: (B, H).
+        c0: (B, H) of the LSTM, else None.
+        w_ih: (G H, I).
+        w_hh: (G H, H).
+        b_ih, b_hh: (G H,), or None.
+        layout: of x.
+        reverse: whether the last step comes first.
+        nonlinearity: ``"tanh"`` or ``"relu"``, of the vanilla layer.
+        keep: whether gradients will be asked for.
+        naive: take the kernel that goes through whole sequences with a block each.
+
+    Returns:
+        (y, h_n) or (y, h_n, c_n) as x's dtype, and what ``backward_cuda`` needs if ``keep``.
+    """
+    module, carry, hidden, count = array_module(x), compute_dtype(x.dtype), w_hh.shape[1], layout.rows
+    bias, b_hn = _biases(kind, b_ih, b_hh, hidden, carry)
+    gates = _product(_flat(x, carry), w_ih.astype(carry, copy=False).T, bias)
+    hidden_part = empty((count, hidden), carry, module) if kind == "gru" and (keep or naive) else None
+    cells = empty((count, hidden), carry, module) if kind == "lstm" and (keep or naive) else None
+    y = empty((count, hidden), x.dtype, module)
+    h = module.array(h0, dtype=carry, order="C")
+    c = None if c0 is None else module.array(c0, dtype=carry, order="C")
+    plan = None if naive else _persistent_plan(kind, layout, hidden, x.dtype)
+    if y.size == 0:
+        pass
+    elif plan is not None:
+        from gpunet.ops import recurrent_persistent_cuda as persistent
+
+        first = h.copy(), None if c is None else c.copy()
+        persistent.persistent_forward(
+            plan, kind, layout, reverse, gates, hidden_part, cells, y, *first, h, c, module.ascontiguousarray(w_hh),
+            b_hn, nonlinearity,
+        )  # fmt: skip
+    elif naive:
+        weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
+        own = {
+            "rnn": (gates, weight, h, nonlinearity == "relu"),
+            "lstm": (gates, weight, c, h, cells),
+            "gru": (gates, weight, b_hn, h, hidden_part),
+        }[kind]
+        _launch_naive(f"{kind}_naive_forward", layout, reverse, hidden, x.dtype, *own, _stored(y))
+    else:
+        weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
+        _forward_steps(kind, layout, reverse, gates, hidden_part, cells, y, h, c, weight, b_hn, nonlinearity)
+    last = (h,) if c is None else (h, c)
+    outputs = (y.reshape(*x.shape[:-1], hidden), *(state.astype(x.dtype, copy=False) for state in last))
+    return outputs, Kept(None if kind == "rnn" else gates, hidden_part, cells) if keep else None
+
+
+def _forward_steps(
+    kind: str,
+    layout: Layout,
+    reverse: bool,
+    gates: Any,
+    hidden_part: Any,
+    cells: Any,
+    y: Any,
+    h: Any,
+    c: Any,
+    w_hh: Any,
+    b_hn: Any,
+    nonlinearity: str,
+) -> None:
+    """The steps by two launches each; h and c hold the initial states, and the last ones afterwards."""
+    wide, hidden = w_hh.shape
+    sizes = Gemm(1, layout.batch, wide, hidden, 0, hidden, 0, hidden, 0, wide)
+    plan = plan_partials("nt", sizes, h, w_hh)
+    partials = empty((plan.splits * plan.stride,), h.dtype, array_module(h))
+    summed = partials, plan.splits, plan.stride
+    own = {
+        "rnn": (gates, *summed, h, nonlinearity == "relu"),
+        "lstm": (gates, *summed, c, h, cells),
+        "gru": (gates, *summed, b_hn, h, hidden_part),
+    }[kind]
+    kernel = get_kernel(kind, f"{kind}_forward_{y.dtype.name}")
+    stored = _stored(y)
+    for rows, size, _ in layout.walk(reverse):
+        launch_partials(plan, size, partials, h, w_hh)
+        launch(kernel, _blocks(size, hidden, h.dtype), _THREADS, (*own, stored, rows.start, size, hidden))
+
+
+def backward_cuda(
+    kind: str,
+    kept: Kept,
+    inputs: tuple[Any, ...],
+    y: Any,
+    grads: tuple[Any, ...],
+    needs_grad: tuple[bool, ...],
+    layout: Layout,
+    reverse: bool,
+    nonlinearity: str,
+    naive: bool = False,
+) -> tuple[Any, ...]:
+    """The gradients of ``forward_cuda``.
+
+    Args:
+        kind: ``"rnn"``, ``"lstm"`` or ``"gru"``.
+        kept: of the forward pass; its ``gates`` are overwritten and let go of.
+        inputs: (x, h0, c0 or None, w_ih, w_hh).
+        y: the first output.
+        grads: of y and h_n, and of c_n of the LSTM.
+        needs_grad: which to compute, in the order of the operation's inputs: x, h0 (, c0), w_ih, w_hh, b_ih, b_hh.
+        layout: of x.
+        reverse, nonlinearity: as for the forward pass.
+        naive: take the kernel that goes through whole sequences with a block each.
+
+    Returns:
+        The gradients in that order, None where none was asked for.
+    """
+    x, h0, c0, w_ih, w_hh = inputs
+    module, dtype = array_module(x), x.dtype
+    carry, hidden, count = compute_dtype(dtype), w_hh.shape[1], layout.rows
+    needs = dict(zip(_names(kind), needs_grad, strict=True))
+    y = module.ascontiguousarray(y.reshape(count, hidden))
+    grad_y = module.ascontiguousarray(grads[0].reshape(count, hidden))
+    h0 = module.ascontiguousarray(h0.astype(carry, copy=False))
+    c0 = None if c0 is None else module.ascontiguousarray(c0.astype(carry, copy=False))
+    dh = module.array(grads[1], dtype=carry, order="C")
+    dc = None if c0 is None else module.array(grads[2], dtype=carry, order="C")
+    da, kept.gates = kept.gates, None
+    if da is None:
+        da = empty((count, GATES[kind] * hidden), carry, module)
+    dh_part = empty(da.shape, carry, module) if kind == "gru" else da
+    plan = None if naive else _persistent_plan(kind, layout, hidden, dtype)
+    if y.size == 0:
+        pass
+    elif plan is not None:
+        from gpunet.ops import recurrent_persistent_cuda as persistent
+
+        persistent.persistent_backward(
+            plan, kind, layout, reverse, da, kept.hidden_part, kept.cells, y, h0, c0, module.ascontiguousarray(w_hh),
+            grad_y, dh, dc, dh_part if kind == "gru" else None, nonlinearity,
+        )  # fmt: skip
+    else:
+        weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
+        states = h0, c0, dh, dc
+        if naive:
+            stored = _stored(y), _stored(grad_y)
+            own = {
+                "rnn": (da, weight, dh, nonlinearity == "relu", *stored),
+                "lstm": (da, kept.cells, c0, weight, dh, dc, stored[1]),
+                "gru": (da, kept.hidden_part, h0, weight, dh, dh_part, *stored),
+            }[kind]
+            _launch_naive(f"{kind}_naive_backward", layout, reverse, hidden, dtype, *own)
+        else:
+            dh = _backward_steps(
+                kind, layout, reverse, da, kept, y, grad_y, states, weight, dh_part, nonlinearity, needs["h0"]
+            )
+    found: dict[str, Any] = {"h0": dh, "c0": dc}
+    if needs["x"]:
+        found["x"] = _product(da, w_ih.astype(carry, copy=False)).reshape(x.shape)
+    if needs["w_ih"]:
+        found["w_ih"] = _product(da.T, _flat(x, carry))
+    if needs["w_hh"]:
+        found["w_hh"] = _product(dh_part.T, states_before(y, h0, layout, reverse))
+    if needs["b_ih"]:
+        found["b_ih"] = column_sums_cuda(da)
+    if needs["b_hh"]:
+        found["b_hh"] = found["b_ih"].copy() if needs["b_ih"] and dh_part is da else column_sums_cuda(dh_part)
+    return tuple(found[name].astype(dtype, copy=False) if wanted else None for name, wanted in needs.items())
+
+
+def _backward_steps(
+    kind: str,
+    layout: Layout,
+    reverse: bool,
+    da: Any,
+    kept: Kept,
+    y: Any,
+    grad_y: Any,
+    states: tuple[Any, ...],
+    w_hh: Any,
+    dh_part: Any,
+    nonlinearity: str,
+    needs_h0: bool,
+) -> Any:
+    """The steps back by two launches each.
+
+    Args:
+        da: the activated gates, which the gradients replace.
+        states: h0, c0 and the gradients of the last states; that of c is replaced by c0's.
+        needs_h0: whether h0's gradient is asked for.
+
+    Returns:
+        The gradient of h0, or something else if it is not asked for.
+    """
+    h0, c0, dh, dc = states
+    wide, hidden = w_hh.shape
+    sizes = Gemm(1, layout.batch, hidden, wide, 0, wide, 0, hidden, 0, hidden)
+    plan = plan_partials("nn", sizes, dh_part, w_hh)
+    module = array_module(da)
+    partials = empty((plan.splits * plan.stride,), da.dtype, module)
+    summed = partials, plan.splits, plan.stride
+    stored, grad_stored = _stored(y), _stored(grad_y)
+    own = {
+        "rnn": (da, dh, *summed, nonlinearity == "relu", stored, grad_stored),
+        "lstm": (da, kept.cells, c0, dh, *summed, dc, grad_stored),
+        "gru": (da, kept.hidden_part, h0, dh, *summed, dh_part, stored, grad_stored),
+    }[kind]
+    kernel = get_kernel(kind, f"{kind}_backward_{y.dtype.name}")
+    coming = 0
+    for (rows, size, before), row_before in _steps_back(layout, reverse):
+        extents = (rows.start, row_before, size, before, coming, hidden)
+        launch(kernel, _blocks(size, hidden, da.dtype), _THREADS, (*own, *extents))
+        # Whoever had no step before this one is done: what comes is the gradient of h0.
+        further = size if needs_h0 else before
+        if further:
+            launch_partials(plan, further, partials, dh_part[rows], w_hh)
+        coming = size
+    if not needs_h0:
+        return dh
+    # Each sequence's rows have been left alone since its first step.
+    total = empty(dh.shape, dh.dtype, module)
+    launch_sum_partials(
+        plan.sizes, plan.splits, total.reshape(-1), partials, residual=dh.reshape(-1) if kind == "gru" else None
+    )
+    return total
+
+
+def states_before(y: Any, h0: Any, layout: Layout, reverse: bool) -> Any:
+    """h before each step: the output of the step before it, or the initial state.
+
+    Args:
+        y: (N, H).
+        h0: (B, H) in the dtype of the result.
+        layout: of y's rows.
+        reverse: whether the last step comes first.
+
+    Returns:
+        (N, H).
+    """
+    module, batch = array_module(y), layout.batch
+    before = empty(y.shape, h0.dtype, module)
+    if not layout.packed:
+        later, earlier = slice(batch, None), slice(0, layout.rows - batch)
+        first = slice(0, batch) if not reverse else slice(layout.rows - batch, None)
+        before[first] = h0
+        before[later if not reverse else earlier] = y[earlier if not reverse else later]
+        return before
+    places = _places_before(layout, reverse)
+    starting, sequences, going_on, sources = (module.asarray(place) for place in places)
+    before[starting] = h0[sequences]
+    before[going_on] = y[sources]
+    return before
+
+
+@lru_cache(maxsize=64)
+def _places_before(layout: Layout, reverse: bool) -> tuple[np.ndarray, ...]:
+    """For a packed batch: rows that start with an initial state, and whose; the other rows, and the row before each."""
+    sizes = np.array(layout.batch_sizes)
+    offsets = np.repeat(np.array(layout.offsets[:-1]), sizes)
+    rows = np.arange(layout.rows)
+    sequence = rows - offsets
+    # Towards the step before: as many rows on as this step has, or as many back as the earlier one has.
+    neighbour = np.append(sizes[1:], 0) if reverse else np.insert(sizes[:-1], 0, 0)
+    starting = sequence >= np.repeat(neighbour, sizes)
+    distance = np.repeat(sizes if reverse else -neighbour, sizes)
+    return rows[starting], sequence[starting], rows[~starting], (rows + distance)[~starting]
+
+
+def _steps_back(layout: Layout, reverse: bool) -> list[tuple[Step, int]]:
+    """The steps from the layer's last to its first, and for each the first row of the one before it, or 0."""
+    steps = list(layout.walk(reverse))
+    before = [0, *(step.rows.start for step in steps[:-1])]
+    return list(zip(reversed(steps), reversed(before), strict=True))
+
+
+def _launch_naive(function: str, layout: Layout, reverse: bool, hidden: int, dtype: Any, *args: Any) -> None:
+    """A kernel that goes through whole sequences."""
+    kernel = get_kernel(function.split("_")[0], f"{function}_{dtype.name}")
+    offsets = array_module(args[0]).asarray(np.array(layout.offsets, np.int64))
+    launch(kernel, layout.batch, _THREADS, (*args, offsets, layout.steps, reverse, hidden))
+
+
+def _persistent_plan(kind: str, layout: Layout, hidden: int, dtype: Any) -> Any:
+    """The plan of the kernel for all steps, or None where there is none."""
+    try:
+        from gpunet.ops.recurrent_persistent_cuda import persistent_plan
+    except ModuleNotFoundError:
+        return None
+    return persistent_plan(kind, layout, hidden, dtype, float32_matmul_precision() == "high")
+
+
+def _names(kind: str) -> tuple[str, ...]:
+    """The operation's inputs."""
+    return ("x", "h0", *(("c0",) if kind == "lstm" else ()), "w_ih", "w_hh", "b_ih", "b_hh")
+
+
+def _biases(kind: str, b_ih: Any, b_hh: Any, hidden: int, carry: Any) -> tuple[Any, Any]:
+    """What is added to x's product, and to the GRU's third block of h's: (G H,) and (H,), or None."""
+    inner = None if b_ih is None else b_ih.astype(carry)
+    outer = None if b_hh is None else b_hh.astype(carry)
+    if outer is None:
+        return inner, None
+    b_hn = None
+    if kind == "gru":
+        b_hn = outer[2 * hidden :].copy()
+        outer[2 * hidden :] = 0
+    return outer if inner is None else inner + outer, b_hn
+
+
+def _flat(x: Any, carry: Any) -> Any:
+    """All rows of x, in the dtype that sums are carried in."""
+    rows = x.shape[0] if x.ndim == 2 else x.shape[0] * x.shape[1]
+    return x.reshape(rows, x.shape[-1]).astype(carry, copy=False)
+
+
+def _product(a: Any, b: Any, bias: Any = None) -> Any:
+    """a @ b + bias by the kernels, or by the array module where they cannot count so far."""
+    if gemm_cuda.supports(a.shape[0], b.shape[1], a.shape[1], a.dtype)[0] == "cuda":
+        return matrix_product_cuda(a, b, bias)
+    found = matrix_product(a, b)
+    if bias is not None:
+        found += bias
+    return found
+
+
+def _stored(array: Any) -> Any:
+    """An array as kernels take it: half types as words of two bytes."""
+    return array.view(np.uint16) if array.dtype.itemsize == 2 else array
+
+
+def _blocks(size: int, hidden: int, carry: Any) -> int:
+    """Blocks for one step: a thread has sixteen bytes of units where they divide the hidden size."""
+    vector = 16 // carry.itemsize
+    return blocks_for(size * hidden // (vector if hidden % vector == 0 else 1), _THREADS)
