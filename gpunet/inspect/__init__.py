@@ -3,11 +3,14 @@
 from gpunet.inspect.architecture_plot import plot_architecture
 from gpunet.inspect.bptt_terms import BPTTTerm, BPTTTerms, TermNorms, bptt_terms
 from gpunet.inspect.bptt_trace import BPTTTrace, bptt_trace
+from gpunet.inspect.descent import Descent, descend, loss_grid, optimizer_race, optimizer_trace, valley
+from gpunet.inspect.descent_plots import parabola, plot_learning_rates, plot_loss_surface, plot_optimizer_race
 from gpunet.inspect.explain import OutputSize, ParamExplanation, ParamRow, explain_output_size, explain_params
 from gpunet.inspect.feature_plots import plot_feature_maps, plot_filters
 from gpunet.inspect.field_plots import plot_convolution, plot_receptive_field, plot_stack
 from gpunet.inspect.graph import to_dot
 from gpunet.inspect.layer_graph import Arrow, Block, Box, LayerGraph, layer_graph
+from gpunet.inspect.optimizer_family import OPTIMIZER_FAMILY, Relative, plot_optimizer_family
 from gpunet.inspect.plots import PlotUnavailableError, curve_png
 from gpunet.inspect.receptive_field import ReceptiveField
 from gpunet.inspect.summary import LayerSummary, Share, Summary, count_params, receptive_field, summary
@@ -20,13 +23,16 @@ __all__ = [
     "BPTTTrace",
     "Block",
     "Box",
+    "Descent",
     "LayerGraph",
     "LayerSummary",
+    "OPTIMIZER_FAMILY",
     "OutputSize",
     "ParamExplanation",
     "ParamRow",
     "PlotUnavailableError",
     "ReceptiveField",
+    "Relative",
     "Share",
     "Summary",
     "TermNorms",
@@ -35,16 +41,26 @@ __all__ = [
     "conv_output_size",
     "count_params",
     "curve_png",
+    "descend",
     "explain_output_size",
     "explain_params",
     "layer_graph",
+    "loss_grid",
+    "optimizer_race",
+    "optimizer_trace",
+    "parabola",
     "plot_architecture",
     "plot_convolution",
     "plot_feature_maps",
     "plot_filters",
+    "plot_learning_rates",
+    "plot_loss_surface",
+    "plot_optimizer_family",
+    "plot_optimizer_race",
     "plot_receptive_field",
     "plot_stack",
     "receptive_field",
     "summary",
     "to_dot",
+    "valley",
 ]
