@@ -2,6 +2,8 @@
 
 from gpunet import _missing
 
-__all__: list[str] = []
+from .markov_chain import MarkovChain
+
+__all__ = ["MarkovChain"]
 
 _missing.explain(__name__)

@@ -246,7 +246,7 @@ def steps_of(step: Any, input: Tensor) -> tuple[Callable[[Tensor, list[Tensor] |
         raise TypeError(f"step: must be a function, a cell or a recurrent layer, got {type(step).__name__}")
     if not isinstance(input, Tensor):
         raise TypeError(f"input: must be a Tensor, got {type(input).__name__}")
-    layer = isinstance(step, getattr(nn, "RNNBase", ()))
+    layer = isinstance(step, nn.RNNBase)
     time = 1 if layer and step.batch_first and input.ndim == 3 else 0
     if input.ndim <= time or input.shape[time] < 1:
         raise ShapeError(f"input: a sequence needs at least one step, got shape {tuple(input.shape)}")

@@ -5,6 +5,7 @@ from gpunet.models._weights import WeightsReport, load_weights
 from gpunet.models.alexnet import AlexNet, alexnet
 from gpunet.models.alexnet2012 import AlexNet2012, Crossing, Tower, alexnet2012, grouped_state, towers_state
 from gpunet.models.alexnet2012_grouped import AlexNet2012Grouped, TowerNorm, alexnet2012_grouped
+from gpunet.models.autoregressive import AR, LatentAR
 from gpunet.models.char_rnn import CharRNN, char_rnn, draw_from_logits
 from gpunet.models.cifar_densenet import (
     cifar_densenet40_12,
@@ -85,6 +86,7 @@ from gpunet.models.vgg import (
 )
 
 __all__ = [
+    "AR",
     "AlexNet",
     "AlexNet2012",
     "AlexNet2012Grouped",
@@ -104,6 +106,7 @@ __all__ = [
     "GoogLeNetOutputs",
     "Inception",
     "InceptionAux",
+    "LatentAR",
     "LeNet",
     "MLPConv",
     "NiN",

@@ -134,12 +134,7 @@ class TruncatedBPTT:
             if not isinstance(value, Tensor):
                 raise TypeError(f"{name}: must be a Tensor, got {type(value).__name__}")
         time = 1 if self.batch_first else 0
-        if (
-            self.batch_first
-            and not self.stepwise
-            and input.ndim == 2
-            and isinstance(self.model, getattr(nn, "RNNBase", ()))
-        ):
+        if self.batch_first and not self.stepwise and input.ndim == 2 and isinstance(self.model, nn.RNNBase):
             time = 0  # PyTorch's layers take a sequence without a batch as (T, I)
         for name, value in (("input", input), ("target", target)):
             if value.ndim <= time:
@@ -244,4 +239,4 @@ def _two(result: Any) -> tuple[Any, Any]:
 
 
 def _is_cell(model: Any) -> bool:
-    return isinstance(model, getattr(nn, "RNNCellBase", ()))
+    return isinstance(model, nn.RNNCellBase)
