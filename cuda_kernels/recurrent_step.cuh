@@ -15,7 +15,7 @@
 #include "pack.cuh"
 #include "recurrent_cells.cuh"
 
-// `row` is the step's first row, `size` the number of sequences that take part. size * hidden * 4 is below 2^31.
+// `row` is the step's first row, `size` the number of sequences that take part. size * hidden is below 2^31.
 #define RECURRENT_STEP long long row, int size, int hidden
 
 // Going back: `row_before` is the first row of the step before (in the order the layer went), in which the first

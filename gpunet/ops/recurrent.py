@@ -23,6 +23,7 @@ import numpy as np
 
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.kernels import uses_kernels
+from gpunet.ops import recurrent_cuda
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, require_floating, require_same_dtype
 from gpunet.ops.recurrent_layout import Layout, make_layout
 
@@ -180,18 +181,48 @@ class Recurrent(Op):
     def supports(self, *inputs: Any, **attributes: Any) -> tuple[str, str]:
         if not uses_kernels(inputs[0]):
             return "cpu", "one product for the inputs of all steps, one a step for the recurrence, gates in place"
-        return "cuda", "the kernels of the recurrent layers"
+        layout = layout_of(inputs[0], attributes.get("batch_sizes"))
+        return recurrent_cuda.supports(self.name, layout, inputs[self.states + 2].shape[1], inputs[0].dtype)
 
     def forward(
         self, ctx: Context, *inputs: Any, reverse: bool = False, batch_sizes: Any = None, **attributes: Any
     ) -> Any:
+        if self.path(*inputs, reverse=reverse, batch_sizes=batch_sizes, **attributes) == "cuda":
+            return self._forward_cuda(ctx, inputs, layout_of(inputs[0], batch_sizes), reverse, attributes)
         outputs = self.reference(*inputs, reverse=reverse, batch_sizes=batch_sizes, **attributes)
         ctx.save(*inputs)
         return outputs
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
+        if isinstance(ctx.state, recurrent_cuda.Kept):
+            return self._backward_cuda(ctx, grad_outputs)
         gradients = self.reference_backward(grad_outputs, ctx.saved, **ctx.attributes)
         return tuple(gradient if wanted else None for gradient, wanted in zip(gradients, ctx.needs_grad, strict=True))
+
+    def _forward_cuda(
+        self, ctx: Context, inputs: tuple[Any, ...], layout: Layout, reverse: bool, attributes: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        keep = any(ctx.needs_grad[i] for i in range(len(inputs)))
+        x, h0, c0, w_ih, w_hh, b_ih, b_hh = self._with_cell(inputs)
+        options = layout, reverse, attributes.get("nonlinearity", "tanh"), keep
+        outputs, kept = recurrent_cuda.forward_cuda(self.name, x, h0, c0, w_ih, w_hh, b_ih, b_hh, *options)
+        ctx.save(*inputs, outputs[0])
+        ctx.state = kept
+        return outputs
+
+    def _backward_cuda(self, ctx: Context, grad_outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        *inputs, y = ctx.saved
+        x, h0, c0, w_ih, w_hh, b_ih, b_hh = self._with_cell(tuple(inputs))
+        layout = layout_of(x, ctx.attributes.get("batch_sizes"))
+        options = layout, ctx.attributes.get("reverse", False), ctx.attributes.get("nonlinearity", "tanh")
+        if ctx.state.is_used:  # a graph that is walked again: what the first walk overwrote is computed again
+            _, ctx.state = recurrent_cuda.forward_cuda(self.name, x, h0, c0, w_ih, w_hh, b_ih, b_hh, *options, True)
+        given = x, h0, c0, w_ih, w_hh
+        return recurrent_cuda.backward_cuda(self.name, ctx.state, given, y, grad_outputs, ctx.needs_grad, *options)
+
+    def _with_cell(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs with a place for c0, whether there is one or not."""
+        return inputs if self.states == 2 else (*inputs[:2], None, *inputs[2:])
 
     # Samples ------------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ __all__ = ["GATES", "Kept", "backward_cuda", "forward_cuda", "states_before", "s
 
 GATES: Final = {"rnn": 1, "lstm": 4, "gru": 3}
 _THREADS: Final = 256
-_MOST_ELEMENTS: Final = 2**31 - 2**10  # of one step's gates: the kernels count them in 32 bits
+_MOST_UNITS: Final = 2**31 - 2**10  # of all sequences in one step: the kernels count them in 32 bits
 
 
 @dataclass
@@ -56,28 +56,32 @@ class Kept:
     """What a forward pass leaves for its backward pass, which uses up ``gates``.
 
     Attributes:
-        gates: (N, G H) activated gates; None for the vanilla layer, where y is enough, and behind a backward pass.
+        gates: (N, G H) activated gates; None for the vanilla layer, where y is enough.
         hidden_part: (N, H) of the GRU, else None.
         cells: (N, H) of the LSTM, else None.
+        is_used: whether a backward pass has overwritten the gates.
     """
 
     gates: Any = None
     hidden_part: Any = None
     cells: Any = None
+    is_used: bool = False
 
 
 def supports(kind: str, layout: Layout, hidden: int, dtype: Any) -> tuple[str, str]:
-    """Whether the kernels take a layer of such a size, ``"cuda"`` or ``"reference"``, and how they go through its steps.
+    """Whether the kernels take a layer of such a size, and how they go through its steps, or why not.
 
     Args:
         kind: ``"rnn"``, ``"lstm"`` or ``"gru"``.
         layout: of x.
         hidden: H.
         dtype: of x.
+
+    Returns:
+        ``"cuda"`` or ``"reference"``, and a sentence.
     """
-    most = layout.batch * GATES[kind] * hidden
-    if most > _MOST_ELEMENTS:
-        return "reference", f"{most} gates in one step, more than the kernels can count"
+    if layout.batch * hidden > _MOST_UNITS:
+        return "reference", f"{layout.batch * hidden} units in one step, more than the kernels can count"
     if _persistent_plan(kind, layout, hidden, dtype) is not None:
         return "cuda", "one kernel for all steps, the recurrent weights on the chip"
     return "cuda", "a product and a kernel of the cell each step"
@@ -200,7 +204,7 @@ def backward_cuda(
 
     Args:
         kind: ``"rnn"``, ``"lstm"`` or ``"gru"``.
-        kept: of the forward pass; its ``gates`` are overwritten and let go of.
+        kept: of the forward pass; its ``gates`` are overwritten.
         inputs: (x, h0, c0 or None, w_ih, w_hh).
         y: the first output.
         grads: of y and h_n, and of c_n of the LSTM.
@@ -225,6 +229,8 @@ def backward_cuda(
     da, kept.gates = kept.gates, None
     if da is None:
         da = empty((count, GATES[kind] * hidden), carry, module)
+    else:
+        kept.is_used = True
     dh_part = empty(da.shape, carry, module) if kind == "gru" else da
     plan = None if naive else _persistent_plan(kind, layout, hidden, dtype)
     if y.size == 0:
