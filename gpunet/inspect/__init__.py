@@ -10,9 +10,11 @@ from gpunet.inspect.feature_plots import plot_feature_maps, plot_filters
 from gpunet.inspect.field_plots import plot_convolution, plot_receptive_field, plot_stack
 from gpunet.inspect.graph import to_dot
 from gpunet.inspect.layer_graph import Arrow, Block, Box, LayerGraph, layer_graph
+from gpunet.inspect.lstm_gates import LSTMGates, lstm_gates, plot_lstm_gates
 from gpunet.inspect.optimizer_family import OPTIMIZER_FAMILY, Relative, plot_optimizer_family
 from gpunet.inspect.plots import PlotUnavailableError, curve_png
 from gpunet.inspect.receptive_field import ReceptiveField
+from gpunet.inspect.recurrent_plots import plot_bptt_terms, plot_bptt_trace, repeated_factor
 from gpunet.inspect.summary import LayerSummary, Share, Summary, count_params, receptive_field, summary
 from gpunet.nn.functional import conv_output_size
 
@@ -24,6 +26,7 @@ __all__ = [
     "Block",
     "Box",
     "Descent",
+    "LSTMGates",
     "LayerGraph",
     "LayerSummary",
     "OPTIMIZER_FAMILY",
@@ -46,20 +49,25 @@ __all__ = [
     "explain_params",
     "layer_graph",
     "loss_grid",
+    "lstm_gates",
     "optimizer_race",
     "optimizer_trace",
     "parabola",
     "plot_architecture",
+    "plot_bptt_terms",
+    "plot_bptt_trace",
     "plot_convolution",
     "plot_feature_maps",
     "plot_filters",
     "plot_learning_rates",
     "plot_loss_surface",
+    "plot_lstm_gates",
     "plot_optimizer_family",
     "plot_optimizer_race",
     "plot_receptive_field",
     "plot_stack",
     "receptive_field",
+    "repeated_factor",
     "summary",
     "to_dot",
     "valley",
