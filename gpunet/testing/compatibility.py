@@ -111,6 +111,7 @@ def public_names() -> dict[str, Any]:
         "gpunet.nn.init",
         "gpunet.nn.utils",
         "gpunet.nn.utils.parametrizations",
+        "gpunet.nn.utils.rnn",
         "gpunet.optim",
         "gpunet.optim.lr_scheduler",
         "gpunet.optim.swa_utils",

@@ -303,6 +303,16 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "it is the derivative of the loss; PyTorch's is infinite at probabilities 0 and 1",
         tuple(f"binary_cross_entropy certain {reduction}" for reduction in ("mean", "sum", "none")),
     ),
+    Difference(
+        "LSTM has no projections: proj_size is 0",
+        "they save parameters of very large layers; a Linear after the layer does most of it",
+        ("LSTM proj_size",),
+    ),
+    Difference(
+        "lengths of sequences are integers, and none is longer than its batch",
+        "PyTorch rounds floats down, and unpad_sequence gives all steps for a length above T",
+        ("pack_padded_sequence floats for lengths", "unpad_sequence length above T"),
+    ),
 )
 
 _REASONS: Final = {label: difference for difference in DIFFERENCES for label in difference.cases}

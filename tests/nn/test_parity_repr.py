@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "Bilinear": (2, 3, 4), "Fold": ((4, 4), 2), "Unflatten": (1, (2, 2)), "MaxUnpool1d": (2,), "MaxUnpool2d": (2,),
     "MaxUnpool3d": (2,), "UpsamplingBilinear2d": (None, 2), "UpsamplingNearest2d": (None, 2), "Upsample": (None, 2),
     "RNN": (3, 4), "LSTM": (3, 4), "GRU": (3, 4), "RNNCell": (3, 4), "LSTMCell": (3, 4), "GRUCell": (3, 4),
+    "RNNBase": ("LSTM", 3, 4), "RNNCellBase": (3, 4, True, 2),
 }  # fmt: skip
 
 LAYERS = sorted(
