@@ -199,14 +199,21 @@ def pad_packed_sequence(
         (T, B, ...), or (B, T, ...) with ``batch_first``, and the lengths, (B,) on the CPU.
 
     Raises:
-        ValueError: a total length below T.
+        ValueError: a total length below T, or batch sizes that are none.
+        ShapeError: batch sizes that do not add up to the rows there are.
         TypeError: not a packed batch.
     """
     name = "pad_packed_sequence"
     if not isinstance(sequence, PackedSequence):
         raise TypeError(f"{name}: sequence must be a PackedSequence, got {type(sequence).__name__}")
     data, sizes = sequence.data, sequence.batch_sizes.numpy()
-    steps, batch = len(sizes), int(sizes[0]) if len(sizes) else 0
+    if not sizes.size or sizes.min() < 1 or (sizes[1:] > sizes[:-1]).any():
+        raise ValueError(f"{name}: batch_sizes must be positive and never grow, got {sizes.tolist()}")
+    if not data.ndim or sizes.sum() != data.shape[0]:
+        raise ShapeError(
+            f"{name}: data must have as many rows as batch_sizes add up to, {sizes.sum()}, got shape {tuple(data.shape)}"
+        )
+    steps, batch = len(sizes), int(sizes[0])
     if total_length is not None:
         total_length = check_int(name, "total_length", total_length, 0)
         if total_length < steps:
