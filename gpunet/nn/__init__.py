@@ -76,6 +76,7 @@ from gpunet.nn.loss import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
+from gpunet.nn.mixture_density import MDN, MixtureParameters
 from gpunet.nn.module import Module
 from gpunet.nn.normalization import (
     GroupNorm,
@@ -226,6 +227,7 @@ __all__ = [
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
+    "MDN",
     "MSELoss",
     "MarginRankingLoss",
     "MaxPool1d",
@@ -235,6 +237,7 @@ __all__ = [
     "MaxUnpool2d",
     "MaxUnpool3d",
     "Mish",
+    "MixtureParameters",
     "Module",
     "ModuleDict",
     "ModuleList",

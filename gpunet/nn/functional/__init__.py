@@ -93,6 +93,7 @@ from gpunet.nn.functional.loss import (
     triplet_margin_loss,
     triplet_margin_with_distance_loss,
 )
+from gpunet.nn.functional.mixture_density import mdn_loss, mdn_sample
 from gpunet.nn.functional.normalization import (
     batch_norm,
     group_norm,
@@ -208,6 +209,8 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "mdn_loss",
+    "mdn_sample",
     "mish",
     "mse_loss",
     "multi_head_attention_forward",

@@ -1,0 +1,108 @@
+"""Mixture density networks: an output that is a distribution, not a number."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gpunet.nn.functional as F
+from gpunet.autograd import Tensor
+from gpunet.backend.random import Generator
+from gpunet.nn.arguments import check_int
+from gpunet.nn.linear import Linear
+from gpunet.nn.module import Module
+
+__all__ = ["MDN", "MixtureParameters"]
+
+
+class MixtureParameters(NamedTuple):
+    """A mixture of K normal distributions of O outputs for each sample, as ``F.mdn_loss`` takes it.
+
+    Attributes:
+        log_pi: (..., K), logarithms of the components' probabilities.
+        mu: (..., K, O), means.
+        sigma: (..., K, O), standard deviations, positive.
+    """
+
+    log_pi: Tensor
+    mu: Tensor
+    sigma: Tensor
+
+    @property
+    def pi(self) -> Tensor:
+        """(..., K), the components' probabilities, which sum to 1."""
+        return self.log_pi.exp()
+
+    @property
+    def mean(self) -> Tensor:
+        """(..., O), the mixture's expectation, sum of pi_k mu_k: what a network trained on squares would give."""
+        return (self.pi.unsqueeze(-1) * self.mu).sum(-2)
+
+
+class MDN(Module):
+    """The last layer of a mixture density network: Bishop 1994, "Mixture density networks". gpunet's own.
+
+        pi = softmax(h W_pi^T + b_pi);  mu = h W_mu^T + b_mu;  sigma = exp(h W_sigma^T + b_sigma) + min_sigma
+
+    The network before it gives h. Where several outputs fit an input, squared error finds their mean, which may fit
+    none; a mixture keeps them apart. Trained with ``F.mdn_loss(*layer(h), target)``.
+
+    Args:
+        in_features: size of h.
+        out_features: O, numbers that are to be predicted.
+        num_gaussians: K, components.
+        min_sigma: what every standard deviation exceeds: a component that sits on one target must not become
+            infinitely dense.
+        device: where the parameters live.
+        dtype: their floating type.
+
+    Attributes:
+        pi, mu, log_sigma: Linear layers with K, K O and K O outputs.
+
+    Raises:
+        ValueError, TypeError: a size that is no positive integer; a min_sigma that is not positive.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_gaussians: int,
+        min_sigma: float = 1e-6,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = check_int("MDN", "in_features", in_features, 1)
+        self.out_features = check_int("MDN", "out_features", out_features, 1)
+        self.num_gaussians = check_int("MDN", "num_gaussians", num_gaussians, 1)
+        if not min_sigma > 0:
+            raise ValueError(f"MDN: min_sigma must be positive, got {min_sigma}")
+        self.min_sigma = min_sigma
+        count, both = self.num_gaussians, self.num_gaussians * self.out_features
+        self.pi = Linear(self.in_features, count, device=device, dtype=dtype)
+        self.mu = Linear(self.in_features, both, device=device, dtype=dtype)
+        self.log_sigma = Linear(self.in_features, both, device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights and biases anew."""
+        for layer in (self.pi, self.mu, self.log_sigma):
+            layer.reset_parameters()
+
+    def forward(self, input: Tensor) -> MixtureParameters:
+        """(..., in_features) to a mixture: log_pi (..., K), mu and sigma (..., K, O)."""
+        shape = (*input.shape[:-1], self.num_gaussians, self.out_features)
+        return MixtureParameters(
+            self.pi(input).log_softmax(-1),
+            self.mu(input).reshape(shape),
+            self.log_sigma(input).exp().reshape(shape) + self.min_sigma,
+        )
+
+    def sample(self, input: Tensor, *, generator: Generator | None = None) -> Tensor:
+        """A draw for each input, (..., in_features) to (..., out_features), without gradient."""
+        return F.mdn_sample(*self(input), generator=generator)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, num_gaussians={self.num_gaussians}, "
+            f"min_sigma={self.min_sigma}"
+        )
