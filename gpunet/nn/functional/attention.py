@@ -59,7 +59,7 @@ def _attend(
         # Where no key is left softmax would be 0 / 0. Such rows keep their scores, and what comes of them is dropped.
         if mask.dtype == BOOL:
             hidden = mask.all(-1, keepdim=True)
-            scores = scores.masked_fill(mask & ~hidden, -math.inf)
+            scores = scores.masked_fill(mask.logical_and(~hidden), -math.inf)
         else:
             hidden = (mask == -math.inf).all(-1, keepdim=True)
             scores = scores + mask.masked_fill(hidden, 0.0)
@@ -279,7 +279,7 @@ def _merged_masks(
     if attn_mask is None:
         return padding
     if attn_mask.dtype == padding.dtype == BOOL:
-        return attn_mask | padding
+        return attn_mask.logical_or(padding)
     return _to_add(attn_mask, query) + _to_add(padding, query)
 
 
