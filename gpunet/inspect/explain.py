@@ -15,7 +15,19 @@ from gpunet.inspect.alexnet_arrows import Arrow, arrows_of
 from gpunet.inspect.summary import run_on_meta
 from gpunet.inspect.trace import Trace, meta_model
 from gpunet.models import AlexNet2012Grouped
-from gpunet.nn import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, Linear, Module
+from gpunet.nn import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Linear,
+    Module,
+    Parameter,
+    RNNBase,
+    RNNCellBase,
+)
 from gpunet.nn.functional import conv_output_size
 
 __all__ = ["OutputSize", "ParamExplanation", "ParamRow", "explain_output_size", "explain_params"]
@@ -28,13 +40,17 @@ class ParamRow:
     """The parameters of one layer.
 
     Attributes:
-        name: the layer's dotted path; for a parameter of an uncommon layer, the parameter's.
+        name: the layer's dotted path; with the layer and direction of a recurrent one, such as ``lstm.l0_reverse``; for
+            a parameter of an uncommon layer, the parameter's.
         type: the layer's class.
         factors: whose product is the number of weights: kernel height, kernel width, input channels, kernels of a
             convolution, and the groups where there are several; height, width, channels and outputs of a linear layer
-            whose input was flattened, inputs and outputs of another.
+            whose input was flattened, inputs and outputs of another; the gates of a recurrent layer, and the weights of
+            one.
         weights, biases: how many.
         shared_with: the layer whose row counts these parameters already; empty mostly.
+        formula: what is written for weights and biases together where they are no plain product, as those of a
+            recurrent layer; empty mostly.
     """
 
     name: str
@@ -43,6 +59,7 @@ class ParamRow:
     weights: int
     biases: int
     shared_with: str = ""
+    formula: str = ""
 
     @property
     def total(self) -> int:
@@ -51,9 +68,11 @@ class ParamRow:
 
     @property
     def text(self) -> str:
-        """The product, such as ``3*3*3*64 = 1,728 (+64 biases)``."""
+        """The product, such as ``3*3*3*64 = 1,728 (+64 biases)``, or ``4*(4*8+8*8+8+8) = 448`` of an LSTM."""
         if self.shared_with:
             return f"those of {self.shared_with}"
+        if self.formula:
+            return f"{self.formula} = {self.total:,}"
         return product_text(self.factors, self.weights, self.biases)
 
 
@@ -140,8 +159,9 @@ def explain_params(
 
     A convolution has kernel height * kernel width * input channels * kernels weights: a kernel reaches through all
     channels of its input. With groups it sees its own group's, and the product ends in the number of groups. A linear
-    layer has inputs * outputs; where the input was flattened, its height, width and channels are written out. Scales
-    and shifts of a normalisation are called weights and biases, as the parameters are.
+    layer has inputs * outputs; where the input was flattened, its height, width and channels are written out. A
+    recurrent layer has gates * (inputs * units + units * units + units + units), the last two its two biases, once for
+    each layer and direction. Scales and shifts of a normalisation are called weights and biases, as the parameters are.
 
     Args:
         model: a model, which is only read, or the name of one, which is then made without memory.
@@ -184,6 +204,12 @@ def _rows(model: Module, run: Trace | None) -> Iterator[ParamRow]:
             counted = 0 if bias is None or id(bias) in owners else int(bias.numel())
             factors = _factors(module, tuple(weight.shape), flattened.get(id(module)))
             yield ParamRow(label, type(module).__name__, factors, 0 if shared else math.prod(factors), counted, shared)
+        elif (groups := _recurrent_groups(module, own)) is not None and len(
+            {id(p) in owners for p in own.values()}
+        ) == 1:
+            for suffix, group in groups:
+                name = f"{label}.{suffix}" if suffix else label
+                yield _recurrent_row(name, module, group, owners.get(id(group[0]), ""))
         else:
             for name, parameter in own.items():
                 shared = owners.get(id(parameter), "")
@@ -197,6 +223,30 @@ def _rows(model: Module, run: Trace | None) -> Iterator[ParamRow]:
                 )  # fmt: skip
         for parameter in own.values():
             owners.setdefault(id(parameter), label)
+
+
+def _recurrent_groups(module: Module, own: dict[str, Parameter]) -> list[tuple[str, list[Parameter]]] | None:
+    """The weights of each layer and direction of a recurrent layer, or of a cell; None if they are not those it had."""
+    if isinstance(module, RNNCellBase):
+        names = [["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if module.bias else [])]]
+    elif isinstance(module, RNNBase):
+        names = module._all_weights
+    else:
+        return None
+    if [name for group in names for name in group] != list(own) or len({id(one) for one in own.values()}) < len(own):
+        return None  # such as weights that are computed from others, or shared by two directions
+    return [(group[0].removeprefix("weight_ih").lstrip("_"), [own[name] for name in group]) for group in names]
+
+
+def _recurrent_row(name: str, module: Module, group: list[Parameter], shared: str) -> ParamRow:
+    """gates * (inputs * units + units * units + units + units)."""
+    (rows, inputs), units = group[0].shape, group[1].shape[1]
+    gates, biases = rows // units, len(group) - 2
+    formula = "+".join([f"{inputs}*{units}", f"{units}*{units}", *[f"{units}"] * biases])
+    return ParamRow(
+        name, type(module).__name__, (gates, units * (inputs + units)), 0 if shared else rows * (inputs + units),
+        0 if shared else biases * rows, shared, f"{gates}*({formula})" if gates > 1 else formula,
+    )  # fmt: skip
 
 
 def _factors(module: Module, shape: Shape, flattened: Shape | None) -> Shape:

@@ -21,6 +21,11 @@ def shape_text(shape: tuple[int, ...] | None) -> str:
     return "x".join(map(str, shape[1:])) or "1"
 
 
+def _outputs_text(shapes: tuple[tuple[int, ...], ...]) -> str:
+    """The shapes of all outputs; whole where they do not begin with the batch, as the states of a recurrent layer."""
+    return " ".join(shape_text(shape) if shape[:1] == shapes[0][:1] else "x".join(map(str, shape)) for shape in shapes)
+
+
 def bytes_text(count: int) -> str:
     """A number of bytes in the unit in which it is at least 1."""
     value = float(count)
@@ -92,7 +97,7 @@ def _cells(summary: Summary, layer: LayerSummary, opened: bool) -> tuple[str, ..
     return (
         "  " * max(0, layer.depth - 1) + (layer.name or "(model)"),
         layer.type + (" (again)" if layer.again else ""),
-        " ".join(shape_text(shape) for shape in layer.outputs),
+        _outputs_text(layer.outputs),
         f"{params:,}" if params else "",
         _percent(params, summary.total_params),
         f"{macs:,}" if macs else "",

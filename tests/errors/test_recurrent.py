@@ -459,7 +459,7 @@ PACKING = [
         "batch sizes of other rows, to pad",
         lambda z, on: pad_packed_sequence(PackedSequence(z(5, 2), gn.tensor([3, 1]))),
         ShapeError,
-        "pad_packed_sequence: data must have as many rows as batch_sizes add up to, 4, got shape (5, 2)",
+        "pad_packed_sequence: data must have the 4 rows that batch_sizes add up to, got shape (5, 2)",
     ),
     BadInput(
         "batch sizes that grow, to pad",

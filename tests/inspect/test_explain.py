@@ -227,3 +227,40 @@ def test_bad_arguments() -> None:
         explain_params("lenett")
     with pytest.raises(TypeError, match="model: must be a Module"):
         explain_params(3)  # type: ignore[arg-type]
+
+
+def test_the_gates_of_recurrent_layers() -> None:
+    """B39, B42, B43: gates * (d h + h h + h + h), with PyTorch's two biases."""
+    expected = {
+        "RNN": ("4*8+8*8+8+8 = 112", 96, 16),
+        "GRU": ("3*(4*8+8*8+8+8) = 336", 288, 48),
+        "LSTM": ("4*(4*8+8*8+8+8) = 448", 384, 64),
+    }
+    for kind, (text, weights, biases) in expected.items():
+        for model in (getattr(nn, kind)(4, 8), getattr(nn, f"{kind}Cell")(4, 8)):
+            explained = explain_params(model)
+            (row,) = explained
+            assert (row.text, row.weights, row.biases) == (text, weights, biases)
+            assert np.prod(row.factors) == row.weights
+            assert explained.total == count_params(model)
+    plain = explain_params(nn.Sequential(nn.GRU(4, 8, 2, bias=False, bidirectional=True)))
+    assert [(row.name, row.text) for row in plain] == [
+        ("0.l0", "3*(4*8+8*8) = 288"),
+        ("0.l0_reverse", "3*(4*8+8*8) = 288"),
+        ("0.l1", "3*(16*8+8*8) = 576"),
+        ("0.l1_reverse", "3*(16*8+8*8) = 576"),
+    ]
+    assert plain.to_dict()["rows"][0]["text"] == "3*(4*8+8*8) = 288"
+
+
+def test_recurrent_layers_that_share_or_compute_their_weights() -> None:
+    tied = nn.LSTM(4, 8)
+    explained = explain_params(nn.Sequential(tied, tied))
+    assert [row.text for row in explained] == ["4*(4*8+8*8+8+8) = 448", "those of 0"]
+    assert explained.total == count_params(tied) == 448
+    both = nn.RNN(4, 8, bidirectional=True)
+    both.weight_hh_l0_reverse = both.weight_hh_l0
+    assert explain_params(both).total == count_params(both) == 160
+    assert explain_params(both)["weight_hh_l0_reverse"].shared_with == "RNN"
+    normed = nn.utils.weight_norm(nn.GRU(4, 8), "weight_hh_l0")
+    assert explain_params(normed).total == count_params(normed) == 336 + 24

@@ -185,6 +185,34 @@ def test_a_layer_used_twice_counts_once() -> None:
         result["unused"]
 
 
+class Tagger(nn.Module):
+    """Scores of five classes at every step of a sequence of 100 kinds of words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(100, 4)
+        self.lstm = nn.LSTM(4, 8, 2, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, words: gn.Tensor) -> gn.Tensor:
+        return self.head(self.lstm(self.embed(words))[0])
+
+
+def test_recurrent_layers() -> None:
+    """Shapes of the output and both states; a step takes gates * units * (inputs + units) multiply-adds."""
+    result = summary(Tagger(), (7,), batch=3, dtype=gn.int64)
+    lstm = result["lstm"]
+    assert lstm.outputs == ((3, 7, 16), (4, 3, 8), (4, 3, 8))
+    assert lstm.leaf
+    assert lstm.macs == 3 * 7 * 2 * (4 * 8 * (4 + 8) + 4 * 8 * (16 + 8))
+    assert lstm.params == 2 * 4 * (4 * 8 + 8 * 8 + 8 + 8) + 2 * 4 * (16 * 8 + 8 * 8 + 8 + 8) == 2_560
+    assert (result.output_shape, result.total_params) == ((3, 7, 5), 3_045)
+    assert "7x16 4x3x8 4x3x8" in str(result)  # states begin with layers and directions, not with the batch
+    for cell, gates in ((nn.RNNCell(4, 8), 1), (nn.GRUCell(4, 8), 3), (nn.LSTMCell(4, 8), 4)):
+        one = summary(cell, (4,), batch=3)
+        assert (one.output_shape, one.total_macs) == ((3, 8), 3 * gates * 8 * (4 + 8))
+
+
 def test_what_does_not_run_is_named() -> None:
     """A6: GoogLeNet's auxiliary classifiers run in training alone: 3,188,840 and 3,190,888 parameters."""
     result = summary("googlenet_paper")

@@ -211,7 +211,7 @@ def pad_packed_sequence(
         raise ValueError(f"{name}: batch_sizes must be positive and never grow, got {sizes.tolist()}")
     if not data.ndim or sizes.sum() != data.shape[0]:
         raise ShapeError(
-            f"{name}: data must have as many rows as batch_sizes add up to, {sizes.sum()}, got shape {tuple(data.shape)}"
+            f"{name}: data must have the {sizes.sum()} rows that batch_sizes add up to, got shape {tuple(data.shape)}"
         )
     steps, batch = len(sizes), int(sizes[0])
     if total_length is not None:
