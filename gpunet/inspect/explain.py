@@ -211,12 +211,14 @@ def _rows(model: Module, run: Trace | None) -> Iterator[ParamRow]:
                 name = f"{label}.{suffix}" if suffix else label
                 yield _recurrent_row(name, module, group, owners.get(id(group[0]), ""))
         else:
+            inside: dict[int, str] = {}
             for name, parameter in own.items():
-                shared = owners.get(id(parameter), "")
+                shared = owners.get(id(parameter)) or inside.get(id(parameter), "")
                 shape = tuple(parameter.shape)
                 count = 0 if shared else int(parameter.numel())
                 is_bias = name.startswith("bias")
                 full = f"{path}.{name}" if path else name
+                inside.setdefault(id(parameter), full)
                 yield ParamRow(
                     full, type(module).__name__, () if is_bias else shape, 0 if is_bias else count,
                     count if is_bias else 0, shared,

@@ -261,6 +261,6 @@ def test_recurrent_layers_that_share_or_compute_their_weights() -> None:
     both = nn.RNN(4, 8, bidirectional=True)
     both.weight_hh_l0_reverse = both.weight_hh_l0
     assert explain_params(both).total == count_params(both) == 160
-    assert explain_params(both)["weight_hh_l0_reverse"].shared_with == "RNN"
+    assert explain_params(both)["weight_hh_l0_reverse"].text == "those of weight_hh_l0"
     normed = nn.utils.weight_norm(nn.GRU(4, 8), "weight_hh_l0")
     assert explain_params(normed).total == count_params(normed) == 336 + 24
