@@ -184,7 +184,7 @@ def _check_sums(name: str, rows: np.ndarray, named: bool) -> None:
         if not (row >= 0).all():
             raise ValueError(f"{name}: {where}must hold probabilities, not negative nor NaN, got {row.tolist()}")
         if abs(row.sum() - 1) > tolerance:
-            raise ValueError(f"{name}: {where}must sum to 1, sums to {row.sum():.9g}")
+            raise ValueError(f"{name}: {where}must sum to 1, sums to {row.sum():.7g}")
 
 
 def _check_states(name: str, states: np.ndarray, count: int) -> None:
