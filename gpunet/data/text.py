@@ -42,6 +42,7 @@ __all__ = [
 
 #: Name of the bundled text.
 NOVEL = "pride_and_prejudice"
+NOVEL_INFO = {"licence": "public domain", "source": "Jane Austen: Pride and Prejudice. London, T. Egerton, 1813"}
 FILE = Path(__file__).with_name("pride_and_prejudice.txt.gz")
 # As many unknown characters an error names.
 NAMED = 5
@@ -133,7 +134,8 @@ def describe_character(character: str) -> str:
     point = f"U+{ord(character):04X}"
     if character.isprintable() and not character.isspace() and not unicodedata.combining(character):
         return f"{character!r} ({point})"
-    return f"{point} {unicodedata.name(character, 'control character')}"
+    others = {"Cc": "control character", "Cs": "of a byte that is not UTF-8", "Co": "private character"}
+    return f"{point} {unicodedata.name(character, others.get(unicodedata.category(character), 'unassigned'))}"
 
 
 def _describe_unknown(text: str, places: np.ndarray) -> str:
@@ -264,17 +266,16 @@ def load_text(source: str | PathLike[str] = NOVEL, held_out: float = 0.1) -> Tex
         ValueError: the file is not UTF-8, the text too short, or the share none.
     """
     if os.fspath(source) == NOVEL:
-        text, name = load_novel(), NOVEL
-        about = {"licence": "public domain", "source": "Jane Austen: Pride and Prejudice. London, T. Egerton, 1813"}
+        text, name, about = load_novel(), NOVEL, NOVEL_INFO
     else:
         path = Path(source)
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such file; the bundled text is {NOVEL!r}")
         if path.is_dir():
             raise IsADirectoryError(f"{path}: is a folder, not a text file")
-        text, name, about = read_text(path), path.name, {}
+        text, name, about = read_text(path), path.name, {"licence": "", "source": ""}
     cut = _cut(text, held_out, str(source))
-    return make_text_splits(text[:cut], text[cut:], name, **about)
+    return make_text_splits(text[:cut], text[cut:], name, licence=about["licence"], source=about["source"])
 
 
 def _cut(text: str, held_out: float, name: str) -> int:
@@ -289,7 +290,13 @@ def _cut(text: str, held_out: float, name: str) -> int:
 
 
 def make_text_splits(
-    train: str, test: str, name: str = "text", *, vocabulary: Vocabulary | None = None, **about: str
+    train: str,
+    test: str,
+    name: str = "text",
+    *,
+    vocabulary: Vocabulary | None = None,
+    licence: str = "",
+    source: str = "",
 ) -> TextSplits:
     """Two texts as a data set.
 
@@ -299,7 +306,8 @@ def make_text_splits(
         name: what they are called.
         vocabulary: of the model; None for the characters of both texts. ``Vocabulary.of(train)`` makes a character
             of the held-out text that there was nothing to learn about an error.
-        about: ``licence`` and ``source``.
+        licence: of the texts.
+        source: author, title and year, where they are known.
 
     Raises:
         ValueError: a character is not in the vocabulary; the message names it and the part.
@@ -307,7 +315,7 @@ def make_text_splits(
     known = Vocabulary.of(train + test) if vocabulary is None else vocabulary
     digest = hashlib.sha256((train + test).encode("utf-8", "surrogatepass")).hexdigest()
     parts = known.encode(train, f"{name}, the training part"), known.encode(test, f"{name}, the held-out part")
-    return TextSplits(*parts, TextInfo(name, known.characters, len(train) + len(test), digest, **about))
+    return TextSplits(*parts, TextInfo(name, known.characters, len(train) + len(test), digest, licence, source))
 
 
 # ------------------------------------------------------------------------------------------------------------ batches

@@ -13,7 +13,7 @@ peepholes; characters come in as learned vectors or one-hot. Two layers of 256 f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ __all__ = ["CELLS", "CharRNN", "char_rnn", "draw_from_logits"]
 # rnn    h_t = tanh(...)    h
 # lstm   with memory        (h, c)
 # gru    with gates         h
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 # The characters of printable ASCII, and the end of a line.
 VOCABULARY, HIDDEN, LAYERS, EMBEDDING = 96, 256, 2, 64
 

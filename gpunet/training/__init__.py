@@ -13,6 +13,16 @@ from gpunet.training.classification import (
     read_settings,
     training_transform,
 )
+from gpunet.training.language import (
+    LanguageConfig,
+    LanguageTrainer,
+    bits_per_character,
+    character_loss,
+    describe_language_run,
+    load_language_model,
+    prepare_language,
+    read_language_settings,
+)
 from gpunet.training.metrics import RunningMean, accuracy, correct_count
 from gpunet.training.run import RunFolder, RunFolderError
 from gpunet.training.schedules import ErrorWarmup, make_schedule
@@ -46,6 +56,15 @@ __all__ = [
     "load_model",
     "RunFolder",
     "RunFolderError",
+    # Language models
+    "LanguageConfig",
+    "LanguageTrainer",
+    "prepare_language",
+    "describe_language_run",
+    "read_language_settings",
+    "load_language_model",
+    "character_loss",
+    "bits_per_character",
     # Checkpoints
     "Checkpointer",
     "save_checkpoint",

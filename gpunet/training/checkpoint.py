@@ -16,8 +16,9 @@ from gpunet._version import __version__
 from gpunet.backend.devices import array_module, on_device
 from gpunet.backend.errors import CheckpointError
 from gpunet.interop import load, save
+from gpunet.nn import Module
 from gpunet.ops.dtypes import is_floating
-from gpunet.training.run import RunFolder, describe_os_error
+from gpunet.training.run import RunFolder, RunFolderError, describe_os_error
 from gpunet.training.trainer import Callback, NonFiniteError, Trainer
 
 FORMAT = "gpunet checkpoint"
@@ -69,6 +70,29 @@ def load_checkpoint(path: Path | str, trainer: Trainer) -> None:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"the checkpoint {path} does not fit this run: {reason}") from error
+
+
+def require_checkpoint(folder: RunFolder) -> None:
+    """Raise RunFolderError if a run has not saved anything yet; the message says how it comes to."""
+    if not folder.checkpoint_path.exists():
+        raise RunFolderError(
+            f"the run {folder.path} has no checkpoint yet; go on with: gpunet train --resume {folder.path} "
+            "(if its loss became NaN or infinite, start a new run with a lower --lr instead)"
+        )
+
+
+def load_trained_weights(folder: RunFolder, model: Module, name: str) -> None:
+    """Give a new model of that name the weights of a run.
+
+    Raises:
+        CheckpointError: as ``read_checkpoint``, or the checkpoint belongs to another model.
+    """
+    state = read_checkpoint(folder.checkpoint_path)
+    try:
+        model.load_state_dict(state["model"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"the checkpoint {folder.checkpoint_path} does not fit {name}: {reason}") from error
 
 
 def check_finite(model_state: Mapping[str, Any]) -> None:

@@ -17,7 +17,6 @@ from gpunet import models
 from gpunet._version import __version__
 from gpunet.autograd import Tensor, empty, no_grad
 from gpunet.backend.devices import META, Device
-from gpunet.backend.errors import CheckpointError
 from gpunet.backend.random import Generator, manual_seed
 from gpunet.backend.threads import get_num_threads
 from gpunet.data import DataLoader, DatasetInfo, ImageSplits
@@ -37,8 +36,8 @@ from gpunet.data.transforms import (
 from gpunet.models.recipes import Recipe
 from gpunet.nn import Module
 from gpunet.optim import SGD
-from gpunet.training.checkpoint import read_checkpoint
-from gpunet.training.run import RunFolder, RunFolderError
+from gpunet.training.checkpoint import load_trained_weights, require_checkpoint
+from gpunet.training.run import LANGUAGE, RunFolder, RunFolderError
 from gpunet.training.schedules import make_schedule
 from gpunet.training.trainer import Trainer
 
@@ -156,8 +155,14 @@ def read_settings(folder: RunFolder) -> tuple[TrainingConfig, DatasetInfo]:
     """The settings of a run and the description of its data set, from its ``config.json``.
 
     Raises:
-        RunFolderError: the file cannot be read, or something in it is missing or wrong.
+        RunFolderError: the file cannot be read, or something in it is missing or wrong; or the run is one of a
+            language model.
     """
+    if folder.task == LANGUAGE:
+        raise RunFolderError(
+            f"the run {folder.path} is one of a language model, not of a classifier; gpunet sample {folder.path} "
+            "lets it write"
+        )
     values = folder.read_config()
     where = str(folder.config_path)
     config = TrainingConfig.from_dict(values, where)
@@ -358,21 +363,10 @@ def load_model(run: str | PathLike[str], device: Device | str = "cpu") -> Module
     """
     folder = RunFolder.open(run)
     config, info = read_settings(folder)
-    if not folder.checkpoint_path.exists():
-        raise RunFolderError(
-            f"the run {folder.path} has no checkpoint yet; go on with: gpunet train --resume {folder.path} "
-            "(if its loss became NaN or infinite, start a new run with a lower --lr instead)"
-        )
+    require_checkpoint(folder)
     try:
         model = build_model(config.model, info, config.recipe)
     except ValueError as error:
         raise RunFolderError(f"{folder.config_path}: {error}") from error
-    state = read_checkpoint(folder.checkpoint_path)
-    try:
-        model.load_state_dict(state["model"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(
-            f"the checkpoint {folder.checkpoint_path} does not fit {config.model}: {reason}"
-        ) from error
+    load_trained_weights(folder, model, config.model)
     return _placed(model, device).eval()

@@ -35,6 +35,17 @@ METRIC_COLUMNS = (
     "learning_rate",
     "seconds",
 )
+LANGUAGE = "language"
+# What a task's runs write: a classifier's, which have no "task" in their config.json, what stands above.
+_COLUMNS = {
+    LANGUAGE: (
+        *METRIC_COLUMNS[:-2],
+        "train_bits_per_character",
+        "test_bits_per_character",
+        "test_perplexity",
+        *METRIC_COLUMNS[-2:],
+    )
+}
 
 
 class RunFolderError(RuntimeError):
@@ -76,10 +87,16 @@ def _flush_folder(folder: Path) -> None:
 
 
 class RunFolder:
-    """A run folder on disk. Make one with :meth:`create`, open one with :meth:`open`."""
+    """A run folder on disk. Make one with :meth:`create`, open one with :meth:`open`.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        path: the folder.
+        task: ``"classification"``, or ``"language"`` for a language model.
+    """
+
+    def __init__(self, path: Path, task: str = "classification") -> None:
         self.path = path
+        self.task = task
         self._let_go: Callable[[], Any] | None = None
 
     config_path = property(lambda self: self.path / "config.json")
@@ -100,7 +117,7 @@ class RunFolder:
         Raises:
             RunFolderError: there is something at ``path`` already, or it cannot be written to.
         """
-        folder = cls(Path(path))
+        folder = cls(Path(path), str(config.get("task", "classification")))
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
             folder._refuse_other_content()  # before a lock file is put among somebody's files
@@ -158,7 +175,7 @@ class RunFolder:
             raise RunFolderError(f"{folder.path} is not a run folder: it is a file")
         if not folder.config_path.is_file():
             raise RunFolderError(f"{folder.path} is not a run folder: it holds no config.json")
-        folder.read_config()
+        folder.task = str(folder.read_config().get("task", "classification"))
         return folder
 
     # ------------------------------------------------------------------------------------------------------ config
@@ -192,12 +209,22 @@ class RunFolder:
     def append_metrics(self, row: Mapping[str, float]) -> None:
         """Add one finished epoch to ``metrics.csv``."""
         with open(self.metrics_path, "a", encoding="utf-8", newline="") as file:
-            file.write(_csv_lines([row]))
+            file.write(self._csv_lines([row]))
 
     def rewrite_metrics(self, history: Sequence[Mapping[str, float]]) -> None:
         """Make ``metrics.csv`` say what the checkpoint says: a killed run may have written a line more, or half."""
-        header = ",".join(METRIC_COLUMNS) + "\n"
-        write_file_atomically(self.metrics_path, (header + _csv_lines(history)).encode())
+        header = ",".join(self._columns) + "\n"
+        write_file_atomically(self.metrics_path, (header + self._csv_lines(history)).encode())
+
+    @property
+    def _columns(self) -> Sequence[str]:
+        return _COLUMNS.get(self.task, METRIC_COLUMNS)
+
+    def _csv_lines(self, history: Sequence[Mapping[str, float]]) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writerows(history)
+        return text.getvalue()
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The rows of ``metrics.csv``; empty fields are left out."""
@@ -273,13 +300,6 @@ def _try_lock(descriptor: int) -> bool:
             return True  # a file system without locks, as some network ones are: training there is still possible
         raise
     return True
-
-
-def _csv_lines(history: Sequence[Mapping[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, METRIC_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writerows(history)
-    return text.getvalue()
 
 
 def describe_os_error(error: OSError) -> str:

@@ -17,6 +17,7 @@ from gpunet.backend.devices import Device
 from gpunet.backend.error_word import raise_deferred
 from gpunet.backend.random import get_rng_state, set_rng_state
 from gpunet.nn import Module
+from gpunet.nn.utils import clip_grad_norm_
 from gpunet.optim import Optimizer
 from gpunet.training.metrics import RunningMean, correct_count
 from gpunet.training.schedules import ErrorWarmup
@@ -86,6 +87,7 @@ class Trainer:
         callbacks: called in this order.
         read_every: the loss is read back every so many steps, and before anything is reported or saved. Reading
             waits for a GPU to finish its work, so it should not happen at each step there.
+        clip_norm: where given, gradients of a larger norm, over all parameters, are scaled to it.
         settings: plain values that the run was made from. They are kept with its state, and a state that was made
             from others is refused: its schedule or its order of the data would not be the one it began with.
 
@@ -111,10 +113,13 @@ class Trainer:
         device: Device | None = None,
         callbacks: Sequence[Callback] = (),
         read_every: int = 10,
+        clip_norm: float | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         if read_every < 1:
             raise ValueError(f"read_every: must be at least 1, got {read_every}")
+        if clip_norm is not None and not 0.0 < clip_norm < math.inf:
+            raise ValueError(f"clip_norm: must be above 0 and finite, or None, got {clip_norm}")
         self.model = model
         self.optimizer = optimizer
         self.loss_function = loss_function
@@ -124,6 +129,7 @@ class Trainer:
         self.device = device
         self.callbacks = list(callbacks)
         self.read_every = read_every
+        self.clip_norm = clip_norm
         self.settings = dict(settings or {})
 
         self.epoch = 0
@@ -204,12 +210,17 @@ class Trainer:
         """One step: forward, backward, update."""
         inputs, labels = self._to_device(inputs, labels)
         outputs = self.model(inputs)
-        loss = self.loss_function(outputs, labels)
+        self._update(self.loss_function(outputs, labels), _logits(outputs), labels)
+
+    def _update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Change the weights by a loss's gradients, and note what there is to report."""
         self.optimizer.zero_grad()
         loss.backward()
+        if self.clip_norm is not None:
+            clip_grad_norm_(self.model.parameters(), self.clip_norm)
         self.last_learning_rate = float(self.optimizer.param_groups[0]["lr"])
         self.optimizer.step()
-        correct = correct_count(_logits(outputs), labels)
+        correct = correct_count(logits, labels)
         if self.scheduler is not None:
             if isinstance(self.scheduler, ErrorWarmup) and self.scheduler.is_warming:
                 self.scheduler.observe(int(correct.item()), labels.shape[0])
@@ -261,18 +272,22 @@ class Trainer:
         assert result is not None
         return result
 
+    def _reader(self) -> Callable[[Tensor, Tensor], tuple[Any, Tensor]]:
+        """What makes (outputs, labels) of the batches of a loader, from its first on."""
+        return lambda inputs, labels: (self.model(inputs), labels)
+
     def _evaluate(self, loader: Loader, stoppable: bool) -> dict[str, float] | None:
         was_training = self.model.training
         self.model.eval()
         parts: list[tuple[Tensor, Tensor, int]] = []
         loss_mean, accuracy_mean = RunningMean(), RunningMean()
+        read = self._reader()
         try:
             with no_grad():
                 for inputs, labels in loader:
                     if stoppable and self.stop_reason is not None:
                         return None
-                    inputs, labels = self._to_device(inputs, labels)
-                    outputs = self.model(inputs)
+                    outputs, labels = read(*self._to_device(inputs, labels))
                     correct = correct_count(_logits(outputs), labels)
                     parts.append((self.loss_function(outputs, labels), correct, labels.shape[0]))
         finally:

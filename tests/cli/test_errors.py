@@ -72,7 +72,7 @@ def test_recipe_that_does_not_go_with_the_images(
     from gpunet.models.recipes import get_recipe
 
     # 8x8 pixels have no part of 12x12.
-    monkeypatch.setattr("gpunet.cli.train.get_recipe", lambda *names: get_recipe(*names).replace(crop=12))
+    monkeypatch.setattr("gpunet.cli.train_images.get_recipe", lambda *names: get_recipe(*names).replace(crop=12))
     failed = gpunet(*TRAIN)
     assert failed.code == 2
     expected = "the model cifar_resnet20 does not take the images of digits: its recipe does not go with them: "
@@ -101,7 +101,7 @@ def test_long_lists_are_counted(capfd: pytest.CaptureFixture[str], lines: list[s
     assert printed.endswith("(set GPUNET_DEBUG=1 to see all)\n") == (len(lines) > 16)
 
 
-@pytest.mark.parametrize("command", ["sample", "bench", "report"])
+@pytest.mark.parametrize("command", ["bench", "report"])
 def test_commands_of_later_do_not_exist(gpunet: Callable[..., Any], command: str) -> None:
     failed = gpunet(command)
     assert failed.code == 2
@@ -407,12 +407,12 @@ def test_debug_shows_where_an_error_came_from(gpunet: Callable[..., Any], monkey
 
 
 def test_unexpected_errors_are_one_line_too(gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from gpunet.cli import train
+    from gpunet.cli import train_images
 
     def fail(*arguments: Any) -> None:
         raise ZeroDivisionError("a\nfault of ours")
 
-    monkeypatch.setattr(train, "prepare", fail)
+    monkeypatch.setattr(train_images, "prepare", fail)
     failed = gpunet("train")
     assert failed.code == 1
     assert "unexpected ZeroDivisionError: a fault of ours" in failed.one_error()
