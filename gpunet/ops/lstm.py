@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from gpunet.backend.memory import scratch
 from gpunet.ops.base import register
 from gpunet.ops.recurrent import Recurrent, sigmoid
+from gpunet.ops.recurrent_cpu import Advance, Retreat
 
 __all__ = ["LSTM"]
 
@@ -27,6 +29,10 @@ class LSTM(Recurrent):
     name = "lstm"
     gates = 4
     states = 2
+    # Buffers o, i, f, g: those of one activation beside each other, and those that get their gradient through c.
+    buffers = 4
+    input_gates = hidden_gates = ((3, 0.5), (0, 0.5), (1, 0.5), (2, 1.0))
+    hidden_buffers = slice(0, 4)
 
     def cell(self, x_part: Any, h_part: Any, state: tuple[Any, ...], **_: Any) -> tuple[tuple[Any, ...], Any]:
         i, f, g, o = np.split(x_part + h_part, 4, axis=1)
@@ -45,6 +51,64 @@ class LSTM(Recurrent):
             [dc * g * i * (1 - i), dc * state[1] * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)], axis=1
         )
         return da, da, (np.zeros_like(dh), dc * f)
+
+    def advance(self, walk: Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
+        product, sums = walk.product, walk.sums
+        h, c = walk.states
+        half = np.array(0.5, sums.dtype)
+        part = scratch("recurrent.cell", c.shape, c.dtype)
+        cells = [c] * len(walk.y) if walk.cells is None else walk.cells
+        steps = walk.gates.swapaxes(0, 1)
+        for a, oif, (o, i, f, g), y, cell in zip(steps, steps[:, :3], steps, walk.y, cells, strict=True):
+            product(h)
+            np.add(a, sums, a)
+            np.tanh(a, a)
+            np.multiply(oif, half, oif)
+            np.add(oif, half, oif)
+            np.multiply(f, c, cell)
+            np.multiply(i, g, part)
+            np.add(cell, part, cell)
+            np.tanh(cell, part)
+            np.multiply(o, part, y)
+            h, c = y, cell
+        return h, c
+
+    def retreat(self, walk: Retreat, attributes: dict[str, Any]) -> None:
+        product, sums, gates = walk.product, walk.sums, walk.gates
+        o, i, f, g = gates
+        # What the gradients of h and c are multiplied by, of several steps at once: da_o = dh factors[0] with
+        # dh/dc = through, and da_i, da_f, da_g = dc factors[1:].
+        shape, dtype = o.shape, o.dtype
+        one = np.array(1, dtype)
+        tanh_c, through = scratch("recurrent.tanh", shape, dtype), scratch("recurrent.through", shape, dtype)
+        factors = scratch("recurrent.factors", gates.shape, dtype)
+        np.tanh(walk.cells, tanh_c)
+        np.multiply(tanh_c, tanh_c, through)
+        np.subtract(one, through, through)
+        np.multiply(through, o, through)
+        sigmoids, theirs = gates[:3], factors[:3]
+        np.multiply(sigmoids, sigmoids, theirs)
+        np.subtract(sigmoids, theirs, theirs)
+        for factor, other in zip(factors, (tanh_c, g, walk.cells_before), strict=False):
+            np.multiply(factor, other, factor)
+        np.multiply(g, g, factors[3])
+        np.subtract(one, factors[3], factors[3])
+        np.multiply(factors[3], i, factors[3])
+
+        dh, dc = walk.grad_states
+        part = scratch("recurrent.cell", dc.shape, dtype)
+        steps, factors = gates.swapaxes(0, 1), factors.swapaxes(0, 1)
+        every = zip(steps, steps[:, 0], steps[:, 2], steps[:, 1:], factors[:, 0], factors[:, 1:], strict=True)
+        for (da, da_o, forget, da_ifg, by_h, by_c), slope, grad_y in zip(every, through, walk.grad_y, strict=True):
+            np.add(dh, grad_y, dh)
+            np.multiply(dh, slope, part)
+            np.add(dc, part, dc)
+            np.multiply(dc, forget, part)
+            np.multiply(by_c, dc, da_ifg)
+            np.multiply(by_h, dh, da_o)
+            np.copyto(dc, part)
+            product(da)
+            np.add.reduce(sums, axis=0, out=dh)
 
 
 register(LSTM())

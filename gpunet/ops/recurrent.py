@@ -23,8 +23,8 @@ import numpy as np
 
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.kernels import uses_kernels
-from gpunet.ops import recurrent_cuda
-from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, require_floating, require_same_dtype
+from gpunet.ops import recurrent_cpu, recurrent_cuda
+from gpunet.ops.base import NO_GRAD, Context, Inferred, Op, Sample, Spec, require_floating, require_same_dtype
 from gpunet.ops.recurrent_layout import Layout, make_layout
 
 __all__ = ["Recurrent", "add_rows", "layout_of", "sigmoid"]
@@ -56,6 +56,13 @@ class Recurrent(Op):
     autocast = "lower"
     gates: int
     states: int
+    # What ``recurrent_cpu.Cell`` says of these.
+    buffers: int
+    input_gates: tuple[tuple[int, float], ...]
+    hidden_gates: tuple[tuple[int, float], ...]
+    hidden_buffers: slice
+    separate: int | None = None
+    in_output: bool = False
 
     # The cell, in plain NumPy ------------------------------------------------------------------------------------
 
@@ -67,6 +74,16 @@ class Recurrent(Op):
         self, grad_state: tuple[Any, ...], kept: Any, state: tuple[Any, ...], **attributes: Any
     ) -> tuple[Any, Any, tuple[Any, ...]]:
         """The gradients of x_part, of h_part and, but for the way through h_part, of the state before."""
+        raise NotImplementedError
+
+    # The cell in place: ``recurrent_cpu`` says what is where -------------------------------------------------------
+
+    def advance(self, walk: recurrent_cpu.Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
+        """Run a stretch of steps, and return the states after it."""
+        raise NotImplementedError
+
+    def retreat(self, walk: recurrent_cpu.Retreat, attributes: dict[str, Any]) -> None:
+        """Go back through a stretch of steps."""
         raise NotImplementedError
 
     # Shapes -------------------------------------------------------------------------------------------------------
@@ -187,8 +204,17 @@ class Recurrent(Op):
     def forward(
         self, ctx: Context, *inputs: Any, reverse: bool = False, batch_sizes: Any = None, **attributes: Any
     ) -> Any:
-        if self.path(*inputs, reverse=reverse, batch_sizes=batch_sizes, **attributes) == "cuda":
-            return self._forward_cuda(ctx, inputs, layout_of(inputs[0], batch_sizes), reverse, attributes)
+        path = self.path(*inputs, reverse=reverse, batch_sizes=batch_sizes, **attributes)
+        layout = layout_of(inputs[0], batch_sizes)
+        if path == "cuda":
+            return self._forward_cuda(ctx, inputs, layout, reverse, attributes)
+        if path != "reference" and layout.rows and inputs[-3].size:
+            keep = ctx is not NO_GRAD
+            outputs, kept = recurrent_cpu.forward_cpu(self, inputs, layout, reverse, attributes, keep)
+            if keep:
+                ctx.save(*inputs, outputs[0])
+                ctx.state = kept
+            return outputs
         outputs = self.reference(*inputs, reverse=reverse, batch_sizes=batch_sizes, **attributes)
         ctx.save(*inputs)
         return outputs
@@ -196,8 +222,21 @@ class Recurrent(Op):
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         if isinstance(ctx.state, recurrent_cuda.Kept):
             return self._backward_cuda(ctx, grad_outputs)
+        if isinstance(ctx.state, recurrent_cpu.Kept):
+            return self._backward_cpu(ctx, grad_outputs)
         gradients = self.reference_backward(grad_outputs, ctx.saved, **ctx.attributes)
         return tuple(gradient if wanted else None for gradient, wanted in zip(gradients, ctx.needs_grad, strict=True))
+
+    def _backward_cpu(self, ctx: Context, grad_outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        *inputs, _ = ctx.saved
+        attributes = dict(ctx.attributes)
+        reverse, sizes = attributes.pop("reverse", False), attributes.pop("batch_sizes", None)
+        layout = layout_of(inputs[0], sizes)
+        if ctx.state.is_used:  # a graph that is walked again: what the first walk overwrote is computed again
+            _, ctx.state = recurrent_cpu.forward_cpu(self, tuple(inputs), layout, reverse, attributes, True)
+        return recurrent_cpu.backward_cpu(
+            self, ctx.state, tuple(inputs), grad_outputs, ctx.needs_grad, layout, reverse, attributes
+        )
 
     def _forward_cuda(
         self, ctx: Context, inputs: tuple[Any, ...], layout: Layout, reverse: bool, attributes: dict[str, Any]

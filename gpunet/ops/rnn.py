@@ -15,6 +15,7 @@ import numpy as np
 
 from gpunet.ops.base import Inferred, Sample, register
 from gpunet.ops.recurrent import Recurrent
+from gpunet.ops.recurrent_cpu import Advance, Retreat
 
 __all__ = ["RNN"]
 
@@ -25,6 +26,10 @@ class RNN(Recurrent):
     name = "rnn"
     gates = 1
     states = 1
+    buffers = 1
+    input_gates = hidden_gates = ((0, 1.0),)
+    hidden_buffers = slice(0, 1)
+    in_output = True
 
     def infer(self, *inputs: Any, nonlinearity: str = "tanh", **attributes: Any) -> Inferred:
         if nonlinearity not in ("tanh", "relu"):
@@ -42,6 +47,43 @@ class RNN(Recurrent):
         (dh,) = grad_state
         da = np.where(kept > 0, dh, 0) if attributes.get("nonlinearity") == "relu" else dh * (1 - kept**2)
         return da, da, (np.zeros_like(dh),)
+
+    def advance(self, walk: Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
+        product, sums = walk.product, walk.sums[0]
+        (h,) = walk.states
+        relu = attributes.get("nonlinearity") == "relu"
+        zero = np.array(0, sums.dtype)
+        for y in walk.y:  # the products with x are there
+            product(h)
+            np.add(y, sums, y)
+            if relu:
+                np.maximum(y, zero, out=y)
+            else:
+                np.tanh(y, y)
+            h = y
+        return (h,)
+
+    def retreat(self, walk: Retreat, attributes: dict[str, Any]) -> None:
+        product, sums, gates = walk.product, walk.sums[0], walk.gates
+        (dh,) = walk.grad_states
+        relu = attributes.get("nonlinearity") == "relu"
+        slope = gates[0]
+        if relu:
+            off = np.logical_not(walk.y > 0)
+        else:
+            off = walk.y  # not used
+            np.multiply(walk.y, walk.y, slope)
+            np.subtract(np.array(1, slope.dtype), slope, slope)
+        zero = np.array(0, slope.dtype)
+        for da, da_0, grad_y, mask in zip(gates.swapaxes(0, 1), slope, walk.grad_y, off, strict=True):
+            np.add(dh, grad_y, dh)
+            if relu:  # not a product with 0 or 1, which would let infinities and NaN through
+                np.copyto(da_0, dh)
+                np.copyto(da_0, zero, where=mask)
+            else:
+                np.multiply(da_0, dh, da_0)
+            product(da)
+            np.copyto(dh, sums)
 
     def samples(self) -> Iterator[Sample]:
         yield from self.make_samples({"nonlinearity": "tanh"})

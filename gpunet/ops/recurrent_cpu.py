@@ -1,0 +1,507 @@
+"""Recurrent layers with NumPy: all inputs in one product, then the steps in place.
+
+Forward: a product for the inputs of all steps (``_project``), then the recurrence, a product a step and the cell in
+place. Backward: the recurrence from the other end, which overwrites the activated gates with the gradients of what
+they were activated from; then the gradients of the weights and of x, products over all steps at once.
+
+How the work is laid out, and why:
+
+- Rows are those of x, step by step. A buffer of gates is (G, N, H), gate by gate: every pass of a step reads and
+  writes contiguous memory, where gates side by side in a row would cost a call of the inner loop for each row.
+- sigmoid(a) = (tanh(a / 2) + 1) / 2, so that one call of tanh takes all gates. The halving is in the weights, which
+  are copied once per call anyhow (``recurrent_products`` says why).
+- Biases are one more row of W_ih^T, that of a column of ones beside x.
+- Sequences of a batch do not depend on each other. The batch is cut into slices that run through all steps on a
+  thread each, with nothing to wait for in between. The batch and the sizes alone decide how it is cut.
+- Without gradients the gates of a few steps at a time are all that is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from gpunet.backend.memory import empty, scratch
+from gpunet.backend.threads import parallel_for
+from gpunet.ops.dtypes import compute_dtype
+from gpunet.ops.recurrent_layout import Layout
+from gpunet.ops.recurrent_products import Panels, cut, fill, multiply, panels_of, product_into
+
+__all__ = ["Cell", "Kept", "backward_cpu", "forward_cpu"]
+
+_SLICE_ROWS = 16  # sequences of a slice; more where the weights are read from beyond the second-level cache
+_WIDE_SLICE_ROWS = 32
+_CACHED_WEIGHTS = 1 << 20
+_WORTH_A_THREAD = 1 << 19  # multiply-adds of a slice's step
+_PROJECTED_ROWS = 256
+_TRANSIENT = 1 << 20  # elements of gates at a time, where none are kept
+_CHUNK = 1 << 14  # elements of each gate for which backward's factors are made at once
+
+
+class Cell(Protocol):
+    """What an operation says about its cell.
+
+    Attributes:
+        gates: blocks of H rows of the weights.
+        states: 1 (h), or 2 (h and c).
+        buffers: how many (N, H) buffers backward needs: gates, and what else takes part in the products of backward.
+        input_gates: for the first buffers, in order: which block of W_ih goes there, and its factor.
+        hidden_gates: for each product with h, in order: which block of W_hh it is, and its factor.
+        hidden_buffers: the buffers where backward leaves the gradients of the products with h.
+        separate: the gate whose b_hh stays with its product with h, or None.
+        in_output: whether the one gate is the output, so that there is no buffer.
+    """
+
+    gates: int
+    states: int
+    buffers: int
+    input_gates: tuple[tuple[int, float], ...]
+    hidden_gates: tuple[tuple[int, float], ...]
+    hidden_buffers: slice
+    separate: int | None
+    in_output: bool
+
+    def advance(self, walk: Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
+        """Run the steps of a stretch; the states after it."""
+
+    def retreat(self, walk: Retreat, attributes: dict[str, Any]) -> None:
+        """Run the steps of a stretch backwards, in place."""
+
+
+class Advance(NamedTuple):
+    """A stretch of steps in which the same n sequences take part, in the order of the recurrence.
+
+    Attributes:
+        product: writes the products of h (n, H) with the recurrent weights to ``sums``.
+        sums: (G, n, H).
+        gates: (buffers, steps, n, H): the products with x, to be activated in place.
+        y: (steps, n, H), where h goes.
+        cells: (steps, n, H), where c goes, or None to keep no more than the last.
+        states: (n, H) each. That of c is overwritten where ``cells`` is None.
+        bias: (n, H), the bias that stays with its product, or None.
+    """
+
+    product: Callable[[Any], None]
+    sums: Any
+    gates: Any
+    y: Any
+    cells: Any
+    states: tuple[Any, ...]
+    bias: Any
+
+
+class Retreat(NamedTuple):
+    """A stretch of steps, in the opposite order.
+
+    Attributes:
+        product: writes the products of (G, n, H) gradients with the recurrent weights, gate by gate, to ``sums``.
+        sums: (G, n, H).
+        gates: (buffers, steps, n, H), activated; to be overwritten with gradients.
+        y, y_before: (steps, n, H): h after and before each step.
+        cells, cells_before: (steps, n, H), or None.
+        grad_y: (steps, n, H).
+        grad_states: (n, H) each, in place: of the states after the stretch, then of those before it.
+    """
+
+    product: Callable[[Any], None]
+    sums: Any
+    gates: Any
+    y: Any
+    y_before: Any
+    cells: Any
+    cells_before: Any
+    grad_y: Any
+    grad_states: tuple[Any, ...]
+
+
+@dataclass
+class Kept:
+    """What a forward pass leaves for its backward pass, which uses up ``gates``.
+
+    Attributes:
+        gates: (buffers, N, H).
+        cells: (N, H), or None.
+        cells_before: (N, H), c before each step; None where it has to be put together.
+        y: (N, H), in the type that states are carried in.
+        y_before: (N, H), or None.
+        is_used: whether a backward pass has overwritten the gates.
+    """
+
+    gates: Any
+    cells: Any
+    cells_before: Any
+    y: Any
+    y_before: Any
+    is_used: bool = False
+
+
+class Stretch(NamedTuple):
+    """Steps one after another with the same number of rows.
+
+    Attributes:
+        row: the first row.
+        steps: how many steps.
+        size: rows of each.
+    """
+
+    row: int
+    steps: int
+    size: int
+
+    def of(self, rows: Any, first: int, last: int, reverse: bool, row: int = 0) -> Any:
+        """(..., steps, n, H) of rows (..., N, H): sequences ``first`` to ``last``, in the order of the recurrence."""
+        start = self.row - row
+        part = rows[..., start : start + self.steps * self.size, :]
+        part = part.reshape(*rows.shape[:-2], self.steps, self.size, rows.shape[-1])
+        return part[..., :: -1 if reverse else 1, first:last, :]
+
+
+@lru_cache(maxsize=256)
+def _stretches(layout: Layout, most: int) -> tuple[tuple[Stretch, ...], ...]:
+    """All steps as stretches, in phases of consecutive ones with no more than ``most`` rows, or a single step."""
+    phases: list[list[Stretch]] = []
+    taken = 0
+    for step, size in enumerate(layout.batch_sizes):
+        if not phases or taken + size > most:
+            phases.append([])
+            taken = 0
+        taken += size
+        last = phases[-1][-1] if phases[-1] else None
+        if last is not None and last.size == size:
+            phases[-1][-1] = last._replace(steps=last.steps + 1)
+        else:
+            phases[-1].append(Stretch(layout.offsets[step], 1, size))
+    return tuple(map(tuple, phases))
+
+
+def _slices(batch: int, hidden: int, gates: int) -> list[tuple[int, int]]:
+    """How the batch is cut: by sizes alone, so that the results do not depend on the number of threads."""
+    weights = gates * hidden * hidden
+    rows = _SLICE_ROWS if weights <= _CACHED_WEIGHTS >> 2 else _WIDE_SLICE_ROWS
+    count = max(1, min(-(-batch // rows), batch * weights // _WORTH_A_THREAD))
+    return [(batch * i // count, batch * (i + 1) // count) for i in range(count)]
+
+
+def _row_view(x: Any, rows: int) -> Any:
+    """x as (N, features) if that is how it lies in memory, else None."""
+    if x.ndim == 2:
+        return x
+    if x.shape[0] == 1 or x.shape[1] == 1 or x.strides[0] == x.shape[1] * x.strides[1]:
+        return x.reshape(rows, x.shape[2])
+    return None
+
+
+def _row_pieces(x: Any, layout: Layout, first: int, last: int) -> Iterator[tuple[slice, Any]]:
+    """Pieces of x, (rows, I) or (steps, B, I), and the rows they are, between two rows that are bounds of steps."""
+    view = _row_view(x, layout.rows)
+    if view is not None:
+        for start in range(first, last, _PROJECTED_ROWS):
+            rows = slice(start, min(start + _PROJECTED_ROWS, last))
+            yield rows, view[rows]
+        return
+    batch = layout.batch
+    steps = max(1, _PROJECTED_ROWS // batch)
+    for step in range(first // batch, last // batch, steps):
+        end = min(step + steps, last // batch)
+        yield slice(step * batch, end * batch), x[step:end]
+
+
+def _run_all(tasks: list[Callable[[], None]]) -> None:
+    parallel_for(len(tasks), lambda index: tasks[index]())
+
+
+def forward_cpu(
+    cell: Cell, inputs: tuple[Any, ...], layout: Layout, reverse: bool, attributes: dict[str, Any], keep: bool
+) -> tuple[tuple[Any, ...], Kept | None]:
+    """The outputs (y, h_n[, c_n]) and what backward needs if ``keep`` says so."""
+    x, *others = inputs
+    initial, (w_ih, w_hh, b_ih, b_hh) = others[: cell.states], others[cell.states :]
+    carry = compute_dtype(x.dtype)
+    rows, batch, hidden = layout.rows, layout.batch, w_hh.shape[1]
+    initial = [np.asarray(state, carry) for state in initial]
+    slices = _slices(batch, hidden, cell.gates)
+    input_panels, hidden_panels = _weights(cell, w_ih, w_hh, b_ih, b_hh, slices, carry)
+
+    y, y_before = _with_before(layout, hidden, carry, reverse, initial[0] if keep else None)
+    cells, cells_before = None, None
+    if keep and cell.states == 2:
+        cells, cells_before = _with_before(layout, hidden, carry, reverse, initial[1])
+    most = rows if keep or cell.in_output else max(1, _TRANSIENT // (cell.gates * hidden))
+    phases = _stretches(layout, most)
+    held = max(sum(s.steps * s.size for s in phase) for phase in phases)
+    if cell.in_output:
+        gates = y[None]
+    else:
+        gates = empty((cell.buffers if keep else len(cell.input_gates), held, hidden), carry)
+    last = [np.empty((batch, hidden), carry) for _ in initial]
+    bias = None
+    if cell.separate is not None and b_hh is not None:
+        block = b_hh[cell.separate * hidden : (cell.separate + 1) * hidden].astype(carry)
+        bias = np.tile(block, (max(end - start for start, end in slices), 1))
+    running: list[tuple[Any, ...]] = [tuple(state[:0] for state in initial) for _ in slices]
+
+    for phase in reversed(phases) if reverse else phases:
+        first = 0 if keep or cell.in_output else phase[0].row
+        end = phase[-1].row + phase[-1].steps * phase[-1].size
+        pieces = list(_row_pieces(x, layout, phase[0].row, end))
+        count = len(cell.input_gates)
+
+        def project(index: int, pieces: Any = pieces, first: int = first) -> None:
+            place, piece = pieces[index]
+            _project(piece, input_panels, gates[:count, place.start - first : place.stop - first])
+
+        parallel_for(len(pieces), project)
+
+        def walk(index: int, phase: Any = phase, first: int = first) -> None:
+            start, stop = slices[index]
+            states = running[index]
+            for stretch in reversed(phase) if reverse else phase:
+                n = min(stretch.size, stop) - start
+                if n <= 0:
+                    continue
+                states = _resize(states, initial, last, start, n)
+                sums = scratch("recurrent.sums", (len(cell.hidden_gates), n, hidden), carry)
+                states = cell.advance(
+                    Advance(
+                        product_into(hidden_panels, sums, False),
+                        sums,
+                        stretch.of(gates, start, start + n, reverse, first),
+                        stretch.of(y, start, start + n, reverse),
+                        None if cells is None else stretch.of(cells, start, start + n, reverse),
+                        states,
+                        None if bias is None else bias[:n],
+                    ),
+                    attributes,
+                )
+            running[index] = states
+
+        parallel_for(len(slices), walk)
+    for (start, _), states in zip(slices, running, strict=True):
+        for target, state in zip(last, states, strict=True):
+            target[start : start + len(state)] = state
+    stored = y if carry == x.dtype else y.astype(x.dtype)
+    outputs = (
+        stored.reshape(*x.shape[:-1], hidden),
+        *(state if carry == x.dtype else state.astype(x.dtype) for state in last),
+    )
+    return outputs, Kept(None if cell.in_output else gates, cells, cells_before, y, y_before) if keep else None
+
+
+def _weights(
+    cell: Cell, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, slices: list[tuple[int, int]], carry: Any
+) -> tuple[Panels, Panels]:
+    """W_ih^T with a last row for the biases, and W_hh^T, gate by gate."""
+    hidden, features = w_hh.shape[1], w_ih.shape[1]
+    most = max(stop - start for start, stop in slices)
+    biased = b_ih is not None or b_hh is not None
+    input_panels = panels_of(len(cell.input_gates), features + biased, hidden, None, carry)
+    hidden_panels = panels_of(len(cell.hidden_gates), hidden, hidden, most, carry)
+
+    def make(index: int) -> None:
+        if index < len(cell.hidden_gates):
+            gate, factor = cell.hidden_gates[index]
+            fill(hidden_panels, index, w_hh[gate * hidden : (gate + 1) * hidden].T, factor)
+            return
+        index -= len(cell.hidden_gates)
+        gate, factor = cell.input_gates[index]
+        block = slice(gate * hidden, (gate + 1) * hidden)
+        bias = None
+        if biased:
+            bias = np.zeros(hidden, carry)
+            if b_ih is not None:
+                bias += b_ih[block]
+            if b_hh is not None and gate != cell.separate:
+                bias += b_hh[block]
+        fill(input_panels, index, w_ih[block].T, factor, bias)
+
+    parallel_for(len(cell.hidden_gates) + len(cell.input_gates), make)
+    return input_panels, hidden_panels
+
+
+def _with_before(layout: Layout, hidden: int, carry: Any, reverse: bool, initial: Any) -> tuple[Any, Any]:
+    """A buffer (N, H) of states after each step, and if an initial state is given the view of those before each.
+
+    Where all sequences are equally long, the two are one buffer of B more rows; else the second is None.
+    """
+    rows, batch = layout.rows, layout.batch
+    if initial is None or layout.packed:
+        return empty((rows, hidden), carry), None
+    both = empty((rows + batch, hidden), carry)
+    if reverse:
+        both[rows:] = initial
+        return both[:rows], both[batch:]
+    both[:batch] = initial
+    return both[batch:], both[:rows]
+
+
+def _resize(states: tuple[Any, ...], initial: list[Any], last: list[Any], start: int, count: int) -> tuple[Any, ...]:
+    """The states for a stretch of ``count`` sequences: those that end leave theirs, those that start take theirs."""
+    had = len(states[0])
+    if had == count:
+        return states
+    if had > count:
+        for target, state in zip(last, states, strict=True):
+            target[start + count : start + had] = state[count:]
+        return tuple(state[:count] for state in states)
+    grown = tuple(np.empty((count, state.shape[1]), state.dtype) for state in states)
+    for new, state, first in zip(grown, states, initial, strict=True):
+        new[:had] = state
+        new[had:] = first[start + had : start + count]
+    return grown
+
+
+def _project(piece: Any, panels: Panels, out: Any) -> None:
+    """Write the products of a piece of x with the input weights to ``out`` (G, rows, H)."""
+    features = piece.shape[-1]
+    depth = (panels.rest if panels.main is None else panels.main).shape[-2]
+    # Rows start on a cache line.
+    rows = scratch("recurrent.rows", (out.shape[1], -(-depth // 16) * 16), out.dtype)
+    rows.reshape(*piece.shape[:-1], rows.shape[1])[..., :features] = piece
+    rows[:, features:] = 1
+    multiply(rows[:, :depth], panels, out)
+
+
+def backward_cpu(
+    cell: Cell,
+    kept: Kept,
+    inputs: tuple[Any, ...],
+    grad_outputs: tuple[Any, ...],
+    needs_grad: tuple[bool, ...],
+    layout: Layout,
+    reverse: bool,
+    attributes: dict[str, Any],
+) -> tuple[Any, ...]:
+    """The gradients of the inputs, None where none is needed. The gates kept are overwritten."""
+    x, *others = inputs
+    initial, (w_ih, w_hh, b_ih, b_hh) = others[: cell.states], others[cell.states :]
+    carry = kept.y.dtype
+    rows, batch, hidden = layout.rows, layout.batch, w_hh.shape[1]
+    y_before, cells_before = kept.y_before, kept.cells_before
+    if y_before is None:
+        y_before = _before(kept.y, initial[0], layout, reverse)
+    if kept.cells is not None and cells_before is None:
+        cells_before = _before(kept.cells, initial[1], layout, reverse)
+    gates = kept.gates
+    if cell.in_output:
+        gates = empty((1, rows, hidden), carry)
+    else:
+        kept.is_used = True
+    grad_y = np.asarray(grad_outputs[0].reshape(rows, hidden), carry)
+    grad_states = [np.array(grad, carry) for grad in grad_outputs[1:]]
+    slices = _slices(batch, hidden, cell.gates)
+    count = len(cell.hidden_gates)
+    panels = panels_of(count, hidden, hidden, max(stop - start for start, stop in slices), carry)
+
+    def make(index: int) -> None:
+        gate, _ = cell.hidden_gates[index]
+        fill(panels, index, w_hh[gate * hidden : (gate + 1) * hidden])
+
+    parallel_for(count, make)
+    (phase,) = _stretches(layout, rows)
+
+    def walk(index: int) -> None:
+        start, stop = slices[index]
+        for stretch in phase if reverse else reversed(phase):
+            n = min(stretch.size, stop) - start
+            if n <= 0:
+                continue
+            sums = scratch("recurrent.sums", (count, n, hidden), carry)
+            arrays = [
+                None if array is None else stretch.of(array, start, start + n, not reverse)
+                for array in (gates, kept.y, y_before, kept.cells, cells_before, grad_y)
+            ]
+            states = tuple(grad[start : start + n] for grad in grad_states)
+            product = product_into(panels, sums, True)
+            chunk = max(1, _CHUNK // (n * hidden))
+            for step in range(0, stretch.steps, chunk):
+                part = [None if array is None else array[..., step : step + chunk, :, :] for array in arrays]
+                cell.retreat(Retreat(product, sums, *part, states), attributes)
+
+    parallel_for(len(slices), walk)
+    found = _weight_gradients(cell, gates, x, y_before, (w_ih, w_hh, b_ih, b_hh), needs_grad, layout)
+    for place, grad in enumerate(grad_states, 1):
+        if needs_grad[place]:
+            found[place] = grad
+    return tuple(
+        None if array is None else array if array.dtype == x.dtype else array.astype(x.dtype) for array in found
+    )
+
+
+def _before(after: Any, initial: Any, layout: Layout, reverse: bool) -> Any:
+    """(N, H): the states before each step, where sequences differ in length, from those after it."""
+    before = empty(after.shape, after.dtype)
+    (phase,) = _stretches(layout, layout.rows)
+    neighbour, had = initial[:0], 0
+    for stretch in reversed(phase) if reverse else phase:
+        ours, theirs = (stretch.of(array, 0, stretch.size, reverse) for array in (before, after))
+        had = min(len(neighbour), stretch.size)
+        ours[0, :had] = neighbour[:had]
+        ours[0, had:] = initial[had : stretch.size]
+        ours[1:] = theirs[:-1]
+        neighbour = theirs[-1]
+    return before
+
+
+def _weight_gradients(
+    cell: Cell,
+    gates: Any,
+    x: Any,
+    y_before: Any,
+    parameters: tuple[Any, ...],
+    needs_grad: tuple[bool, ...],
+    layout: Layout,
+) -> list[Any]:
+    """The gradients of x, the weights and the biases, from those of the gates: products over all steps."""
+    w_ih, w_hh, b_ih, b_hh = parameters
+    carry, hidden, features = gates.dtype, w_hh.shape[1], w_ih.shape[1]
+    found: list[Any] = [None] * (cell.states + 5)
+    at = cell.states + 1
+    inputs, others = gates[: len(cell.input_gates)], gates[cell.hidden_buffers]
+    tasks: list[Callable[[], None]] = []
+
+    def products(place: int, grads: Any, order: Any, right: Any) -> None:
+        total = found[place] = empty((cell.gates * hidden, right.shape[1]), carry)
+        for grad, (gate, _) in zip(grads, order, strict=True):
+            target = total[gate * hidden : (gate + 1) * hidden]
+            tasks.append(lambda grad=grad, target=target: np.matmul(grad.T, right, out=target))  # type: ignore[misc]
+
+    def sums(place: int, grads: Any, order: Any) -> None:
+        total = found[place] = empty((cell.gates * hidden,), carry)
+        for grad, (gate, _) in zip(grads, order, strict=True):
+            target = total[gate * hidden : (gate + 1) * hidden]
+            tasks.append(lambda grad=grad, target=target: np.add.reduce(grad, axis=0, out=target))  # type: ignore[misc]
+
+    if needs_grad[at + 1]:
+        products(at + 1, others, cell.hidden_gates, y_before)
+    if needs_grad[at]:
+        rows = _row_view(x, layout.rows)
+        if rows is None or rows.dtype != carry:
+            rows = x.astype(carry, order="C").reshape(layout.rows, features)
+        products(at, inputs, cell.input_gates, rows)
+    if needs_grad[0]:
+        found[0] = np.empty_like(x, dtype=carry)
+        for place, target in _row_pieces(found[0], layout, 0, layout.rows):
+            tasks.append(lambda place=place, target=target: _input_gradient(cell, inputs[:, place], w_ih, target))  # type: ignore[misc]
+    if needs_grad[at + 2]:
+        sums(at + 2, inputs, cell.input_gates)
+    if needs_grad[at + 3] and (cell.separate is not None or not needs_grad[at + 2]):
+        sums(at + 3, others, cell.hidden_gates)
+    _run_all(tasks)
+    if needs_grad[at + 3] and found[at + 3] is None:
+        found[at + 3] = found[at + 2].copy()
+    return found
+
+
+def _input_gradient(cell: Cell, grads: Any, w_ih: Any, target: Any) -> None:
+    """Write the gradient of a piece of x from those of its gates (G, rows, H)."""
+    count, rows, hidden = grads.shape
+    features = w_ih.shape[1]
+    parts = scratch("recurrent.dx", (count, rows, features), grads.dtype)
+    for index, (gate, _) in enumerate(cell.input_gates):
+        weight = np.asarray(w_ih[gate * hidden : (gate + 1) * hidden], grads.dtype)
+        multiply(grads[index], cut(weight[None]), parts[index][None])
+    np.add.reduce(parts.reshape(count, *target.shape), axis=0, out=target)
