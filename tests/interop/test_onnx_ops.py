@@ -40,9 +40,21 @@ REFUSED = {
     ("round", "1 decimals"): "decimals",
     ("round", "-1 decimals"): "decimals",
     ("softmax", "0-d"): "no dimensions",
+    **{
+        (name, f"{kind}packed{more}"): "takes a packed batch"
+        for name, kinds in (("rnn", ("", "relu, ")), ("gru", ("",)), ("lstm", ("",)))
+        for kind in kinds
+        for more in ("", ", reverse", ", equal lengths")
+    },
 }
-# onnxruntime itself refuses to run it.
-NOT_RUN = {("circular_pad", "empty batch")}
+# onnxruntime itself refuses to run it, or aborts the process.
+NOT_RUN = {
+    ("circular_pad", "empty batch"),
+    ("gru", "empty batch"),
+    ("lstm", "empty batch"),
+    ("rnn", "empty batch"),
+    ("rnn", "relu, empty batch"),
+}
 
 
 class Applied(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 from gpunet._version import __version__
 from gpunet.autograd import Tensor
 from gpunet.backend.devices import META, to_numpy
-from gpunet.interop.onnx_export import elementwise, layers, pools, shapes
+from gpunet.interop.onnx_export import elementwise, layers, pools, recurrent, shapes
 from gpunet.interop.onnx_export.graph import TRANSLATIONS, Call, Graph
 from gpunet.interop.onnx_export.tracing import ExportError, Extent, Inputs, Reference, Step, Trace, trace
 from gpunet.interop.safetensors_io import replace_file
@@ -30,7 +30,7 @@ NEWEST_OPSET = 23
 LARGEST = (1 << 31) - (1 << 24)
 
 # Imported for what they put into TRANSLATIONS.
-_TRANSLATED_BY = (elementwise, layers, pools, shapes)
+_TRANSLATED_BY = (elementwise, layers, pools, recurrent, shapes)
 
 
 class Exported(NamedTuple):
@@ -201,6 +201,7 @@ def _written(
             step = next(step for step in steps if reference in step.outputs)
             raise ExportError(f"export: {step} has a result, which the model returns, that ONNX does not give")
         graph.deliver(names[reference], name)
+    graph.drop_unused(results)
 
     def declared(name: str, reference: Reference) -> Any:
         value = traced.values[reference.number]

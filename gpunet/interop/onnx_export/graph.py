@@ -148,6 +148,16 @@ class Graph:
         """Give a value the name of a result."""
         self.nodes.append(self.onnx.helper.make_node("Identity", [name], [result], name=f"{result}.Identity"))
 
+    def drop_unused(self, results: Iterable[str]) -> None:
+        """Take out the nodes that no result depends on, such as those of a layer's last state, and their constants."""
+        needed, kept = set(results), []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                kept.append(node)
+                needed.update(node.input)
+        self.nodes = kept[::-1]
+        self.initializers = {name: array for name, array in self.initializers.items() if name in needed}
+
     def constant(self, value: Any, dtype: Any) -> str:
         """The name of an array that stands in the file; equal small ones stand there once."""
         array = np.ascontiguousarray(np.asarray(value, dtype))

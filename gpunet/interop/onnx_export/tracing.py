@@ -166,6 +166,10 @@ class _Recorder:
         step = Step(op.name, (), attributes, (), path)
         if op.name in RANDOM:
             raise ExportError(f"export: {step} draws random numbers although the model is in evaluation mode")
+        if attributes.get("batch_sizes") is not None:
+            raise ExportError(
+                f"export: {step} takes a packed batch, which ONNX has no form of; export a model that takes padded ones"
+            )
         step.inputs = tuple(self.find(value, str(step)) if isinstance(value, Tensor) else value for value in inputs)
         group = self._known[id(inputs[0]._array)][1] if op.is_view else None
         step.outputs = tuple(self.meet(tensor, "step", group=group) for tensor in outputs)
