@@ -39,6 +39,11 @@ def say(text: str = "") -> None:
     _write(sys.stdout, text)
 
 
+def say_part(text: str) -> bool:
+    """Print a part of a line on standard output, at once; False where the reader went away."""
+    return _write(sys.stdout, text, end="")
+
+
 def complain(text: str) -> None:
     """Print an error on standard error, as one line whatever it was made of; of a long list, the beginning."""
     lines = text.strip().splitlines()
@@ -66,18 +71,21 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-def _write(stream: TextIO | None, text: str) -> None:
+def _write(stream: TextIO | None, text: str, end: str = "\n") -> bool:
+    """Print; whether somebody may have read it."""
     if stream is None:  # started without a console, as by pythonw
-        return
+        return False
     try:
         try:
-            print(text, file=stream, flush=True)
+            print(text, end=end, file=stream, flush=True)
         except UnicodeEncodeError:
             # A console that cannot show a file name still gets the line.
             encoding = stream.encoding or "ascii"
-            print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+            print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, file=stream, flush=True)
     except OSError as error:
         _give_up(stream, error)
+        return False
+    return True
 
 
 def _give_up(stream: TextIO, error: OSError) -> None:

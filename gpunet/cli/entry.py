@@ -34,6 +34,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("gpunet.cli.train", "train a model; with no arguments, a small ResNet on handwritten digits"),
+    "sample": Command("gpunet.cli.sample", "let a trained language model write"),
     "predict": Command("gpunet.cli.predict", "classify image files with a trained model"),
     "models": Command("gpunet.cli.models", "list the models"),
     "summary": Command("gpunet.cli.summary", "show a model's layers, parameters, multiply-adds and receptive fields"),

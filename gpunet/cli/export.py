@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpunet import models
 from gpunet.backend.errors import CheckpointError
 from gpunet.cli.arguments import path_name, positive_integer
@@ -17,7 +19,16 @@ from gpunet.inspect.summary import run_on_meta
 from gpunet.interop import ExportError, export_onnx, save_safetensors
 from gpunet.interop.onnx_export.export import DEFAULT_OPSET
 from gpunet.nn import Module
-from gpunet.training import RunFolder, RunFolderError, load_model, read_settings
+from gpunet.nn.input_shape import default_sequence_length
+from gpunet.training import (
+    RunFolder,
+    RunFolderError,
+    load_language_model,
+    load_model,
+    read_language_settings,
+    read_settings,
+)
+from gpunet.training.run import LANGUAGE
 
 DESCRIPTION = """\
 Write a model for other programs: as an ONNX file, which holds what the model computes and its weights, for batches of
@@ -70,10 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model in models.list_models():
         model, options = _by_name(arguments)
         metadata, size = {"gpunet.model": arguments.model}, arguments.input
-        if size is None and to_onnx:
+        if size is None and to_onnx and default_sequence_length(model) is None:
             size = tuple(run_on_meta(arguments.model, **options).inputs[0][1:])
     else:
         model, metadata, size = _of_run(arguments)
+    if arguments.input is not None and default_sequence_length(model) is not None:
+        raise UsageError("argument --input: is for models of images, a model of sequences takes any length")
     document: dict[str, Any] = {"command": "export", "model": arguments.model, "to": arguments.to, "path": str(out)}
     try:
         if to_onnx:
@@ -114,8 +127,8 @@ def _by_name(arguments: argparse.Namespace) -> tuple[Module, dict[str, Any]]:
         raise UsageError(str(error)) from error
 
 
-def _of_run(arguments: argparse.Namespace) -> tuple[Module, dict[str, str], tuple[int, ...]]:
-    """The model of a run folder, what is to be known of its input, and its input's size."""
+def _of_run(arguments: argparse.Namespace) -> tuple[Module, dict[str, str], tuple[int, ...] | None]:
+    """The model of a run folder, what is to be known of its input, and its input's size if it takes images."""
     if not os.path.isdir(arguments.model):
         raise UsageError(
             f"{arguments.model}: neither a model nor the folder of a run"
@@ -125,7 +138,12 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Module, dict[str, str], tupl
         if getattr(arguments, option) is not None:
             raise UsageError(f"argument --{option.replace('_', '-')}: is for a model by name; a run has its own")
     try:
-        config, info = read_settings(RunFolder.open(arguments.model))
+        folder = RunFolder.open(arguments.model)
+        if folder.task == LANGUAGE:
+            language, text = read_language_settings(folder)
+            metadata = {"gpunet.model": language.model, "gpunet.text": json.dumps(text.to_dict())}
+            return load_language_model(arguments.model)[0], metadata, None
+        config, info = read_settings(folder)
         model = load_model(arguments.model)
     except (RunFolderError, CheckpointError) as error:
         raise UsageError(str(error)) from error
@@ -136,9 +154,12 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Module, dict[str, str], tupl
 def _to_onnx(
     model: Module, out: Path, size: tuple[int, ...] | None, metadata: dict[str, str], arguments: argparse.Namespace
 ) -> dict[str, Any]:
+    length = default_sequence_length(model)
+    # Values play no part; three sequences, so that the batch is told from other sizes.
+    examples = None if length is None else np.zeros((1 if arguments.fixed_batch else 3, length), np.int64)
     try:
         exported = export_onnx(
-            model, out, size, dynamic_batch=not arguments.fixed_batch, metadata=metadata,
+            model, out, size, example_inputs=examples, dynamic_batch=not arguments.fixed_batch, metadata=metadata,
             opset=DEFAULT_OPSET if arguments.opset is None else arguments.opset,
         )  # fmt: skip
     except (ExportError, ValueError, TypeError, IndexError) as error:

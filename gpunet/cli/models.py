@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     names = list_models()
     wide = max(map(len, names))
+    sequences = list_models("sequence")
     details = []
     for name in names:
         if arguments.names:
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = describe(name)
         details.append(found)
         if not arguments.json:
-            size = "x".join(map(str, found["input"]))
+            size = "x".join(map(str, found["input"])) + (" steps" if name in sequences else "")
             say(
                 f"{name:<{wide}}  {found['params']:>11,} parameters  {found['macs'] / 1e6:>8,.1f} M multiply-adds at "
                 f"{size:<9}  {found['paper']}".rstrip()

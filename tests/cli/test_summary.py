@@ -141,7 +141,7 @@ def test_bad_arguments(gpunet: Callable[..., Any], arguments: list[str], text: s
 def test_the_list_of_models_has_their_totals(gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A1, for one model of each family."""
     names = ["alexnet", "vgg16_bn", "nin_imagenet", "resnet50", "resnet50_v1", "densenet121"]
-    monkeypatch.setattr("gpunet.cli.models.list_models", lambda: names)
+    monkeypatch.setattr("gpunet.cli.models.list_models", lambda kind=None: names if kind is None else [])
     with (FACTS / "totals.csv").open(newline="", encoding="utf-8") as file:
         totals = {row["model"]: row for row in csv.DictReader(file)}
     lines = gpunet("models").out.splitlines()
