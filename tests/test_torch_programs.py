@@ -71,7 +71,7 @@ def execute(script: str, folder: Path, from_numpy: Any) -> dict[str, Any]:
             drawn = rng.standard_normal(shape).astype(np.float32)
             if len(shape) > 1:  # weights: variance 2 / fan_in
                 state[name] = from_numpy(drawn * np.float32((2 / np.prod(shape[1:])) ** 0.5))
-            elif name.endswith(("weight", "bias")):
+            elif name.endswith(("weight", "bias")) or name.rpartition(".")[2].startswith("bias_"):
                 state[name] = from_numpy(np.float32(name.endswith("weight")) + np.float32(0.1) * drawn)
             else:
                 state[name] = value
@@ -108,4 +108,12 @@ def test_script(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_there_are_scripts() -> None:
     names = {path.stem for path in SCRIPTS}
-    assert names >= {"mnist_main", "cifar_tutorial", "vae", "dcgan", "super_resolution", "resnet_main"}
+    assert names >= {
+        "mnist_main",
+        "cifar_tutorial",
+        "vae",
+        "dcgan",
+        "super_resolution",
+        "resnet_main",
+        "sequence_tagger",
+    }
