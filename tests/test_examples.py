@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,61 @@ def test_filters_keep_the_mean(tmp_path: Path) -> None:
         assert len(list((tmp_path / "pictures").glob("*.png"))) == 16
 
 
+def numbers(line: str) -> list[float]:
+    """All numbers of a line."""
+    return [float(found) for found in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", line)]
+
+
+def test_series_are_predicted_from_their_past(tmp_path: Path) -> None:
+    """Rows B07, B27 and B35 to B37."""
+    lines = run("autoregressive.py", "--out", str(tmp_path)).splitlines()
+    found = {line.split(":")[0].split("  ")[0]: line for line in lines}
+    for name in ("least squares", "gradient descent"):
+        first, second = numbers(found[name])[:2]
+        assert abs(first - 0.6) < 0.02
+        assert abs(second + 0.3) < 0.02
+    ordered, shuffled = numbers(next(line for line in lines if line.startswith("log-probability of the series")))
+    assert shuffled < ordered - 1000
+    assert abs(numbers(found["a random walk"])[0] - 1) < 0.02
+    shapes = {line.split("state of shape ")[1] for line in lines if line.startswith("input of")}
+    assert shapes == {"(1, 1, 16)"}
+    errors = {line.split(" rolled")[0].strip(): numbers(line)[-1] for line in lines if "rolled out" in line}
+    assert errors["AR(1)"] > 0.5
+    assert errors["AR(10)"] < errors["AR(1)"] / 2
+    assert errors["latent AR"] < errors["AR(1)"] / 2
+    assert "sum over all strings of length 3: 1.000000" in lines
+    assert "P(X3=1 given X2=1) is 0.6000 after X1=0 and 0.6000 after X1=1" in lines
+    assert "yet P(X3=1 given X1=0) = 0.1500, P(X3=1 given X1=1) = 0.4000" in lines
+    ordered, shuffled = numbers(next(line for line in lines if re.match("log-probability -", line)))
+    assert shuffled < ordered
+    assert (tmp_path / "autoregressive.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
+
+
+def test_backpropagation_through_time_is_taken_apart(tmp_path: Path) -> None:
+    """Rows B08, B09, B40 and B41."""
+    output = run("bptt.py", "--out", str(tmp_path))
+    lines = output.splitlines()
+    assert "the sum is 0.151055291\nautograd: 0.151055291" in output
+    assert "w = 0.9: the product of 50 Jacobians is 0.00515378; of 10, 0.348678" in lines
+    assert "w = 1.1: the product of 50 Jacobians is 117.391; of 10, 2.59374" in lines
+    assert "products [0.0, 0.0, 1.0, 1.0, 1.0] terms [0.0, 0.0, 0.0, 0.0, 1.0]" in output
+    assert "the sum over steps is the gradient of the weight: True" in output
+    rows = [line for line in lines if line.startswith("k = ")]
+    off = [numbers(line.split("off by")[1])[0] for line in rows]
+    assert [line.split()[2] for line in rows] == ["None:", "60:", "20:", "5:", "1:"]
+    assert off[0] == 0
+    assert off[1] < 1e-9
+    assert 1 < off[2] < off[3] < off[4]
+    assert len({line.split(",")[0].split(": ")[1] for line in rows}) == 1  # the loss is the same: the state goes on
+    free, clipped = (next(line for line in lines if line.startswith(how)) for how in ("not clipped", "clipped to 1"))
+    assert free.endswith("finite: False")
+    assert clipped.endswith("finite: True")
+    assert numbers(clipped)[-1] < 1
+    pictures = {"product_against_sum.png", "gradient_trace.png"}
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    assert {path.name for path in tmp_path.iterdir()} == (pictures if drawn else set())
+
+
 # Every family of the zoo, and every form of it that the papers tell apart.
 ZOO = (
     "alexnet2012_grouped",
@@ -96,6 +152,7 @@ def test_a_deep_plain_network_trains_worse_than_a_residual_one(tmp_path: Path) -
 
 def test_every_example_is_run_here() -> None:
     names = {"lenet_digits.py", "backward_by_hand.py", "filters.py", "digits_zoo.py", "plain_vs_residual.py"}
+    names |= {"autoregressive.py", "bptt.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == names
 
 
