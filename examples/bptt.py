@@ -20,7 +20,7 @@ import numpy as np
 import gpunet as gn
 import gpunet.nn.functional as F
 from gpunet import nn
-from gpunet.inspect import BPTTTerms, BPTTTrace, bptt_terms, bptt_trace
+from gpunet.inspect import BPTTTerms, BPTTTrace, bptt_terms, bptt_trace, repeated_factor
 from gpunet.training import tbptt
 
 
@@ -38,18 +38,16 @@ def terms() -> None:
     print(f"autograd: {w.grad.item():.9g}")
 
 
-def linear(w: float, steps: int = 51) -> BPTTTerms:
-    """The terms of h_t = w h_t-1 + 1, each of whose Jacobians is w."""
-    weight = gn.tensor(w, dtype=gn.float64, requires_grad=True)
-    return bptt_terms(lambda x, h: weight * h + x, gn.ones(steps, dtype=gn.float64), gn.zeros_like(weight), weight)
-
-
 def products() -> dict[str, BPTTTerms]:
-    """It is the product that vanishes or explodes, not the sum."""
-    curves = {f"w = {w}": linear(w) for w in (0.9, 1.0, 1.1)}
+    """It is the product that vanishes or explodes, not the sum: of h_t = w h_t-1 + (1 - w), which stays at 1."""
+    curves = {f"w = {w}": repeated_factor(w) for w in (0.9, 1.0, 1.1)}
     for name, one in curves.items():
         norms = one.norms()
-        print(f"{name}: the product of 50 Jacobians is {norms.product[-1]:.6g}; of 10, {norms.product[10]:.6g}")
+        direct = norms.direct
+        print(
+            f"{name}: the product of 50 Jacobians is {norms.product[-1]:.6g}, of 10 {norms.product[10]:.6g}; "
+            f"what it is multiplied with is {direct[-1]:.6g} at every lag: {bool(np.allclose(direct, direct[0]))}"
+        )
     w = gn.tensor(1.0, dtype=gn.float64, requires_grad=True)
     x = gn.tensor([1.0, 1.0, -9.0, 1.0, 1.0], dtype=gn.float64)
     off = bptt_terms(lambda x, h: F.relu(w * h + x), x, gn.zeros_like(w), w)
@@ -100,7 +98,7 @@ def truncation() -> None:
         off = np.linalg.norm(grad - full) / np.linalg.norm(full)
         print(f"k = {k!s:>4}: loss {loss.item():.6f}, gradient of W_H off by {100 * off:.4g} % of the full one")
     for w in (0.9, 1.1):
-        one = linear(w)
+        one = repeated_factor(w)
         print(
             f"w = {w}: dh_51/dw = {one.sum().item():.4g}; the terms of the last 10 steps alone are "
             f"{one.sum(since=42).item():.4g}, and the oldest of them is {one[41].value.item():.4g}, as it was"
