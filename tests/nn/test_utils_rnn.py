@@ -193,7 +193,8 @@ CASES = [
     ),
     case("unpad_sequence", lambda m, x: m.nn.utils.rnn.unpad_sequence(x * 1, m.tensor(MIXED)), (5, 4, 2)),
     case("unpad_sequence batch first", lambda m, x: m.nn.utils.rnn.unpad_sequence(x, m.tensor([0, 5]), True), (2, 5)),
-    case("unpad_sequence length above T", lambda m, x: m.nn.utils.rnn.unpad_sequence(x, m.tensor([9]), True), (1, 5)),
+    case("unpad_sequence length above T", lambda m, x, n: m.nn.utils.rnn.unpad_sequence(x, n, True), (1, 5),
+         np.array([9])),
     case("unpad_sequence other number", lambda m, x: m.nn.utils.rnn.unpad_sequence(x, m.tensor([1]), True), (2, 5)),
     case("invert_permutation", lambda m: m.nn.utils.rnn.invert_permutation(m.tensor([3, 0, 2, 1]))),
 ]  # fmt: skip
