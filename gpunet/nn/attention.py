@@ -166,9 +166,3 @@ class MultiheadAttention(Module):
             is_causal,
             batch_first=self.batch_first,
         )
-
-    def extra_repr(self) -> str:
-        return (
-            f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, kdim={self.kdim}, vdim={self.vdim}, "
-            f"dropout={self.dropout}, batch_first={self.batch_first}"
-        )

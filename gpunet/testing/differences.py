@@ -313,6 +313,16 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "PyTorch rounds floats down, and unpad_sequence gives all steps for a length above T",
         ("pack_padded_sequence floats for lengths", "unpad_sequence length above T"),
     ),
+    Difference(
+        "a query whose keys are all masked has attention weights of 0, and so has what comes of them",
+        "a mean over nothing; PyTorch has NaN where the weights are returned, and zeros where they are not",
+        ("multi_head_attention_forward hidden query",),
+    ),
+    Difference(
+        "a TransformerEncoder in evaluation gives positions that are padding what the layers make of them",
+        "as in training; PyTorch has zeros there, where it takes its nested tensors",
+        ("TransformerEncoder padding in evaluation",),
+    ),
 )
 
 _REASONS: Final = {label: difference for difference in DIFFERENCES for label in difference.cases}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import gpunet as gn
 from gpunet import nn
 
 pytestmark = pytest.mark.parity
@@ -31,13 +32,18 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "Bilinear": (2, 3, 4), "Fold": ((4, 4), 2), "Unflatten": (1, (2, 2)), "MaxUnpool1d": (2,), "MaxUnpool2d": (2,),
     "MaxUnpool3d": (2,), "UpsamplingBilinear2d": (None, 2), "UpsamplingNearest2d": (None, 2), "Upsample": (None, 2),
     "RNN": (3, 4), "LSTM": (3, 4), "GRU": (3, 4), "RNNCell": (3, 4), "LSTMCell": (3, 4), "GRUCell": (3, 4),
+    "MultiheadAttention": (4, 2), "TransformerEncoderLayer": (4, 2, 8),
     "RNNBase": ("LSTM", 3, 4), "RNNCellBase": (3, 4, True, 2),
 }  # fmt: skip
 
 LAYERS = sorted(
     name
     for name, kind in vars(nn).items()
-    if inspect.isclass(kind) and issubclass(kind, nn.Module) and hasattr(torch.nn, name) and name in nn.__all__
+    if inspect.isclass(kind)
+    and issubclass(kind, nn.Module)
+    and hasattr(torch.nn, name)
+    and name in nn.__all__
+    and name != "TransformerEncoder"  # made of a layer
 )
 
 # Options that show in the text, each for one layer.
@@ -60,7 +66,17 @@ OPTIONS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_prints_as_pytorchs(name: str) -> None:
     arguments = ARGUMENTS.get(name, ())
-    assert repr(getattr(nn, name)(*arguments)) == repr(getattr(torch.nn, name)(*arguments))
+    # PyTorch's attention has a Linear of another name, so that its quantization lets it be.
+    expected = repr(getattr(torch.nn, name)(*arguments)).replace("NonDynamicallyQuantizableLinear", "Linear")
+    assert repr(getattr(nn, name)(*arguments)) == expected
+
+
+def test_an_encoder_prints_as_pytorchs() -> None:
+    ours, theirs = (
+        m.nn.TransformerEncoder(m.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2, m.nn.LayerNorm(4))
+        for m in (gn, torch)
+    )
+    assert repr(ours) == repr(theirs).replace("NonDynamicallyQuantizableLinear", "Linear")
 
 
 @pytest.mark.parametrize(("name", "arguments", "options"), OPTIONS)
