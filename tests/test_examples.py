@@ -154,9 +154,55 @@ def test_a_deep_plain_network_trains_worse_than_a_residual_one(tmp_path: Path) -
     assert (tmp_path / "plain_vs_residual.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
 
 
+def test_optimization(tmp_path: Path) -> None:
+    """Rows B45, B46, B49 and B53: learning rates, guessing against descending, traces, walks that never rise."""
+    output = run("optimization.py", "--out", str(tmp_path))
+    assert "lr 0.1: |w| = 0.1216 after" in output
+    assert "lr 1.9: |w| = 0.1216 after" in output
+    assert "lr 2.1: |w| = 6.727 after" in output
+    accuracies = {
+        line.split(",")[0]: float(line.split("test accuracy ")[1].split()[0])
+        for line in output.splitlines()
+        if "test accuracy" in line
+    }
+    assert 0.12 < accuracies["random search"] < 0.5
+    assert accuracies["gradient descent"] > 0.88
+    assert "Momentum    -0.1000 -0.2900 -0.4110" in output
+    assert "NAG         -0.1900 -0.4610 -0.5199" in output
+    assert "never rises: True" in output
+    if importlib.util.find_spec("matplotlib") is not None:
+        names = {"learning_rates", "loss_surface", "race", "family", "guess_or_descend"}
+        assert {path.name for path in tmp_path.iterdir()} == {f"{name}.png" for name in names}
+
+
+@pytest.mark.slow
+@pytest.mark.features
+@pytest.mark.timeout(300)
+def test_features_made_by_hand_and_learnt() -> None:
+    """Rows B54 to B58: rings by their radius; what each feature knows, and what it leaves out; 154 dimensions."""
+    output = run("features.py", timeout=280)
+    for loss in ("softmax", "svm"):
+        assert float(output.split(f"rings, x and y, {loss}: accuracy ")[1].split()[0]) < 0.7
+        assert f"rings, radius, {loss}: accuracy 1.000" in output
+    lines = [line.split() for line in output.splitlines() if line[:1].isalpha() and len(line.split()) == 4]
+    found = {line[0]: (int(line[1]), float(line[2]), float(line[3])) for line in lines if line[0] != "features"}
+    sizes = {"pixels": 3072, "hue": 10, "hog": 144, "hog+hue": 154, "words": 50, "learnt": 3072}
+    assert {name: size for name, (size, _, _) in found.items()} == sizes
+    digit, colour = ({name: values[place] for name, values in found.items()} for place in (1, 2))
+    # Chance is 0.1. Shapes know no colours, colours no shapes, and both together know both, as the learnt ones do.
+    assert min(digit[name] for name in ("hog", "hog+hue", "learnt")) > 0.88
+    assert max(digit["hue"], colour["hog"], colour["words"]) < 0.25
+    assert min(colour[name] for name in ("hue", "hog+hue", "learnt")) > 0.95
+    assert digit["words"] > 0.5
+    svm = next(line for line in output.splitlines() if "svm loss" in line)
+    assert float(svm.split()[2]) > 0.88
+    assert "155 with the bias" in svm
+
+
 def test_every_example_is_run_here() -> None:
     names = {"lenet_digits.py", "backward_by_hand.py", "filters.py", "digits_zoo.py", "plain_vs_residual.py"}
     names |= {"autoregressive.py", "bptt.py"}
+    names |= {"features.py", "optimization.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == names
 
 

@@ -90,11 +90,12 @@ def plot_channels(
     reach = max(float(np.abs(shown.parts).max()), float(np.abs(shown.output).max()), 1e-12)
     largest = max(float(np.abs(shown.kernel).max()), 1e-12)
     for c in range(channels):
-        for column, (what, values, look) in enumerate((
+        columns: tuple[tuple[str, np.ndarray, dict[str, Any]], ...] = (
             ("input", shown.image[c], {"cmap": "gray"}),
             ("kernel", shown.kernel[c], {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}),
             ("part", shown.parts[c], {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}),
-        )):  # fmt: skip
+        )
+        for column, (what, values, look) in enumerate(columns):
             axes = figure.add_subplot(grid[c, column])
             axes.imshow(values, interpolation="nearest", **look).set_gid(f"{what} {c}")
             axes.set_xticks([])
