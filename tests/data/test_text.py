@@ -207,7 +207,7 @@ def test_a_held_out_part_of_other_characters() -> None:
 def test_shares_that_are_none(share: float) -> None:
     with pytest.raises(ValueError, match="held_out: must be a share above 0 and below 1, got"):
         load_text(held_out=share)
-    with pytest.raises(TypeError, match="held_out: must be a number, got '0.1'"):
+    with pytest.raises(TypeError, match=r"held_out: must be a number, got '0.1'"):
         load_text(held_out="0.1")  # type: ignore[arg-type]
 
 
