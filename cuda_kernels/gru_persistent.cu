@@ -1,24 +1,31 @@
 // gru_persistent.cu: the gated recurrent unit over whole sequences, its recurrent weights kept on chip.
 //
-// Contract (recurrent_cells.cuh has the cell; H is hidden, G = 3, the blocks are r, z, n; N rows, step after step):
+// Contract (recurrent_cells.cuh has the cell; H is hidden, the blocks are r, z, n; N rows, step after step):
 //
-//   forward    gates        [N, 3H]     read: x's products, b_ih, and b_hh's first two blocks; replaced by the activated
-//                                       gates if hidden_part is given
-//              b_hn         [H]         or null
-//              hidden_part  [N, H]      or null; written: h_before W_hn^T + b_hn
-//              y            [N, H]      written: h, rounded to its type
-//              w_hh         [3H, H]     read
-//              h0           [batch, H]  read;   h_n [batch, H] written: the state behind each sequence's last step
-//   backward   gates        [N, 3H]     the activated gates are replaced by da
-//              hidden_part, y, h0, grad_y, w_hh    read
-//              dh           [batch, H]  the derivative of the last state is replaced by that of the initial one
-//              dh_part      [N, 3H]     written: da, its third block times r
-//   exchange    [2, batch, D]           or null in the kernels named small; zero before the launch. D is H forward and
-//                                       3H backward, in words (pairs of half types), in whole sixteen bytes
-//   counter     [1]                     or null in the kernels named small; of grid_barrier.cuh
+//   forward
+//   gates        [N, 3H]     read: x's products, b_ih, and b_hh's first two blocks; replaced by the activated gates if
+//                            hidden_part is given
+//   b_hn         [H]         read; or null
+//   hidden_part  [N, H]      written: h_before W_hn^T + b_hn; or null
+//   y            [N, H]      written: h, rounded to its type
+//   h0           [batch, H]  read
+//   h_n          [batch, H]  written: the state behind each sequence's last step
+//
+//   backward
+//   gates        [N, 3H]     the activated gates are replaced by da
+//   hidden_part, y, grad_y   [N, H]      read
+//   h0           [batch, H]  read
+//   dh           [batch, H]  the derivative of the last state is replaced by that of the initial one
+//   dh_part      [N, 3H]     written: da, its third block times r
+//
+//   weights      W_hh, a row for each gate's unit, forward; its transpose backward; in rows of D values
+//   exchange     [2, batch, D], zero before the launch; null in the kernels named small
+//   counter      [1] of grid_barrier.cuh; null in the kernels named small
+//   D is H forward and 3H backward, rounded up to whole sixteen bytes, with zeros there; both count in 32-bit words,
+//   which hold two values of a half type.
 //
 // Kernels: float32 multiplies in float32; tf32, bfloat16 and float16 on tensor cores, for arrays of float32, bfloat16
-// and float16, with h_before or dh_part rounded to that type; small has all units in one block, for few of them.
+// and float16, with h_before or dh_part rounded to that type. small has all units in one block, for few of them.
 //
 // Parallelisation, launch, determinism: recurrent_persistent.cuh. 256 threads, one block a multiprocessor.
 
@@ -80,84 +87,84 @@ struct GruBackward {
 
 #define GRU_FORWARD_FLOATS                                                                   \
   float *gates, const float *b_hn /* or null */, float *hidden_part /* or null */, float *y, \
-      const uint4 *w_hh, const float *h0, float *h_n, uint4 *exchange /* or null */,         \
+      const uint4 *weights, const float *h0, float *h_n, uint4 *exchange /* or null */,         \
       unsigned *counter /* or null */
 
 #define GRU_FORWARD_HALVES                                                                            \
   float *gates, const float *b_hn /* or null */, float *hidden_part /* or null */, unsigned short *y, \
-      const uint4 *w_hh, const float *h0, float *h_n, uint4 *exchange /* or null */,         \
+      const uint4 *weights, const float *h0, float *h_n, uint4 *exchange /* or null */,         \
       unsigned *counter /* or null */
 
 #define GRU_BACKWARD_FLOATS                                                                     \
   float *gates, const float *hidden_part, const float *y, const float *h0, const float *grad_y, \
-      const uint4 *w_hh, float *dh, float *dh_part, uint4 *exchange /* or null */,              \
+      const uint4 *weights, float *dh, float *dh_part, uint4 *exchange /* or null */,              \
       unsigned *counter /* or null */
 
 #define GRU_BACKWARD_HALVES                                                                \
   float *gates, const float *hidden_part, const unsigned short *y, const float *h0,        \
-      const unsigned short *grad_y, const uint4 *w_hh, float *dh, float *dh_part, \
+      const unsigned short *grad_y, const uint4 *weights, float *dh, float *dh_part, \
       uint4 *exchange /* or null */, unsigned *counter /* or null */
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     gru_small_forward_float32(GRU_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<ExactProduct<4>, true>(GruForward{gates, b_hn, hidden_part}, y, w_hh, h0, nullptr, h_n,
+  recurrent_forward<ExactProduct<4>, true>(GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr, h_n,
     nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     gru_small_backward_float32(GRU_BACKWARD_FLOATS, RECURRENT_SLICES) {
   recurrent_backward<ExactProduct<4>, true>(GruBackward<Float32>{gates, hidden_part, y, h0, dh_part}, grad_y,
-    w_hh, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+    weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     gru_persistent_forward_float32(GRU_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<ExactProduct<1>, false>(GruForward{gates, b_hn, hidden_part}, y, w_hh, h0, nullptr, h_n,
+  recurrent_forward<ExactProduct<1>, false>(GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr, h_n,
     nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     gru_persistent_backward_float32(GRU_BACKWARD_FLOATS, RECURRENT_SLICES) {
   recurrent_backward<ExactProduct<1>, false>(GruBackward<Float32>{gates, hidden_part, y, h0, dh_part}, grad_y,
-    w_hh, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+    weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     gru_persistent_forward_float16(GRU_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<FP16Format>, false>(GruForward{gates, b_hn, hidden_part}, y, w_hh, h0, nullptr,
+  recurrent_forward<TensorProduct<FP16Format>, false>(GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr,
     h_n, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     gru_persistent_backward_float16(GRU_BACKWARD_HALVES, RECURRENT_SLICES) {
   recurrent_backward<TensorProduct<FP16Format>, false>(GruBackward<Float16>{gates, hidden_part, y, h0, dh_part},
-    grad_y, w_hh, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+    grad_y, weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 #if __CUDA_ARCH__ >= 800
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ gru_persistent_forward_bfloat16(GRU_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<BF16Format>, false>(GruForward{gates, b_hn, hidden_part}, y, w_hh, h0, nullptr,
+  recurrent_forward<TensorProduct<BF16Format>, false>(GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr,
     h_n, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ gru_persistent_backward_bfloat16(GRU_BACKWARD_HALVES, RECURRENT_SLICES) {
   recurrent_backward<TensorProduct<BF16Format>, false>(GruBackward<BFloat16>{gates, hidden_part, y, h0, dh_part},
-    grad_y, w_hh, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+    grad_y, weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ gru_persistent_forward_tf32(GRU_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<TF32Format>, false>(GruForward{gates, b_hn, hidden_part}, y, w_hh, h0, nullptr,
+  recurrent_forward<TensorProduct<TF32Format>, false>(GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr,
     h_n, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ gru_persistent_backward_tf32(GRU_BACKWARD_FLOATS, RECURRENT_SLICES) {
   recurrent_backward<TensorProduct<TF32Format>, false>(GruBackward<Float32>{gates, hidden_part, y, h0, dh_part},
-    grad_y, w_hh, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+    grad_y, weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 #endif

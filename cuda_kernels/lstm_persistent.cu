@@ -1,21 +1,28 @@
 // lstm_persistent.cu: the long short-term memory over whole sequences, its recurrent weights kept on chip.
 //
-// Contract (recurrent_cells.cuh has the cell; H is hidden, G = 4, the blocks are i, f, g, o; N rows, step after step):
+// Contract (recurrent_cells.cuh has the cell; H is hidden, the blocks are i, f, g, o; N rows, step after step):
 //
-//   forward    gates   [N, 4H]     read: x's products and all biases; replaced by the activated gates if cells is given
-//              cells   [N, H]      or null; written: c
-//              y       [N, H]      written: h, rounded to its type
-//              w_hh    [4H, H]     read
-//              h0, c0  [batch, H]  read;   h_n, c_n [batch, H] written: the states behind each sequence's last step
-//   backward   gates   [N, 4H]     the activated gates are replaced by da
-//              cells   [N, H], c0 [batch, H], grad_y [N, H], w_hh    read
-//              dh, dc  [batch, H]  the derivatives of the last states are replaced by those of the initial ones
-//   exchange   [2, batch, D]       or null in the kernels named small; zero before the launch. D is H forward and 4H
-//                                  backward, in words (pairs of half types), in whole sixteen bytes
-//   counter    [1]                 or null in the kernels named small; of grid_barrier.cuh
+//   forward
+//   gates        [N, 4H]     read: x's products and all biases; replaced by the activated gates if cells is given
+//   cells        [N, H]      written: c; or null
+//   y            [N, H]      written: h, rounded to its type
+//   h0, c0       [batch, H]  read
+//   h_n, c_n     [batch, H]  written: the states behind each sequence's last step
+//
+//   backward
+//   gates        [N, 4H]     the activated gates are replaced by da
+//   cells, grad_y  [N, H]    read
+//   c0           [batch, H]  read
+//   dh, dc       [batch, H]  the derivatives of the last states are replaced by those of the initial ones
+//
+//   weights      W_hh, a row for each gate's unit, forward; its transpose backward; in rows of D values
+//   exchange     [2, batch, D], zero before the launch; null in the kernels named small
+//   counter      [1] of grid_barrier.cuh; null in the kernels named small
+//   D is H forward and 4H backward, rounded up to whole sixteen bytes, with zeros there; both count in 32-bit words,
+//   which hold two values of a half type.
 //
 // Kernels: float32 multiplies in float32; tf32, bfloat16 and float16 on tensor cores, for arrays of float32, bfloat16
-// and float16, with h_before or dh_part rounded to that type; small has all units in one block, for few of them.
+// and float16, with h_before or dh_part rounded to that type. small has all units in one block, for few of them.
 //
 // Parallelisation, launch, determinism: recurrent_persistent.cuh. 256 threads, one block a multiprocessor.
 
@@ -67,57 +74,57 @@ struct LstmBackward {
 };
 
 #define LSTM_FORWARD_FLOATS                                                               \
-  float *gates, float *cells /* or null */, float *y, const uint4 *w_hh, const float *h0, \
+  float *gates, float *cells /* or null */, float *y, const uint4 *weights, const float *h0, \
       const float *c0, float *h_n, float *c_n, uint4 *exchange /* or null */,             \
       unsigned *counter /* or null */
 
 #define LSTM_FORWARD_HALVES                                                                    \
-  float *gates, float *cells /* or null */, unsigned short *y, const uint4 *w_hh,     \
+  float *gates, float *cells /* or null */, unsigned short *y, const uint4 *weights,     \
       const float *h0, const float *c0, float *h_n, float *c_n, uint4 *exchange /* or null */, \
       unsigned *counter /* or null */
 
 #define LSTM_BACKWARD_FLOATS                                                                 \
-  float *gates, const float *cells, const float *c0, const float *grad_y, const uint4 *w_hh, \
+  float *gates, const float *cells, const float *c0, const float *grad_y, const uint4 *weights, \
       float *dh, float *dc, uint4 *exchange /* or null */, unsigned *counter /* or null */
 
 #define LSTM_BACKWARD_HALVES                                                           \
   float *gates, const float *cells, const float *c0, const unsigned short *grad_y,     \
-      const uint4 *w_hh, float *dh, float *dc, uint4 *exchange /* or null */, \
+      const uint4 *weights, float *dh, float *dc, uint4 *exchange /* or null */, \
       unsigned *counter /* or null */
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     lstm_small_forward_float32(LSTM_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<ExactProduct<4>, true>(LstmForward{gates, cells}, y, w_hh, h0, c0, h_n, c_n,
+  recurrent_forward<ExactProduct<4>, true>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     lstm_small_backward_float32(LSTM_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<ExactProduct<4>, true>(LstmBackward{gates, cells, c0}, grad_y, w_hh, dh, dc,
+  recurrent_backward<ExactProduct<4>, true>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     lstm_persistent_forward_float32(LSTM_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<ExactProduct<1>, false>(LstmForward{gates, cells}, y, w_hh, h0, c0, h_n, c_n,
+  recurrent_forward<ExactProduct<1>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     lstm_persistent_backward_float32(LSTM_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<ExactProduct<1>, false>(LstmBackward{gates, cells, c0}, grad_y, w_hh, dh, dc,
+  recurrent_backward<ExactProduct<1>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     lstm_persistent_forward_float16(LSTM_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<FP16Format>, false>(LstmForward{gates, cells}, y, w_hh, h0, c0, h_n, c_n,
+  recurrent_forward<TensorProduct<FP16Format>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     lstm_persistent_backward_float16(LSTM_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<FP16Format>, false>(LstmBackward{gates, cells, c0}, grad_y, w_hh, dh, dc,
+  recurrent_backward<TensorProduct<FP16Format>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
@@ -125,25 +132,25 @@ extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ lstm_persistent_forward_bfloat16(LSTM_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<BF16Format>, false>(LstmForward{gates, cells}, y, w_hh, h0, c0, h_n, c_n,
+  recurrent_forward<TensorProduct<BF16Format>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ lstm_persistent_backward_bfloat16(LSTM_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<BF16Format>, false>(LstmBackward{gates, cells, c0}, grad_y, w_hh, dh, dc,
+  recurrent_backward<TensorProduct<BF16Format>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ lstm_persistent_forward_tf32(LSTM_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<TF32Format>, false>(LstmForward{gates, cells}, y, w_hh, h0, c0, h_n, c_n,
+  recurrent_forward<TensorProduct<TF32Format>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ lstm_persistent_backward_tf32(LSTM_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<TF32Format>, false>(LstmBackward{gates, cells, c0}, grad_y, w_hh, dh, dc,
+  recurrent_backward<TensorProduct<TF32Format>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 

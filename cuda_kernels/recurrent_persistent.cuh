@@ -1,33 +1,34 @@
 // recurrent_persistent.cuh: a recurrent layer over whole sequences in one launch, the recurrent weights kept on chip.
 //
-// One step at a time, a GPU reads all weights from memory in each step to multiply them by a few rows. Here a block loads
-// its slice of them once, into registers (recurrent_product.cuh), and goes through all steps (Diamos et al. 2016,
+// One step at a time, a GPU reads all weights from memory in each step, to multiply them by a few rows. Here a block
+// loads its slice of them once, into registers (recurrent_product.cuh), and goes through all steps (Diamos et al. 2016,
 // "Persistent RNNs: Stashing Recurrent Weights On-Chip").
 //
-// Forward. blockIdx.x says which hidden units a block has, `units` of them with all their gates: as columns of its product
-// they are gate after gate. blockIdx.y says which sequences: every gridDim.y-th one, so that where sequences end early,
-// all blocks have less to do. In each step it
-//   1. brings h_before of its sequences, all units of it, from global memory (which is the L2 cache) into shared memory,
-//      a group of rows at a time, the next group on its way while one is multiplied;
+// Forward. blockIdx.x says which hidden units a block has, `units` of them with all their gates: as columns of its
+// product they are gate after gate. blockIdx.y says which sequences: every gridDim.y-th one, so that where sequences
+// end early all blocks have less to do. In each step it
+//   1. brings h_before of its sequences, all units of it, from global memory (in fact from the L2 cache) into shared
+//      memory, a group of rows at a time, the next group on its way while one is multiplied;
 //   2. multiplies: the sums of its columns for its sequences;
 //   3. computes its cells: thread n has the cells n, n + 256, ... of its sequences times units; states stay in shared
-//      memory, in a Carry, from the first step to the last; and writes h, rounded as products take it, into the other
+//      memory, in float32, from the first step to the last; and writes h, rounded as products take it, into the other
 //      half of `exchange`, for all blocks that have the same sequences;
 //   4. waits until all blocks have done so (grid_barrier.cuh). One barrier a step: two halves of `exchange` are enough.
 //
 // Backward. The steps in the opposite order, and the same with other words: what a block owns are units of h_before, as
-// columns of its slice of W_hh; what is exchanged are the gates' derivatives, dh_part, all blocks of it; one more product
-// follows behind the last step, for the initial state. da replaces the gates in place; the weights' gradients are
-// products over all steps, outside.
+// columns of the transposed W_hh; what is exchanged are the gates' derivatives, dh_part, all blocks of it; one more
+// product follows behind the last step, for the initial state. da replaces the gates in place; the weights' gradients
+// are products over all steps, outside.
 //
-// Alone. Where one block can keep all units (gridDim.x is 1), rows are exchanged in shared memory, blocks do not wait for
-// each other, and the launch is an ordinary one. Any other launch must be cooperative.
+// Alone. Where one block can keep all units (gridDim.x is 1), rows are exchanged in shared memory, blocks do not wait
+// for each other, and the launch is an ordinary one. Any other launch must be cooperative.
 //
-// Rows. Step t has the rows offsets[t] to offsets[t + 1] of y and the gates, of the sequences 0, 1, ... that take part in
-// it; offsets may be null, and all sequences take part in all steps. A sequence that has not begun (going backwards in
-// time, short ones begin late) or has ended keeps its state.
+// Rows. Step t has the rows offsets[t] to offsets[t + 1] of y and the gates, of the sequences 0, 1, ... that take part
+// in it; offsets may be null: then all sequences take part in all steps. A sequence that has not begun (where the last
+// step comes first, short ones begin late) or has ended keeps its state.
 //
-// Reads of `exchange` are copies past L1 (async_copy.cuh) or, on sm_75, ordinary loads behind the barrier's fence.
+// Reads of `exchange` are copies past L1 (async_copy.cuh) or, on sm_75, ordinary loads behind the barrier's fence. What
+// the cells of the next step will read, which no other block writes, is fetched into L2 before the wait.
 //
 // Determinism: which thread adds what in which order follows from the sizes; no atomics but the barrier's.
 #pragma once
@@ -36,8 +37,8 @@
 #include "grid_barrier.cuh"
 #include "recurrent_product.cuh"
 
-// `units` a block has, `rows` it has at most, multiplied `group` at a time, in `buffers` (1 or 2) of shared memory, where
-// they lie `pitch` words apart; warps_across as WarpGrid has it. gpunet/ops/recurrent_persistent_plan.py chooses them.
+// `units` a block has, `rows` it has at most, multiplied `group` at a time, in `buffers` (1 or 2) of shared memory,
+// where they lie `pitch` words apart; warps_across as WarpGrid has it. gpunet/ops/recurrent_persistent_plan.py chooses.
 #define RECURRENT_SLICES                                                                                             \
   const long long *offsets /* or null */, int steps, int batch, int hidden, bool reverse, int units, int rows,       \
       int group, int buffers, int warps_across, int pitch
@@ -190,12 +191,12 @@ struct RecurrentBlock {
   }
 };
 
-// Weights are those of the columns, one after the other, in words: W_hh forward, its transpose backward, in rows of whole
-// sixteen bytes with zeros behind their ends, as the exchanged rows are. There are fewer than 2^31 of them.
+// Weights are those of the columns, one after the other, in words: W_hh forward, its transpose backward, in rows of
+// whole sixteen bytes with zeros behind their ends, as the exchanged rows are. There are fewer than 2^31 of them.
 //
-// h_n and c_n may be h0 and c0. c0 and c_n are null where the cell has no c. Cell is
+// h_n and c_n may be h0 and c0. c0 and c_n are null where the cell has no c. Cell:
 //   static constexpr int gates;
-//   float forward(row, unit, hidden, part(gate) of h_before W_hh^T, h_before, c&): h, with the arrays of the row written
+//   float forward(row, unit, hidden, part(gate) of h_before W_hh^T, h_before, c&): h; writes the arrays of the row
 //   void prefetch(row, unit, hidden)
 template <class Product, bool Alone, class Cell>
 __device__ __forceinline__ void recurrent_forward(const Cell& cell, typename Product::Storage::Value* y,
@@ -260,9 +261,10 @@ struct RecurrentPlace {
   int unit, hidden;
 };
 
-// dh and dc hold the derivatives of the last states and are replaced by those of the initial ones; dc may be null. Cell is
+// dh and dc hold the derivatives of the last states and are replaced by those of the initial ones; dc may be null.
+// Cell:
 //   static constexpr int gates;
-//   void backward(place, dh&, dc&, hand_on(gate, element of dh_part)): dh is replaced by what reaches h_before past W_hh
+//   void backward(place, dh&, dc&, hand_on(gate, element of dh_part)): dh becomes what reaches h_before past W_hh
 //   void prefetch(place)
 template <class Product, bool Alone, class Cell>
 __device__ __forceinline__ void recurrent_backward(const Cell& cell, const typename Product::Storage::Value* grad_y,

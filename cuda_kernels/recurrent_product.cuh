@@ -4,12 +4,13 @@
 //
 // The weights are loaded once and serve every step of a sequence; the rows change at each and lie in shared memory. Of
 // the 64 K registers of a multiprocessor half hold weights: 256 threads with 128 words each, 128 KB, on every GPU since
-// sm_75, which is more than shared memory would hold on most, and needs no loads.
+// sm_75; that is more than shared memory holds on most of them, and a multiplication needs no load for its weight.
 //
-// Parallelisation. The 8 warps form a grid: warps_across of them lie side by side and have other columns, the others have
-// other parts of the depth; their partial sums meet in shared memory, where whoever needs a sum adds them in order. A
-// warp has 8 columns and a depth of 512 words, or, with Tiles = 4, 32 columns and 128 words. A word is one value of k,
-// or two neighbouring ones of a half type. The parts of the depth alternate in pieces, so that short ones are shared too.
+// Parallelisation. The 8 warps form a grid: warps_across of them lie side by side and have other columns; the others
+// have other parts of the depth, and their partial sums meet in shared memory, where whoever needs a sum adds them in
+// order. A warp has 8 columns and a depth of 512 words, or, with Tiles = 4, 32 columns and 128 words. A word is one
+// value of k, or two neighbouring ones of a half type. The warps' parts of the depth alternate in pieces, so that they
+// are equal where the depth is short of what the block could hold.
 //
 //   ExactProduct    float32. A thread has 8 columns and 16 values of k; for 4 rows at once it makes 32 sums, 128
 //                   multiply-adds for each 4 loads of sixteen bytes. Lanes with the same columns then add up by
@@ -20,7 +21,7 @@
 //                   both operands agree: lane t of four takes words 4 t to 4 t + 3 of sixteen, one load for two
 //                   multiplications. Rows lie 16 words past a multiple of 32 apart: no bank conflicts.
 //
-// Determinism: one order of summation for given sizes; no atomics.
+// Determinism: one order of summation for given sizes, the same on every GPU but for what tensor cores do; no atomics.
 #pragma once
 
 #include "mma.cuh"
@@ -51,8 +52,8 @@ struct PartialRows {
   }
 };
 
-// Adds the sums of lanes that differ in the bits of `distance` and below. Of the first 2 `half` of its sums a lane gives
-// one half away and keeps the other, in front: the upper one in the lanes that have the bit.
+// Adds the sums of lanes that differ in the bits of `distance` and below. Of the first 2 `half` of its sums a lane
+// gives one half away and keeps the other, in front: the upper one in the lanes that have the bit.
 template <int distance, int half>
 __device__ __forceinline__ void add_by_halves(float (&sum)[32], int lane) {
   const bool upper = (lane & distance) != 0;

@@ -1,20 +1,26 @@
 // rnn_persistent.cu: the vanilla recurrent layer over whole sequences, its recurrent weights kept on chip.
 //
-// Contract (recurrent_cells.cuh has the cell; H is hidden, G = 1; N rows, step after step):
+// Contract (recurrent_cells.cuh has the cell; H is hidden; N rows, step after step):
 //
-//   forward    gates    [N, H]      read: x's products and all biases
-//              y        [N, H]      written: h, rounded to its type
-//              w_hh     [H, H]      read
-//              h0       [batch, H]  read;   h_n [batch, H] written: the state behind each sequence's last step
-//   backward   gates    [N, H]      written: da
-//              y, grad_y, w_hh      read
-//              dh       [batch, H]  the derivative of the last state is replaced by that of the initial one
-//   exchange   [2, batch, D]        or null in the kernels named small; zero before the launch. D is H, in words (pairs
-//                                   of half types), in whole sixteen bytes
-//   counter    [1]                  or null in the kernels named small; of grid_barrier.cuh
+//   forward
+//   gates        [N, H]      read: x's products and all biases
+//   y            [N, H]      written: h, rounded to its type
+//   h0           [batch, H]  read
+//   h_n          [batch, H]  written: the state behind each sequence's last step
+//
+//   backward
+//   gates        [N, H]      written: da
+//   y, grad_y    [N, H]      read
+//   dh           [batch, H]  the derivative of the last state is replaced by that of the initial one
+//
+//   weights      W_hh, a row for each gate's unit, forward; its transpose backward; in rows of D values
+//   exchange     [2, batch, D], zero before the launch; null in the kernels named small
+//   counter      [1] of grid_barrier.cuh; null in the kernels named small
+//   D is H, rounded up to whole sixteen bytes, with zeros there; both count in 32-bit words, which hold two values of a
+//   half type.
 //
 // Kernels: float32 multiplies in float32; tf32, bfloat16 and float16 on tensor cores, for arrays of float32, bfloat16
-// and float16, with h_before or dh_part rounded to that type; small has all units in one block, for few of them.
+// and float16, with h_before or dh_part rounded to that type. small has all units in one block, for few of them.
 //
 // Parallelisation, launch, determinism: recurrent_persistent.cuh. 256 threads, one block a multiprocessor.
 
@@ -55,54 +61,54 @@ struct RnnBackward {
 };
 
 #define RNN_FORWARD_FLOATS                                                                 \
-  const float *gates, float *y, const uint4 *w_hh, const float *h0, float *h_n, bool relu, \
+  const float *gates, float *y, const uint4 *weights, const float *h0, float *h_n, bool relu, \
       uint4 *exchange /* or null */, unsigned *counter /* or null */
 
 #define RNN_FORWARD_HALVES                                                                        \
-  const float *gates, unsigned short *y, const uint4 *w_hh, const float *h0, float *h_n, \
+  const float *gates, unsigned short *y, const uint4 *weights, const float *h0, float *h_n, \
       bool relu, uint4 *exchange /* or null */, unsigned *counter /* or null */
 
 #define RNN_BACKWARD_FLOATS                                                                   \
-  float *gates, const float *y, const float *grad_y, const uint4 *w_hh, float *dh, bool relu, \
+  float *gates, const float *y, const float *grad_y, const uint4 *weights, float *dh, bool relu, \
       uint4 *exchange /* or null */, unsigned *counter /* or null */
 
 #define RNN_BACKWARD_HALVES                                                                        \
-  float *gates, const unsigned short *y, const unsigned short *grad_y, const uint4 *w_hh, \
+  float *gates, const unsigned short *y, const unsigned short *grad_y, const uint4 *weights, \
       float *dh, bool relu, uint4 *exchange /* or null */, unsigned *counter /* or null */
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     rnn_small_forward_float32(RNN_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<ExactProduct<4>, true>(RnnForward{gates, relu}, y, w_hh, h0, nullptr, h_n, nullptr,
+  recurrent_forward<ExactProduct<4>, true>(RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     rnn_small_backward_float32(RNN_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<ExactProduct<4>, true>(RnnBackward<Float32>{gates, y, relu}, grad_y, w_hh, dh, nullptr,
+  recurrent_backward<ExactProduct<4>, true>(RnnBackward<Float32>{gates, y, relu}, grad_y, weights, dh, nullptr,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     rnn_persistent_forward_float32(RNN_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<ExactProduct<1>, false>(RnnForward{gates, relu}, y, w_hh, h0, nullptr, h_n, nullptr,
+  recurrent_forward<ExactProduct<1>, false>(RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     rnn_persistent_backward_float32(RNN_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<ExactProduct<1>, false>(RnnBackward<Float32>{gates, y, relu}, grad_y, w_hh, dh, nullptr,
+  recurrent_backward<ExactProduct<1>, false>(RnnBackward<Float32>{gates, y, relu}, grad_y, weights, dh, nullptr,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     rnn_persistent_forward_float16(RNN_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<FP16Format>, false>(RnnForward{gates, relu}, y, w_hh, h0, nullptr, h_n, nullptr,
+  recurrent_forward<TensorProduct<FP16Format>, false>(RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     rnn_persistent_backward_float16(RNN_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<FP16Format>, false>(RnnBackward<Float16>{gates, y, relu}, grad_y, w_hh, dh,
+  recurrent_backward<TensorProduct<FP16Format>, false>(RnnBackward<Float16>{gates, y, relu}, grad_y, weights, dh,
     nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
@@ -110,25 +116,25 @@ extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ rnn_persistent_forward_bfloat16(RNN_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<BF16Format>, false>(RnnForward{gates, relu}, y, w_hh, h0, nullptr, h_n, nullptr,
+  recurrent_forward<TensorProduct<BF16Format>, false>(RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ rnn_persistent_backward_bfloat16(RNN_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<BF16Format>, false>(RnnBackward<BFloat16>{gates, y, relu}, grad_y, w_hh, dh,
+  recurrent_backward<TensorProduct<BF16Format>, false>(RnnBackward<BFloat16>{gates, y, relu}, grad_y, weights, dh,
     nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ rnn_persistent_forward_tf32(RNN_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<TF32Format>, false>(RnnForward{gates, relu}, y, w_hh, h0, nullptr, h_n, nullptr,
+  recurrent_forward<TensorProduct<TF32Format>, false>(RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ rnn_persistent_backward_tf32(RNN_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<TF32Format>, false>(RnnBackward<Float32>{gates, y, relu}, grad_y, w_hh, dh,
+  recurrent_backward<TensorProduct<TF32Format>, false>(RnnBackward<Float32>{gates, y, relu}, grad_y, weights, dh,
     nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 

@@ -1,8 +1,8 @@
 """Recurrent layers over whole sequences in one launch, the recurrent weights kept on the GPU's chip.
 
-The kernels are in ``cuda_kernels/{rnn,lstm,gru}_persistent.cu``; ``recurrent_persistent_plan`` says when they can run and
-how the work is cut. The buffers are those of ``recurrent_cuda``, which has the rest of the layer and takes its own
-kernels, one step at a time, where there is no plan.
+The kernels are in ``cuda_kernels/rnn_persistent.cu``, ``lstm_persistent.cu`` and ``gru_persistent.cu``;
+``recurrent_persistent_plan`` says when they can run and how the work is cut. The buffers are those of
+``recurrent_cuda``, which has the rest of the layer and goes one step at a time where there is no plan.
 
 Blocks that wait for each other are always launched cooperatively: a plan that does not fit the GPU is an error there,
 never a wait without end.
