@@ -99,7 +99,8 @@ __device__ Pack<typename Storage::Carry, Vector> incoming(const typename Storage
                                                           long long row, int b, int j, int coming, int hidden) {
   const long long unit = (long long)b * hidden + j;
   auto sum = load_stored<Storage, Vector>(grad_y + (row + b) * hidden + j);
-  const auto more = b < coming ? product.template at<Vector>(unit) : load_pack<typename Storage::Carry, Vector>(dh + unit);
+  const auto more =
+      b < coming ? product.template at<Vector>(unit) : load_pack<typename Storage::Carry, Vector>(dh + unit);
 #pragma unroll
   for (int v = 0; v < Vector; ++v) sum.at[v] += more.at[v];
   return sum;
@@ -142,6 +143,7 @@ struct SequenceSteps {
 template <typename Carry>
 __device__ Carry dot(const Carry* left, const Carry* right, int count, long long right_stride = 1) {
   Carry sum = 0;
+#pragma unroll 1
   for (int k = 0; k < count; ++k) sum += left[k] * right[k * right_stride];
   return sum;
 }

@@ -101,6 +101,7 @@ def forward_cuda(
     nonlinearity: str,
     keep: bool,
     naive: bool = False,
+    persistent: bool = True,
 ) -> tuple[tuple[Any, ...], Kept | None]:
     """One layer in one direction over whole sequences.
 
@@ -117,6 +118,7 @@ def forward_cuda(
         nonlinearity: ``"tanh"`` or ``"relu"``, of the vanilla layer.
         keep: whether gradients will be asked for.
         naive: take the kernel that goes through whole sequences with a block each.
+        persistent: False takes two launches a step, whatever there is.
 
     Returns:
         (y, h_n) or (y, h_n, c_n) as x's dtype, and what ``backward_cuda`` needs if ``keep``.
@@ -129,14 +131,14 @@ def forward_cuda(
     y = empty((count, hidden), x.dtype, module)
     h = module.array(h0, dtype=carry, order="C")
     c = None if c0 is None else module.array(c0, dtype=carry, order="C")
-    plan = None if naive else _persistent_plan(kind, layout, hidden, x.dtype)
+    plan = None if naive or not persistent else _persistent_plan(kind, layout, hidden, x.dtype)
     if y.size == 0:
         pass
     elif plan is not None:
-        from gpunet.ops import recurrent_persistent_cuda as persistent
+        from gpunet.ops import recurrent_persistent_cuda as whole
 
         first = h.copy(), None if c is None else c.copy()
-        persistent.persistent_forward(
+        whole.persistent_forward(
             plan, kind, layout, reverse, gates, hidden_part, cells, y, *first, h, c, module.ascontiguousarray(w_hh),
             b_hn, nonlinearity,
         )  # fmt: skip
@@ -199,6 +201,7 @@ def backward_cuda(
     reverse: bool,
     nonlinearity: str,
     naive: bool = False,
+    persistent: bool = True,
 ) -> tuple[Any, ...]:
     """The gradients of ``forward_cuda``.
 
@@ -212,6 +215,7 @@ def backward_cuda(
         layout: of x.
         reverse, nonlinearity: as for the forward pass.
         naive: take the kernel that goes through whole sequences with a block each.
+        persistent: False takes two launches a step, whatever there is.
 
     Returns:
         The gradients in that order, None where none was asked for.
@@ -232,13 +236,13 @@ def backward_cuda(
     else:
         kept.is_used = True
     dh_part = empty(da.shape, carry, module) if kind == "gru" else da
-    plan = None if naive else _persistent_plan(kind, layout, hidden, dtype)
+    plan = None if naive or not persistent else _persistent_plan(kind, layout, hidden, dtype)
     if y.size == 0:
         pass
     elif plan is not None:
-        from gpunet.ops import recurrent_persistent_cuda as persistent
+        from gpunet.ops import recurrent_persistent_cuda as whole
 
-        persistent.persistent_backward(
+        whole.persistent_backward(
             plan, kind, layout, reverse, da, kept.hidden_part, kept.cells, y, h0, c0, module.ascontiguousarray(w_hh),
             grad_y, dh, dc, dh_part if kind == "gru" else None, nonlinearity,
         )  # fmt: skip
