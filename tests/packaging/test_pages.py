@@ -52,6 +52,17 @@ def test_profiling(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("trace.json").stat().st_size > 1000
 
 
+def test_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each program prints what stands below it."""
+    page = (DOCS / "sequences.md").read_text(encoding="utf-8")
+    found = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(found) == len(programs("sequences.md"))
+    names: dict[str, Any] = {}
+    for code, printed in found:
+        run(code, names)
+        assert capsys.readouterr().out == printed
+
+
 def test_precision() -> None:
     first, *others = programs("precision.md")
     run(first, {})
