@@ -17,7 +17,7 @@ import numpy as np
 
 from gpunet.backend.memory import scratch
 from gpunet.ops.base import register
-from gpunet.ops.recurrent import Recurrent, sigmoid
+from gpunet.ops.recurrent import Recurrent, sigmoid, sigmoids_and_tanh
 from gpunet.ops.recurrent_cpu import Advance, Retreat
 
 __all__ = ["GRU"]
@@ -55,6 +55,28 @@ class GRU(Recurrent):
             np.concatenate([da_r, da_z, da_n * r], axis=1),
             (dh * z,),
         )
+
+    def once(
+        self, x: Any, states: tuple[Any, ...], weights: tuple[Any, ...], attributes: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        (h,), (w_ih, w_hh, b_ih, b_hh) = states, weights
+        hidden = h.shape[1]
+        x_part, h_part = np.matmul(x, w_ih.T), np.matmul(h, w_hh.T)
+        if b_ih is not None:
+            x_part += b_ih
+        if b_hh is not None:
+            h_part += b_hh
+        rz, n = x_part[:, : 2 * hidden], x_part[:, 2 * hidden :]
+        rz += h_part[:, : 2 * hidden]
+        sigmoids_and_tanh(rz, 2, None)
+        h_part = h_part[:, 2 * hidden :]
+        h_part *= rz[:, :hidden]
+        n += h_part
+        np.tanh(n, n)
+        h = h - n
+        h *= rz[:, hidden:]
+        h += n
+        return (h,)
 
     def advance(self, walk: Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
         product, sums, bias = walk.product, walk.sums, walk.bias

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpunet.backend.memory import scratch
 from gpunet.ops.base import register
-from gpunet.ops.recurrent import Recurrent, sigmoid
+from gpunet.ops.recurrent import Recurrent, sigmoid, sigmoids_and_tanh, sum_of_parts
 from gpunet.ops.recurrent_cpu import Advance, Retreat
 
 __all__ = ["LSTM"]
@@ -52,6 +52,19 @@ class LSTM(Recurrent):
         )
         return da, da, (np.zeros_like(dh), dc * f)
 
+    def once(
+        self, x: Any, states: tuple[Any, ...], weights: tuple[Any, ...], attributes: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        h, c = states
+        a = sum_of_parts(x, h, weights)
+        sigmoids_and_tanh(a, 4, 2)
+        hidden = h.shape[1]
+        cell = a[:, hidden : 2 * hidden] * c
+        cell += a[:, :hidden] * a[:, 2 * hidden : 3 * hidden]
+        h = np.tanh(cell)
+        h *= a[:, 3 * hidden :]
+        return h, cell
+
     def advance(self, walk: Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
         product, sums = walk.product, walk.sums
         h, c = walk.states
@@ -75,7 +88,7 @@ class LSTM(Recurrent):
 
     def retreat(self, walk: Retreat, attributes: dict[str, Any]) -> None:
         product, sums, gates = walk.product, walk.sums, walk.gates
-        o, i, f, g = gates
+        o, i, _, g = gates
         # What the gradients of h and c are multiplied by, of several steps at once: da_o = dh factors[0] with
         # dh/dc = through, and da_i, da_f, da_g = dc factors[1:].
         shape, dtype = o.shape, o.dtype

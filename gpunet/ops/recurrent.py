@@ -17,17 +17,20 @@ Half types are carried in float32 and rounded where y and the states are stored.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.kernels import uses_kernels
+from gpunet.backend.threads import single_threaded_blas
 from gpunet.ops import recurrent_cpu, recurrent_cuda
 from gpunet.ops.base import NO_GRAD, Context, Inferred, Op, Sample, Spec, require_floating, require_same_dtype
+from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.recurrent_layout import Layout, make_layout
 
-__all__ = ["Recurrent", "add_rows", "layout_of", "sigmoid"]
+__all__ = ["Recurrent", "add_rows", "layout_of", "sigmoid", "sigmoids_and_tanh", "sum_of_parts"]
 
 
 def sigmoid(a: Any) -> Any:
@@ -43,6 +46,35 @@ def layout_of(x: Any, batch_sizes: tuple[int, ...] | None) -> Layout:
 def add_rows(total: Any, rows: Any) -> None:
     """Add to the first rows of an array."""
     total[: len(rows)] += rows
+
+
+def sum_of_parts(x: Any, h: Any, weights: tuple[Any, ...]) -> Any:
+    """x W_ih^T + b_ih + h W_hh^T + b_hh, of one step."""
+    w_ih, w_hh, b_ih, b_hh = weights
+    a = np.matmul(x, w_ih.T)
+    a += np.matmul(h, w_hh.T)
+    if b_ih is not None:
+        a += b_ih
+    if b_hh is not None:
+        a += b_hh
+    return a
+
+
+@lru_cache(maxsize=64)
+def _sigmoid_constants(blocks: int, tanh_block: int | None, hidden: int, dtype: Any) -> tuple[Any, Any]:
+    scale, shift = np.full((blocks, hidden), 0.5, dtype), np.full((blocks, hidden), 0.5, dtype)
+    if tanh_block is not None:
+        scale[tanh_block], shift[tanh_block] = 1, 0
+    return scale.reshape(-1), shift.reshape(-1)
+
+
+def sigmoids_and_tanh(a: Any, blocks: int, tanh_block: int | None) -> None:
+    """Activate, in place, blocks of columns: tanh for one of them, if any, and the sigmoid for the others."""
+    scale, shift = _sigmoid_constants(blocks, tanh_block, a.shape[1] // blocks, a.dtype)
+    a *= scale
+    np.tanh(a, a)
+    a *= scale
+    a += shift
 
 
 class Recurrent(Op):
@@ -84,6 +116,12 @@ class Recurrent(Op):
 
     def retreat(self, walk: recurrent_cpu.Retreat, attributes: dict[str, Any]) -> None:
         """Go back through a stretch of steps."""
+        raise NotImplementedError
+
+    def once(
+        self, x: Any, states: tuple[Any, ...], weights: tuple[Any, ...], attributes: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        """The states after one step, from x (B, I), in as few calls as it takes."""
         raise NotImplementedError
 
     # Shapes -------------------------------------------------------------------------------------------------------
@@ -210,6 +248,8 @@ class Recurrent(Op):
             return self._forward_cuda(ctx, inputs, layout, reverse, attributes)
         if path != "reference" and layout.rows and inputs[-3].size:
             keep = ctx is not NO_GRAD
+            if not keep and layout.steps == 1 and inputs[0].dtype == compute_dtype(inputs[0].dtype):
+                return self._forward_once(inputs, attributes)
             outputs, kept = recurrent_cpu.forward_cpu(self, inputs, layout, reverse, attributes, keep)
             if keep:
                 ctx.save(*inputs, outputs[0])
@@ -226,6 +266,15 @@ class Recurrent(Op):
             return self._backward_cpu(ctx, grad_outputs)
         gradients = self.reference_backward(grad_outputs, ctx.saved, **ctx.attributes)
         return tuple(gradient if wanted else None for gradient, wanted in zip(gradients, ctx.needs_grad, strict=True))
+
+    def _forward_once(self, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> tuple[Any, ...]:
+        """One step whose gradient nobody will ask for: text is drawn so, character by character."""
+        x, *rest = inputs
+        with single_threaded_blas():
+            states = self.once(
+                x if x.ndim == 2 else x[0], tuple(rest[: self.states]), tuple(rest[self.states :]), attributes
+            )
+        return states[0].reshape(*x.shape[:-1], -1).copy(), *states
 
     def _backward_cpu(self, ctx: Context, grad_outputs: tuple[Any, ...]) -> tuple[Any, ...]:
         *inputs, _ = ctx.saved

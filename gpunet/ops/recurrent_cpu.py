@@ -38,6 +38,7 @@ _WIDE_SLICE_ROWS = 32
 _CACHED_WEIGHTS = 1 << 20
 _WORTH_A_THREAD = 1 << 19  # multiply-adds of a slice's step
 _PROJECTED_ROWS = 256
+_FEW_STEPS = 4  # too few to be worth bringing the weights into another order
 _TRANSIENT = 1 << 20  # elements of gates at a time, where none are kept
 _CHUNK = 1 << 14  # elements of each gate for which backward's factors are made at once
 
@@ -224,7 +225,7 @@ def forward_cpu(
     rows, batch, hidden = layout.rows, layout.batch, w_hh.shape[1]
     initial = [np.asarray(state, carry) for state in initial]
     slices = _slices(batch, hidden, cell.gates)
-    input_panels, hidden_panels = _weights(cell, w_ih, w_hh, b_ih, b_hh, slices, carry)
+    input_panels, hidden_panels = _weights(cell, w_ih, w_hh, b_ih, b_hh, slices, layout.steps, carry)
 
     y, y_before = _with_before(layout, hidden, carry, reverse, initial[0] if keep else None)
     cells, cells_before = None, None
@@ -248,11 +249,11 @@ def forward_cpu(
         first = 0 if keep or cell.in_output else phase[0].row
         end = phase[-1].row + phase[-1].steps * phase[-1].size
         pieces = list(_row_pieces(x, layout, phase[0].row, end))
-        count = len(cell.input_gates)
 
         def project(index: int, pieces: Any = pieces, first: int = first) -> None:
             place, piece = pieces[index]
-            _project(piece, input_panels, gates[:count, place.start - first : place.stop - first])
+            target = gates[: len(cell.input_gates), place.start - first : place.stop - first]
+            _project(piece, input_panels, target)
 
         parallel_for(len(pieces), project)
 
@@ -292,14 +293,14 @@ def forward_cpu(
 
 
 def _weights(
-    cell: Cell, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, slices: list[tuple[int, int]], carry: Any
+    cell: Cell, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, slices: list[tuple[int, int]], steps: int, carry: Any
 ) -> tuple[Panels, Panels]:
     """W_ih^T with a last row for the biases, and W_hh^T, gate by gate."""
     hidden, features = w_hh.shape[1], w_ih.shape[1]
-    most = max(stop - start for start, stop in slices)
+    most, few = max(stop - start for start, stop in slices), steps < _FEW_STEPS
     biased = b_ih is not None or b_hh is not None
-    input_panels = panels_of(len(cell.input_gates), features + biased, hidden, None, carry)
-    hidden_panels = panels_of(len(cell.hidden_gates), hidden, hidden, most, carry)
+    input_panels = panels_of(len(cell.input_gates), features + biased, hidden, None, carry, few)
+    hidden_panels = panels_of(len(cell.hidden_gates), hidden, hidden, most, carry, few)
 
     def make(index: int) -> None:
         if index < len(cell.hidden_gates):
@@ -377,7 +378,7 @@ def backward_cpu(
 ) -> tuple[Any, ...]:
     """The gradients of the inputs, None where none is needed. The gates kept are overwritten."""
     x, *others = inputs
-    initial, (w_ih, w_hh, b_ih, b_hh) = others[: cell.states], others[cell.states :]
+    initial, (w_ih, w_hh) = others[: cell.states], others[cell.states : cell.states + 2]
     carry = kept.y.dtype
     rows, batch, hidden = layout.rows, layout.batch, w_hh.shape[1]
     y_before, cells_before = kept.y_before, kept.cells_before
@@ -418,11 +419,13 @@ def backward_cpu(
             product = product_into(panels, sums, True)
             chunk = max(1, _CHUNK // (n * hidden))
             for step in range(0, stretch.steps, chunk):
-                part = [None if array is None else array[..., step : step + chunk, :, :] for array in arrays]
-                cell.retreat(Retreat(product, sums, *part, states), attributes)
+                g, h, h_before, c, c_before, dy = (
+                    None if array is None else array[..., step : step + chunk, :, :] for array in arrays
+                )
+                cell.retreat(Retreat(product, sums, g, h, h_before, c, c_before, dy, states), attributes)
 
     parallel_for(len(slices), walk)
-    found = _weight_gradients(cell, gates, x, y_before, (w_ih, w_hh, b_ih, b_hh), needs_grad, layout)
+    found = _weight_gradients(cell, gates, x, y_before, (w_ih, w_hh), needs_grad, layout)
     for place, grad in enumerate(grad_states, 1):
         if needs_grad[place]:
             found[place] = grad
@@ -456,7 +459,7 @@ def _weight_gradients(
     layout: Layout,
 ) -> list[Any]:
     """The gradients of x, the weights and the biases, from those of the gates: products over all steps."""
-    w_ih, w_hh, b_ih, b_hh = parameters
+    w_ih, w_hh = parameters
     carry, hidden, features = gates.dtype, w_hh.shape[1], w_ih.shape[1]
     found: list[Any] = [None] * (cell.states + 5)
     at = cell.states + 1

@@ -57,8 +57,20 @@ def _width(depth: int, rows: int | None) -> tuple[int, int]:
     return 0, 1 << 62 if rows is None else rows
 
 
-def panels_of(count: int, depth: int, columns: int, rows: int | None, dtype: Any) -> Panels:
-    """Uninitialised panels for ``count`` matrices (K, N)."""
+def panels_of(count: int, depth: int, columns: int, rows: int | None, dtype: Any, transposed: bool = False) -> Panels:
+    """Uninitialised panels for ``count`` matrices (K, N).
+
+    Args:
+        count: G.
+        depth: K.
+        columns: N.
+        rows: how many rows will be multiplied at a time; None if they can be cut at will.
+        dtype: of the panels.
+        transposed: no panels, but matrices whose columns are contiguous: for weights that are used so few times that
+            to change their order takes longer.
+    """
+    if transposed:
+        return Panels(None, empty((count, columns, depth), dtype).transpose(0, 2, 1), 1 << 62)
     width, at_once = _width(depth, rows)
     whole = columns // width if width else 0
     rest = columns - whole * width

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.ops.base import Inferred, Sample, register
-from gpunet.ops.recurrent import Recurrent
+from gpunet.ops.recurrent import Recurrent, sum_of_parts
 from gpunet.ops.recurrent_cpu import Advance, Retreat
 
 __all__ = ["RNN"]
@@ -47,6 +47,13 @@ class RNN(Recurrent):
         (dh,) = grad_state
         da = np.where(kept > 0, dh, 0) if attributes.get("nonlinearity") == "relu" else dh * (1 - kept**2)
         return da, da, (np.zeros_like(dh),)
+
+    def once(
+        self, x: Any, states: tuple[Any, ...], weights: tuple[Any, ...], attributes: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        a = sum_of_parts(x, states[0], weights)
+        relu = attributes.get("nonlinearity") == "relu"
+        return (np.maximum(a, 0, out=a) if relu else np.tanh(a, a),)
 
     def advance(self, walk: Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
         product, sums = walk.product, walk.sums[0]
