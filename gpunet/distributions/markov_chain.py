@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.autograd import Tensor, as_tensor, from_numpy
-from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
 from gpunet.backend.random import Generator, default_generator
 from gpunet.ops.dtypes import get_default_dtype, is_floating
 
@@ -33,6 +33,7 @@ class MarkovChain:
 
     Raises:
         ShapeError: not as many rows and columns as states.
+        DeviceError: on two devices.
         TypeError, ValueError: not numbers, not probabilities; the row is named.
     """
 
@@ -46,6 +47,11 @@ class MarkovChain:
             raise ShapeError(
                 f"transition: must be ({states}, {states}) for the {states} states of initial, "
                 f"got {tuple(self.transition.shape)}"
+            )
+        if self.initial.device != self.transition.device:
+            raise DeviceError(
+                f"transition: is on '{self.transition.device}' and initial on '{self.initial.device}'; both must be on "
+                "one device"
             )
         if self.initial.device.type != "meta":
             _check_sums("initial", self.initial.detach().cpu().numpy()[None], named=False)

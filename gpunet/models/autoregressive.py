@@ -18,7 +18,7 @@ import gpunet.nn.functional as F
 from gpunet import nn
 from gpunet.autograd import Tensor, as_tensor, cat, enable_grad, no_grad, stack
 from gpunet.backend.devices import array_module
-from gpunet.backend.errors import ShapeError
+from gpunet.backend.errors import DeviceError, ShapeError
 from gpunet.data.sequences import windows
 from gpunet.optim import SGD
 
@@ -74,6 +74,7 @@ class AR(nn.Module):
             ShapeError: not a series of one number a step, or too short: T - tau windows must be as many as there are
                 coefficients.
             ValueError: a NaN or an infinity in the series.
+            DeviceError: the model is on ``meta``.
         """
         past, following = self._regression(series)
         xp = array_module(past)
@@ -185,6 +186,8 @@ class AR(nn.Module):
                 f"series: {exact.shape[0]} values are too few for the {unknowns} unknowns of AR({self.tau}); at least "
                 f"{self.tau + unknowns} are needed"
             )
+        if exact.device.type == "meta":
+            raise DeviceError("series: a fit needs values, which 'meta' does not have")
         values, past = exact._array, windows(exact, self.tau)._array[:-1]
         xp = array_module(values)
         if not bool(xp.isfinite(values).all()):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gpunet as gn
-from gpunet import DTypeError, ShapeError
+from gpunet import DeviceError, DTypeError, ShapeError
 from gpunet.distributions import MarkovChain
 
 INITIAL = [0.3, 0.7]
@@ -165,6 +165,9 @@ def test_shapes_and_text() -> None:
     assert chain().log_prob(gn.zeros(2, 3, 5, dtype=gn.int64)).shape == (2, 3)
     assert chain().log_prob([1, 0]).shape == ()
     assert repr(chain()) == "MarkovChain(num_states=2)"
+    moved = MarkovChain(*(gn.tensor(part, device="cpu:1") for part in (INITIAL, TRANSITION)))
+    for found in (moved.log_prob(gn.tensor([0, 1])), moved.sample(3), moved.stationary()):
+        assert str(found.device) == "cpu:1"
     with gn.device("meta"):
         model = MarkovChain(gn.zeros(2), gn.zeros(2, 2))
         assert model.log_prob(gn.zeros(4, 3, dtype=gn.int64)).shape == (4,)
@@ -187,6 +190,8 @@ BAD: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
      ShapeError, "initial: must be (S,), a probability for each state, got (2, 2)"),
     ("another number of rows", lambda: MarkovChain([0.2, 0.3, 0.5], TRANSITION),
      ShapeError, "transition: must be (3, 3) for the 3 states of initial, got (2, 2)"),
+    ("two devices", lambda: MarkovChain(gn.tensor(INITIAL, device="cpu:1"), TRANSITION),
+     DeviceError, "transition: is on 'cpu' and initial on 'cpu:1'; both must be on one device"),
     ("a word", lambda: MarkovChain("even", TRANSITION),
      TypeError, "initial: must be a Tensor, an array or a list of probabilities, got str"),
     ("an empty sequence", lambda: chain().log_prob(gn.zeros(3, 0, dtype=gn.int64)),

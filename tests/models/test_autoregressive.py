@@ -193,6 +193,8 @@ BAD: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
      ValueError, "lr: must be positive, or None, got 0.0"),
     ("log_prob of a window", lambda: ar().log_prob(gn.zeros(3)),
      ShapeError, "series: must be longer than tau = 3, got 3 values"),
+    ("a fit on meta", lambda: AR(3, device="meta").fit(np.zeros(50)),
+     gn.DeviceError, "series: a fit needs values, which 'meta' does not have"),
     ("another cell", lambda: LatentAR(cell="elman"),
      ValueError, "cell: must be one of rnn, lstm, gru, got 'elman'"),
     ("to roll nothing out", lambda: LatentAR().roll_out(gn.zeros(4, 1), 0),
@@ -206,6 +208,17 @@ def test_bad_input(label: str, act: Callable[[], Any], error: type[Exception], t
         act()
     assert str(caught.value) == text
     assert type(caught.value) is error
+
+
+def test_the_fit_is_where_the_model_is() -> None:
+    """Whatever device and dtype the series has."""
+    process = ARProcess(500, seed=1).values
+    wanted = AR(2).fit(process)
+    moved = AR(2, dtype=gn.float64).to("cpu:1").fit(process)
+    for found in (moved.coefficients, moved.noise, moved.roll_out(process, 3), moved.log_prob(process)):
+        assert str(found.device) == "cpu:1"
+    np.testing.assert_allclose(moved.coefficients.numpy(), wanted.coefficients.numpy(), rtol=1e-5)
+    assert AR(1, dtype=gn.float64).fit(np.arange(20)).predict(gn.arange(20))[-1].item() == pytest.approx(20.0, rel=1e-9)
 
 
 def test_it_is_a_module_like_others() -> None:
