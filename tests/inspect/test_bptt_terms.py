@@ -96,6 +96,20 @@ def test_products_vanish_and_explode_while_what_is_added_does_not() -> None:
         np.testing.assert_allclose(norms.partial_sum[-1], linear_terms(w, 51).sum(), rtol=1e-12)
 
 
+def test_truncation_bounds_what_explodes_and_leaves_what_vanishes_as_it_is() -> None:
+    """B41: it does not solve vanishing gradients. The terms that are kept are those of the full sum; those of long
+    range are dropped.
+    """
+    for w in (0.9, 1.1):
+        terms = linear_terms(w, 51)
+        kept = [term.value.item() for term in list(terms)[41:]]
+        assert terms.sum(since=42).item() == pytest.approx(sum(kept), rel=1e-12)
+        assert terms[41].product.item() == pytest.approx(w**9, rel=1e-12)  # the same decay or growth over 10 steps
+        dropped = sum(term.value.item() for term in list(terms)[:41])
+        assert terms.sum().item() == pytest.approx(sum(kept) + dropped, rel=1e-12)
+        assert dropped > 0.3 * sum(kept)
+
+
 def test_a_factor_of_zero_kills_the_terms_behind_it() -> None:
     """B09: a unit that is off for one step (ReLU) ends all that came before, and leaves what comes after."""
     weight = number(1.0)

@@ -172,6 +172,10 @@ def test_batch_first_is_asked_of_the_model(k: int | None) -> None:
     close(gradients(first), wanted)
 
 
+def test_users_find_it_where_they_look() -> None:
+    assert gn.training.tbptt is tbptt
+
+
 def test_a_summed_loss_is_added_up() -> None:
     model, (x, y) = Net("GRU").double(), data()
     loss = nn.MSELoss(reduction="sum")
