@@ -1,6 +1,7 @@
 """gpunet beside PyTorch with cuDNN, on a GPU and in one process.
 
     python -m benchmarks.gpu conv      convolution: verified, then timed
+    python -m benchmarks.gpu lstm      the LSTM, beside cuDNN's: verified, then timed
     python -m benchmarks.gpu all       every benchmark of this package
     python -m benchmarks.gpu report    the GPU tests, compute-sanitizer and the benchmarks, and one report of it all
 
@@ -16,13 +17,16 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gpunet as gn
-from benchmarks.gpu.conv import ConvRow, plan, run_conv
-from benchmarks.gpu.machine import ROOT, NotAvailable, open_machine, set_precision, without_places
+from benchmarks.gpu import lstm as lstm_rows
+from benchmarks.gpu import lstm_tables
+from benchmarks.gpu.conv import plan, run_conv
+from benchmarks.gpu.machine import ROOT, Machine, NotAvailable, open_machine, set_precision, without_places
 from benchmarks.gpu.report import run_report
 from benchmarks.gpu.tables import HEADER, file_stem, row_line, summary_lines, write_conv
 from benchmarks.gpu.workloads import NETWORKS
@@ -31,9 +35,57 @@ from benchmarks.harness import environment
 RESULTS = ROOT / "benchmarks" / "results"
 
 
+class Tables(NamedTuple):
+    """What is printed and written of a benchmark's rows.
+
+    Attributes:
+        header: of the table.
+        line: a row's.
+        summary: of all rows.
+        write: the files; takes their stem, the rows, what they ran on and a folder.
+        group: rows of the same group stand together; what is there is written behind each group.
+    """
+
+    header: str
+    line: Callable[[Any], str]
+    summary: Callable[[Sequence[Any]], list[str]]
+    write: Callable[[str, Sequence[Any], dict[str, Any], Path], list[Path]]
+    group: Callable[[Any], str]
+
+
 def conv(options: argparse.Namespace) -> int:
     """Run the convolutions; print the table and its summary, and write them."""
     machine = open_machine(options.device)
+    rows = plan(options.only or list(NETWORKS), options.batch, options.quick, tiny=not machine.measures)
+    shown = Tables(HEADER, row_line, summary_lines, write_conv, lambda row: row.network)
+    return _run(options, machine, "conv", "float32 without TF32 on both sides", rows, run_conv, shown)
+
+
+def lstm(options: argparse.Namespace) -> int:
+    """Run the LSTMs; print the table and its summary, and write them."""
+    machine = open_machine(options.device)
+    rows = lstm_rows.plan(options.quick, tiny=not machine.measures)
+    shown = Tables(
+        lstm_tables.HEADER,
+        lstm_tables.row_line,
+        lstm_tables.summary_lines,
+        lstm_tables.write_lstm,
+        lambda row: row.precision,
+    )
+    precision = "float32, TF32 and bfloat16, each on both sides"
+    return _run(options, machine, "lstm", precision, rows, lstm_rows.run_lstm, shown)
+
+
+def _run(
+    options: argparse.Namespace,
+    machine: Machine,
+    name: str,
+    precision: str,
+    planned: list[Any],
+    run: Callable[..., Iterator[Any]],
+    shown: Tables,
+) -> int:
+    """Run the rows; print the table and its summary, and write them."""
     set_precision(machine.torch, tf32=False)
     ceilings = {"gemm_flops": machine.gemm_ceiling(), "copy_bytes": machine.copy_ceiling()}
     about = environment(["numpy", "torch", "cupy-cuda12x", "cupy-cuda13x"])
@@ -42,32 +94,32 @@ def conv(options: argparse.Namespace) -> int:
         "command": without_places(f"python -m benchmarks.gpu {shlex.join(options.command_line)}"),
         "commit": _commit(),
     }
-    about |= {"device": machine.about(), "ceilings": ceilings, "precision": "float32 without TF32 on both sides"}
+    about |= {"device": machine.about(), "ceilings": ceilings, "precision": precision}
     print(f"{machine.name}: float32 GEMM {ceilings['gemm_flops'] / 1e12:.3g} TFLOP/s, ", end="")
-    print(f"copy {ceilings['copy_bytes'] / 1e9:.4g} GB/s\n\n{HEADER}\n{'|---' * 15}|", flush=True)
-    stem = file_stem("conv", machine.name)
+    columns = shown.header.count("|") - 1
+    print(f"copy {ceilings['copy_bytes'] / 1e9:.4g} GB/s\n\n{shown.header}\n{'|---' * columns}|", flush=True)
+    stem = file_stem(name, machine.name)
     folder = options.out or (RESULTS if machine.measures else None)
-    rows: list[ConvRow] = []
+    rows: list[Any] = []
     written: list[Path] = []
 
     def save() -> None:
         if rows and folder is not None:
-            written[:] = write_conv(stem, rows, about, folder)
+            written[:] = shown.write(stem, rows, about, folder)
 
-    planned = plan(options.only or list(NETWORKS), options.batch, options.quick, tiny=not machine.measures)
     rounds = options.rounds or (5 if options.quick else 11)
     try:
-        for row in run_conv(machine, planned, ceilings=ceilings, rounds=rounds, time_limit=options.time_limit):
-            if rows and rows[-1].network != row.network:
+        for row in run(machine, planned, ceilings=ceilings, rounds=rounds, time_limit=options.time_limit):
+            if rows and shown.group(rows[-1]) != shown.group(row):
                 save()  # what is there survives whatever happens to the rest
             rows.append(row)
-            print(row_line(row), flush=True)
+            print(shown.line(row), flush=True)
     except KeyboardInterrupt:
         about["cut_short"] = "interrupted"
     if len(rows) < len(planned):
         about.setdefault("cut_short", f"{len(rows)} of {len(planned)} rows in {options.time_limit} s")
     save()
-    print("\n" + "\n".join(summary_lines(rows)))
+    print("\n" + "\n".join(shown.summary(rows)))
     if "cut_short" in about:
         print(f"\ncut short: {about['cut_short']}")
     if not machine.measures:
@@ -76,13 +128,21 @@ def conv(options: argparse.Namespace) -> int:
     return 0 if rows and all(row.status == "ok" for row in rows) else 1
 
 
-# Every GPU benchmark there is.
-BENCHMARKS: dict[str, Callable[[argparse.Namespace], int]] = {"conv": conv}
+# Every GPU benchmark there is, and its share of a limited time.
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], int]] = {"conv": conv, "lstm": lstm}
+SHARES = {"conv": 2.0, "lstm": 1.0}
 
 
 def every(options: argparse.Namespace) -> int:
-    """Run all of them; the worst exit status."""
-    return max(run(options) for run in BENCHMARKS.values())
+    """Run all of them, each for its share of the time that is left; the worst exit status."""
+    end = None if options.time_limit is None else time.monotonic() + options.time_limit
+    worst = 0
+    for number, (name, run) in enumerate(BENCHMARKS.items()):
+        if end is not None:
+            share = SHARES[name] / sum(SHARES[other] for other in list(BENCHMARKS)[number:])
+            options.time_limit = max(1, int((end - time.monotonic()) * share))
+        worst = max(worst, run(options))
+    return worst
 
 
 def _commit() -> str | None:
@@ -107,8 +167,10 @@ def _parser() -> argparse.ArgumentParser:
         if name == "report":
             sub.add_argument("--limit", type=_positive, help="seconds for everything (default 520 if quick, else 5400)")
             continue
-        sub.add_argument("--only", nargs="+", choices=list(NETWORKS), metavar="NET", help=", ".join(NETWORKS))
-        sub.add_argument("--batch", type=_positive, help="images, instead of each network's own number")
+        if name != "lstm":
+            networks = ", ".join(NETWORKS)
+            sub.add_argument("--only", nargs="+", choices=list(NETWORKS), metavar="NET", help=f"conv: {networks}")
+            sub.add_argument("--batch", type=_positive, help="conv: images, instead of each network's own number")
         sub.add_argument("--rounds", type=_positive, help="of each side (default 11, or 5 if quick)")
         sub.add_argument("--time-limit", type=_positive, help="seconds after which no further row is begun")
         sub.add_argument("--device", choices=("gpu", "cpu-layer"), default="gpu")

@@ -8,6 +8,7 @@ are: the times that come of it mean nothing and are never kept.
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -253,6 +254,8 @@ class CPULayer(Machine):
         missing = host_compiler_missing()
         if missing is not None:
             raise NotAvailable(missing)
+        # Virtual machines may announce matrix tiles (AMX) that trap when they are used: half precision dies of it.
+        os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
         self.torch = _torch()
 
     def array(self, tensor: Any) -> Any:

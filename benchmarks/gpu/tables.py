@@ -15,7 +15,17 @@ from benchmarks.gpu.conv import LAYOUTS, ConvRow
 from benchmarks.gpu.timing import geometric_mean
 from benchmarks.gpu.workloads import DIRECTIONS
 
-__all__ = ["Loss", "file_stem", "losses", "markdown", "summary_lines", "total_ratio", "write_conv"]
+__all__ = [
+    "Loss",
+    "about_lines",
+    "file_stem",
+    "losses",
+    "markdown",
+    "summary_lines",
+    "total_ratio",
+    "write_conv",
+    "write_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -135,9 +145,7 @@ def markdown(rows: Sequence[ConvRow], about: dict[str, Any]) -> str:
     """The page: what it ran on, the summary, and a table for each network."""
     ceilings = about["ceilings"]
     lines = [
-        f"# Convolution on {about['device']['gpu'] or 'the CPU layer: no measurement'}, {about['date']}",
-        "",
-        f"`{about['command']}`; versions {_pairs(about['versions'])}; {_pairs(about['device'])}.",
+        *about_lines("Convolution", about),
         "",
         "Exact float32 on both sides. Times are device milliseconds between events, medians of turns in one process; a "
         "ratio is gpunet's time over PyTorch's, below 1 gpunet is ahead. TF32 columns are PyTorch's alone. Host ms is "
@@ -154,19 +162,33 @@ def markdown(rows: Sequence[ConvRow], about: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def about_lines(title: str, about: dict[str, Any]) -> list[str]:
+    """The head of a page: what ran, on what."""
+    return [
+        f"# {title} on {about['device']['gpu'] or 'the CPU layer: no measurement'}, {about['date']}",
+        "",
+        f"`{about['command']}`; versions {_pairs(about['versions'])}; {_pairs(about['device'])}.",
+    ]
+
+
 def _pairs(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
 def write_conv(stem: str, rows: Sequence[ConvRow], about: dict[str, Any], folder: Path) -> list[Path]:
     """Write STEM.csv, STEM.json and STEM.md; return their paths."""
+    return write_rows(stem, ConvRow, rows, about, markdown(rows, about), folder)
+
+
+def write_rows(stem: str, kind: Any, rows: Sequence[Any], about: dict[str, Any], page: str, folder: Path) -> list[Path]:
+    """Write the rows, which are dataclasses of one kind, as STEM.csv and STEM.json, and the page as STEM.md."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{stem}.{ending}" for ending in ("csv", "json", "md")]
     with open(paths[0], "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(ConvRow)])
+        writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(kind)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
     document = {"environment": about, "rows": [asdict(row) for row in rows]}
     paths[1].write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    paths[2].write_text(markdown(rows, about), encoding="utf-8")
+    paths[2].write_text(page, encoding="utf-8")
     return paths

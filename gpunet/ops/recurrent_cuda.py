@@ -43,6 +43,7 @@ from gpunet.ops.gemm_cuda import (
     plan_partials,
 )
 from gpunet.ops.recurrent_layout import Layout, Step
+from gpunet.ops.recurrent_persistent_cuda import Plan, persistent_backward, persistent_forward, persistent_plan
 
 __all__ = ["GATES", "Kept", "backward_cuda", "forward_cuda", "states_before", "supports"]
 
@@ -135,12 +136,10 @@ def forward_cuda(
     if y.size == 0:
         pass
     elif plan is not None:
-        from gpunet.ops import recurrent_persistent_cuda as whole
-
-        first = h.copy(), None if c is None else c.copy()
-        whole.persistent_forward(
-            plan, kind, layout, reverse, gates, hidden_part, cells, y, *first, h, c, module.ascontiguousarray(w_hh),
-            b_hn, nonlinearity,
+        # The initial states give way to the last ones.
+        persistent_forward(
+            plan, kind, layout, reverse, gates, hidden_part, cells, y, h, c, h, c, module.ascontiguousarray(w_hh), b_hn,
+            nonlinearity,
         )  # fmt: skip
     elif naive:
         weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
@@ -240,9 +239,7 @@ def backward_cuda(
     if y.size == 0:
         pass
     elif plan is not None:
-        from gpunet.ops import recurrent_persistent_cuda as whole
-
-        whole.persistent_backward(
+        persistent_backward(
             plan, kind, layout, reverse, da, kept.hidden_part, kept.cells, y, h0, c0, module.ascontiguousarray(w_hh),
             grad_y, dh, dc, dh_part if kind == "gru" else None, nonlinearity,
         )  # fmt: skip
@@ -387,12 +384,8 @@ def _launch_naive(function: str, layout: Layout, reverse: bool, hidden: int, dty
     launch(kernel, layout.batch, _THREADS, (*args, offsets, layout.steps, reverse, hidden))
 
 
-def _persistent_plan(kind: str, layout: Layout, hidden: int, dtype: Any) -> Any:
+def _persistent_plan(kind: str, layout: Layout, hidden: int, dtype: Any) -> Plan | None:
     """The plan of the kernel for all steps, or None where there is none."""
-    try:
-        from gpunet.ops.recurrent_persistent_cuda import persistent_plan
-    except ModuleNotFoundError:
-        return None
     return persistent_plan(kind, layout, hidden, dtype, float32_matmul_precision() == "high")
 
 
