@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 import numbers
 import warnings
+from collections.abc import Iterable
 from typing import Any, Final
 
+import numpy as np
+
 import gpunet.nn.functional as F
-from gpunet.autograd import Tensor, apply, cat, empty, stack
+from gpunet.autograd import Tensor, apply, cat, empty, is_grad_enabled, stack
+from gpunet.autograd.observer import state as observer_state
 from gpunet.backend.errors import ShapeError
 from gpunet.nn import init
 from gpunet.nn.arguments import check_flag, check_int
@@ -190,16 +194,23 @@ class RNNBase(Module):
         operation, count = REGISTRY[name], 2 if self.mode == "LSTM" else 1
         zeros = x.new_zeros(batch, self.hidden_size) if hx is None else None
         directions = 2 if self.bidirectional else 1
+        initial = [[zeros] * count] * (self.num_layers * directions) if hx is None else _taken_apart(hx)
         last: list[list[Tensor]] = [[] for _ in range(count)]
         for layer in range(self.num_layers):
             outputs = []
             for direction in range(directions):
                 place = layer * directions + direction
-                before = [zeros] * count if hx is None else [state[place] for state in hx]
                 weights = [getattr(self, weight) for weight in self._all_weights[place]]
                 biases = () if self.bias else (None, None)
                 y, *after = apply(
-                    operation, x, *before, *weights, *biases, reverse=direction == 1, batch_sizes=sizes, **attributes
+                    operation,
+                    x,
+                    *initial[place],
+                    *weights,
+                    *biases,
+                    reverse=direction == 1,
+                    batch_sizes=sizes,
+                    **attributes,
                 )
                 outputs.append(y)
                 for states, state in zip(last, after, strict=True):
@@ -207,7 +218,7 @@ class RNNBase(Module):
             x = outputs[0] if directions == 1 else cat(outputs, -1)
             if self.dropout and self.training and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout, True)
-        return x, [states[0].unsqueeze(0) if len(states) == 1 else stack(states) for states in last]
+        return x, [_put_together(states) for states in last]
 
     # Checks --------------------------------------------------------------------------------------------------------
 
@@ -244,6 +255,31 @@ def _check_dropout(layer: str, dropout: Any) -> float:
     if isinstance(dropout, bool) or not isinstance(dropout, numbers.Real) or not 0 <= float(dropout) <= 1:
         raise ValueError(f"{layer}: dropout must be a probability from 0 to 1, got {dropout!r}")
     return float(dropout)
+
+
+def _is_plain(tensors: Iterable[Tensor]) -> bool:
+    """Whether arrays on the CPU are all there is to tensors: no gradient to record, nobody who watches, no views.
+
+    Text is drawn one character a call, where taking states apart as operations would take as long as the layers.
+    """
+    if is_grad_enabled() or observer_state.observers:
+        return False
+    return all(type(tensor._array) is np.ndarray and tensor._view is None for tensor in tensors)
+
+
+def _taken_apart(hx: tuple[Tensor, ...]) -> list[list[Tensor]]:
+    """The states of each layer and direction."""
+    if _is_plain(hx):
+        return [[Tensor._wrap(state._array[place], state._device) for state in hx] for place in range(hx[0].shape[0])]
+    return [[state[place] for state in hx] for place in range(hx[0].shape[0])]
+
+
+def _put_together(states: list[Tensor]) -> Tensor:
+    """One state of all layers and directions."""
+    if _is_plain(states):
+        arrays = [state._array for state in states]
+        return Tensor._wrap(arrays[0][None] if len(arrays) == 1 else np.stack(arrays), states[0]._device)
+    return states[0].unsqueeze(0) if len(states) == 1 else stack(states)
 
 
 def _permuted(state: Tensor, order: Tensor | None) -> Tensor:

@@ -230,10 +230,10 @@ def test_b43_the_equations_of_the_gru() -> None:
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_finite_differences(kind: str, packed: bool) -> None:
-    layer = make(kind, 2, 3, 2, bidirectional=True)
+    layer = make(kind, 2, 2, 2, bidirectional=True)
     names, count = [name for name, _ in layer.named_parameters()], 2 if kind == "LSTM" else 1
     x = draw(3, 2, 2)
-    states = [draw(4, 2, 3, seed=2 + place) for place in range(count)]
+    states = [draw(4, 2, 2, seed=2 + place) for place in range(count)]
 
     def run(x: gn.Tensor, *rest: gn.Tensor) -> tuple[gn.Tensor, ...]:
         for name, value in zip(names, rest[count:], strict=True):
@@ -339,6 +339,37 @@ def test_a_state_carries_a_sequence_on(kind: str) -> None:
     close(gn.cat([first, second]).detach().numpy(), whole.detach().numpy())
     for a, b in zip(states_of(last), states_of(end), strict=True):
         close(a.detach().numpy(), b.detach().numpy())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layers", [1, 3])
+def test_without_gradients_the_same_is_computed(kind: str, layers: int) -> None:
+    """Step by step too, as text is drawn; from states that are views of what is written to; and watched or not."""
+    layer, x = make(kind, 3, 4, layers), draw(3, 2, 3)
+    count = 2 if kind == "LSTM" else 1
+    held = draw(count, 2, layers, 4, seed=5)
+    views = [part.transpose(0, 1) for part in held]
+    held.mul_(2)
+    assert all(
+        np.array_equal(view.numpy(), part.numpy().swapaxes(0, 1)) for view, part in zip(views, held, strict=True)
+    )
+    output, last = layer(x, tuple(views) if count == 2 else views[0])
+    with gn.no_grad():
+        state = tuple(views) if count == 2 else views[0]
+        steps = []
+        for t in range(3):
+            y, state = layer(x[t : t + 1], state)
+            steps.append(y)
+        names: list[str] = []
+        with gn.autograd.observe(lambda op, *_: names.append(op.name)):
+            watched, _ = layer(x, tuple(views) if count == 2 else views[0])
+    assert names.count(kind.lower()) == layers
+    assert "slice" in names
+    close(gn.cat(steps).numpy(), output.detach().numpy())
+    close(watched.numpy(), output.detach().numpy())
+    for a, b in zip(states_of(state), states_of(last), strict=True):
+        assert not a.requires_grad
+        close(a.numpy(), b.detach().numpy())
 
 
 @pytest.mark.parametrize("kind", KINDS)
