@@ -1,4 +1,4 @@
-"""Recurrent layers in one launch, their weights kept on chip, against the equations in float64; and when that is done."""
+"""Recurrent layers in one launch, their weights kept on chip, against the equations in float64; and when it is done."""
 
 from __future__ import annotations
 
@@ -188,3 +188,235 @@ def test_groups_of_rows(machine, force, product, rows):
             assert plan.forward.batch_slices == 1
             check(machine, kind, sample(kind, 3, rows, 3, hidden), product)
     assert seen
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_bits(machine, force, kind, product):
+    """The same at every run, and however a batch is dealt to blocks."""
+    runs = []
+    for reverse in (False, True):
+        case = sample(kind, 0, 9, 3, 20, batch_sizes=(9, 9, 6, 1), reverse=reverse)
+        for multiprocessors in (4, 4, 16):
+            force(product, kind, 9, 20, multiprocessors)
+            runs.append(compute(machine, kind, case, PRODUCTS[product][0]))
+        for other in runs[1:]:
+            for ours, theirs in zip(other, runs[0], strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+        runs.clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_nothing_is_kept_where_no_gradient_is_asked_for(machine, force, kind, product):
+    xp, dtype = machine.module, PRODUCTS[product][0]
+    force(product, kind, 3, 12)
+    inputs = [xp.asarray(value.astype(dtype)) for value in sample(kind, 4, 3, 5, 12).inputs]
+    if kind != "lstm":
+        inputs.insert(2, None)
+    layout = make_layout(4, 3, None)
+
+    def run(keep: bool) -> Any:
+        return machine.run(lambda: op.forward_cuda(kind, *inputs, layout, False, "tanh", keep))
+
+    (outputs, none), (expected, kept) = run(False), run(True)
+    assert none is None
+    assert kept is not None
+    for ours, theirs in zip(outputs, expected, strict=True):
+        np.testing.assert_array_equal(machine.numpy(ours), machine.numpy(theirs))
+
+
+# The barriers of recurrent_persistent.cuh, each with what is left when it is taken out, and the kernel that needs it.
+BARRIERS = {
+    "between blocks": ("      grid_barrier(counter);\n", "      __syncthreads();\n", "float32", 2),
+    "between the threads of one block": (
+        "    if constexpr (Alone) {\n      __syncthreads();\n",
+        "    if constexpr (Alone) {\n",
+        "small_float32",
+        1,
+    ),
+    "rows that have arrived": (
+        "        async_copy_wait_all();\n        __syncthreads();\n",
+        "        async_copy_wait_all();\n",
+        "float32",
+        1,
+    ),
+    "a buffer that is used again": ("        } else if (next < count) {\n          __syncthreads();\n",
+                                    "        } else if (next < count) {\n", "float32", 1),
+    "sums of all warps": ("    }\n    __syncthreads();\n  }\n};\n", "    }\n  }\n};\n", "float32", 1),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("barrier", ["none", *BARRIERS])
+def test_a_missing_barrier_is_noticed(monkeypatch, tmp_path, barrier):
+    """On the CPU: the two orders of the threads, or of the blocks, disagree."""
+    header = (kernel_file("rnn_persistent").path.parent / "recurrent_persistent.cuh").read_text(encoding="utf-8")
+    product, slices = "float32", 2
+    if barrier != "none":
+        whole, rest, product, slices = BARRIERS[barrier]
+        assert header.count(whole) == 1
+        header = header.replace(whole, rest)
+    (tmp_path / "recurrent_persistent.cuh").write_text(header, encoding="utf-8")
+    (tmp_path / "rnn_persistent.cu").write_text(kernel_file("rnn_persistent").source, encoding="utf-8")
+    file = read_kernel_file(tmp_path / "rnn_persistent.cu")
+    monkeypatch.setattr(persistent, "get_kernel", lambda _, function: get_kernel(file, function))
+    hidden = 70 if slices > 1 else 40
+    # As little shared memory as one buffer of four rows needs.
+    shared_memory = 9000 if barrier == "a buffer that is used again" else ALL_SHARED_MEMORY
+    plan = plan_slices(product, "rnn", 9, hidden, GPULimits(slices, shared_memory, 90, True))
+    assert plan is not None
+    assert plan.forward.slices == slices
+    assert plan.forward.buffers == (1 if shared_memory == 9000 else 0 if plan.is_small else 2)
+    monkeypatch.setattr(op, "_persistent_plan", lambda *_: plan)
+    inputs = [value.astype(np.float32) for value in sample("rnn", 4, 9, 3, hidden).inputs]
+    inputs.insert(2, None)
+
+    def run() -> None:
+        with cuda_on_cpu("both"):
+            op.forward_cuda("rnn", *inputs, make_layout(4, 9, None), False, "tanh", False)
+
+    if barrier == "none":
+        run()
+        return
+    with pytest.raises(KernelFault, match=r"differs in .* reversed order"):
+        run()
+
+
+# When there is a plan.
+
+
+def limits_of(multiprocessors=132, shared_memory=ALL_SHARED_MEMORY, architecture=90, cooperative=True) -> GPULimits:
+    return GPULimits(multiprocessors, shared_memory, architecture, cooperative)
+
+
+GPUS = {
+    "132 multiprocessors": limits_of(),
+    "108 multiprocessors": limits_of(108, 163 * 1024, 80),
+    "40 multiprocessors": limits_of(40, 64 * 1024, 75),
+    "small": limits_of(2, 48 * 1024, 75),
+}
+
+
+@pytest.mark.parametrize("limits", GPUS.values(), ids=GPUS)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_every_plan_can_be_kept(product, limits):
+    plans = 0
+    for kind in KINDS:
+        for hidden in (1, 5, 31, 64, 85, 100, 128, 200, 256, 300, 512, 650, 1000, 1024, 1280, 2048):
+            for batch in (1, 2, 3, 8, 15, 16, 64, 100, 256, 1000, 5000):
+                plan = plan_slices(product, kind, batch, hidden, limits)
+                if plan is None:
+                    continue
+                plans += 1
+                for cut, gates, depth in ((plan.forward, op.GATES[kind], hidden), (plan.backward, 1, hidden)):
+                    assert plan.is_small or cut.slices * cut.batch_slices <= limits.multiprocessors
+                    assert not plan.is_small or cut.slices == 1
+                    assert cut.shared_memory <= limits.shared_memory
+                    assert cut.slices * cut.units >= hidden
+                    assert cut.batch_slices * cut.rows >= batch
+                    assert cut.rows <= 64
+                    columns = cut.warps_across * (32 if plan.is_small else 8)
+                    assert gates * cut.units <= columns
+                    deep = depth if cut is plan.forward else depth * op.GATES[kind]
+                    words = -(-deep // plan.elements)
+                    assert words <= 8 // cut.warps_across * (128 if plan.is_small else 512)
+                    assert cut.pitch >= words
+                    assert cut.pitch % 4 == 0
+                    assert 8 % cut.warps_across == 0
+    assert (plans > 0) == (limits.architecture >= {"tf32": 80, "bfloat16": 80}.get(product, 75))
+
+
+@pytest.mark.parametrize(
+    ("product", "kind", "hidden", "forward", "backward"),
+    [
+        ("float32", "lstm", 512, (32, 16), (32, 16)),
+        ("float32", "lstm", 1024, (128, 8), (128, 8)),
+        ("float32", "gru", 1024, (103, 10), (128, 8)),
+        ("float32", "rnn", 2048, (128, 16), (128, 16)),
+        ("bfloat16", "lstm", 1024, (64, 16), (64, 16)),
+        ("float32", "lstm", 1040, None, None),
+        ("small_float32", "lstm", 64, (1, 64), (1, 64)),
+        ("small_float32", "lstm", 65, None, None),
+        ("small_float32", "gru", 85, (1, 85), (1, 85)),
+        ("small_float32", "rnn", 128, (1, 128), (1, 128)),
+    ],
+)
+def test_what_fits(product, kind, hidden, forward, backward):
+    """Blocks that share the hidden units, and units of each, for a batch of one, with 132 multiprocessors."""
+    plan = plan_slices(product, kind, 1, hidden, limits_of())
+    if forward is None:
+        assert plan is None
+    else:
+        assert (plan.forward.slices, plan.forward.units) == forward
+        assert (plan.backward.slices, plan.backward.units) == backward
+
+
+def test_a_batch_is_dealt_to_several_sets_of_blocks():
+    plan = plan_slices("float32", "lstm", 64, 512, limits_of())
+    assert (plan.forward.batch_slices, plan.forward.rows) == (4, 16)
+    assert plan_slices("float32", "lstm", 256, 512, limits_of()) is not None
+    assert plan_slices("float32", "lstm", 257, 512, limits_of()) is None, "more sequences than a block takes"
+
+
+@pytest.mark.parametrize(
+    ("changed", "product"),
+    [
+        ({}, "float32"),
+        ({"tf32": True}, "tf32"),
+        ({"tf32": True, "limits": limits_of(architecture=75)}, "float32"),
+        ({"dtype": np.dtype(np.float16)}, "float16"),
+        ({"dtype": np.dtype(ml_dtypes.bfloat16)}, "bfloat16"),
+        ({"dtype": np.dtype(ml_dtypes.bfloat16), "limits": limits_of(architecture=75)}, None),
+        ({"dtype": np.dtype(np.float64)}, None),
+        ({"hidden": 48}, "small_float32"),
+        ({"hidden": 48, "dtype": np.dtype(np.float16)}, "small_float32"),
+        ({"hidden": 48, "limits": limits_of(cooperative=False)}, "small_float32"),
+        ({"limits": limits_of(cooperative=False)}, None),
+        ({"limits": limits_of(multiprocessors=31)}, None),
+        ({"limits": limits_of(multiprocessors=32)}, "float32"),
+        ({"limits": limits_of(shared_memory=20 * 1024)}, None),
+        ({"steps": 3}, None),
+        ({"batch": 0}, None),
+        ({"hidden": 0}, None),
+        ({"hidden": 4096}, None),
+    ],
+    ids=str,
+)
+def test_which_kernels_run(changed, product):
+    sizes = {
+        "steps": 20,
+        "batch": 8,
+        "hidden": 512,
+        "dtype": np.dtype(np.float32),
+        "tf32": False,
+        "limits": limits_of(),
+    }
+    sizes |= changed
+    layout = make_layout(sizes["steps"], sizes["batch"], None)
+    plan = persistent.persistent_plan(
+        "lstm", layout, sizes["hidden"], sizes["dtype"], sizes["tf32"], limits=sizes["limits"]
+    )
+    assert (None if plan is None else plan.product) == product
+    assert plan == persistent.persistent_plan(
+        "lstm", layout, sizes["hidden"], sizes["dtype"], sizes["tf32"], limits=sizes["limits"]
+    )
+
+
+@pytest.mark.usefixtures("host")
+def test_a_plan_for_a_larger_gpu_is_refused(monkeypatch):
+    """More blocks that wait for each other than are there at once: an error, before anything runs."""
+    plan = plan_slices("float32", "rnn", 1, 64 * 257, limits_of(300))
+    assert plan is None, "a warp's depth ends before"
+    plan = plan_slices("float32", "rnn", 1, 40, limits_of())
+    too_many = plan._replace(forward=plan.forward._replace(batch_slices=257))
+    monkeypatch.setattr(op, "_persistent_plan", lambda *_: too_many)
+    inputs = [value.astype(np.float32) for value in sample("rnn", 4, 1, 3, 40).inputs]
+    inputs.insert(2, None)
+    with cuda_on_cpu(), pytest.raises(ShapeError, match="257 blocks that wait for each other"):
+        op.forward_cuda("rnn", *inputs, make_layout(4, 1, None), False, "tanh", False)
+
+
+def test_where_there_is_no_gpu_plans_are_for_a_small_one(monkeypatch):
+    monkeypatch.setattr("gpunet.backend.devices.is_cuda_in_use", lambda: False)
+    assert gpu_limits() == GPULimits(8, ALL_SHARED_MEMORY, 90, True)
