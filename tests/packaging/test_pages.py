@@ -52,11 +52,11 @@ def test_profiling(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("trace.json").stat().st_size > 1000
 
 
-def test_sequences(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each program prints what stands below it."""
-    page = (DOCS / "sequences.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["recurrent.md", "sequences.md"])
+def test_programs_print_what_stands_below_them(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS / name).read_text(encoding="utf-8")
     found = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(found) == len(programs("sequences.md"))
+    assert len(found) == len(programs(name))
     names: dict[str, Any] = {}
     for code, printed in found:
         run(code, names)
