@@ -19,6 +19,7 @@ from gpunet.backend.memory import scratch
 from gpunet.ops.base import register
 from gpunet.ops.recurrent import Recurrent, sigmoid, sigmoids_and_tanh
 from gpunet.ops.recurrent_cpu import Advance, Retreat
+from gpunet.ops.recurrent_products import add_parts
 
 __all__ = ["GRU"]
 
@@ -134,7 +135,7 @@ class GRU(Recurrent):
             np.multiply(dh, update, part)
             np.multiply(factor, dh, da)
             product(da_hidden)
-            np.add.reduce(sums, axis=0, out=dh)
+            add_parts(sums, dh)
             np.add(dh, part, dh)
 
 

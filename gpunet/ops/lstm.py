@@ -19,6 +19,7 @@ from gpunet.backend.memory import scratch
 from gpunet.ops.base import register
 from gpunet.ops.recurrent import Recurrent, sigmoid, sigmoids_and_tanh, sum_of_parts
 from gpunet.ops.recurrent_cpu import Advance, Retreat
+from gpunet.ops.recurrent_products import add_parts
 
 __all__ = ["LSTM"]
 
@@ -87,41 +88,45 @@ class LSTM(Recurrent):
         return h, c
 
     def retreat(self, walk: Retreat, attributes: dict[str, Any]) -> None:
-        product, sums, gates = walk.product, walk.sums, walk.gates
-        o, i, _, g = gates
-        # What the gradients of h and c are multiplied by, of several steps at once: da_o = dh factors[0] with
-        # dh/dc = through, and da_i, da_f, da_g = dc factors[1:].
+        product, sums, gates, y = walk.product, walk.sums, walk.gates, walk.y
+        o, i, f, g = gates
+        # What the gradients of h and c are multiplied by, of several steps at once: da_o = dh by_o, dh/dc = through,
+        # and da_i, da_f, da_g = dc by_i, dc by_f, dc by_g. With h = o tanh(c) and u = i g they are
+        #   h (1 - o), o - h tanh(c), u (1 - i), f c (1 - f), i - u g
         shape, dtype = o.shape, o.dtype
-        one = np.array(1, dtype)
-        tanh_c, through = scratch("recurrent.tanh", shape, dtype), scratch("recurrent.through", shape, dtype)
+        part, through = scratch("recurrent.part", shape, dtype), scratch("recurrent.through", shape, dtype)
         factors = scratch("recurrent.factors", gates.shape, dtype)
-        np.tanh(walk.cells, tanh_c)
-        np.multiply(tanh_c, tanh_c, through)
-        np.subtract(one, through, through)
-        np.multiply(through, o, through)
-        sigmoids, theirs = gates[:3], factors[:3]
-        np.multiply(sigmoids, sigmoids, theirs)
-        np.subtract(sigmoids, theirs, theirs)
-        for factor, other in zip(factors, (tanh_c, g, walk.cells_before), strict=False):
-            np.multiply(factor, other, factor)
-        np.multiply(g, g, factors[3])
-        np.subtract(one, factors[3], factors[3])
-        np.multiply(factors[3], i, factors[3])
+        by_o, by_i, by_f, by_g = factors
+        np.tanh(walk.cells, part)
+        np.multiply(y, part, part)
+        np.subtract(o, part, through)
+        np.multiply(y, o, part)
+        np.subtract(y, part, by_o)
+        np.multiply(i, g, part)
+        np.multiply(part, g, by_g)
+        np.subtract(i, by_g, by_g)
+        np.multiply(part, i, by_i)
+        np.subtract(part, by_i, by_i)
+        np.multiply(f, walk.cells_before, part)
+        np.multiply(part, f, by_f)
+        np.subtract(part, by_f, by_f)
 
         dh, dc = walk.grad_states
-        part = scratch("recurrent.cell", dc.shape, dtype)
+        other = scratch("recurrent.cell", dc.shape, dtype)
         steps, factors = gates.swapaxes(0, 1), factors.swapaxes(0, 1)
         every = zip(steps, steps[:, 0], steps[:, 2], steps[:, 1:], factors[:, 0], factors[:, 1:], strict=True)
         for (da, da_o, forget, da_ifg, by_h, by_c), slope, grad_y in zip(every, through, walk.grad_y, strict=True):
             np.add(dh, grad_y, dh)
-            np.multiply(dh, slope, part)
-            np.add(dc, part, dc)
-            np.multiply(dc, forget, part)
+            np.multiply(dh, slope, other)
+            np.add(dc, other, dc)
+            np.multiply(dc, forget, other)
             np.multiply(by_c, dc, da_ifg)
             np.multiply(by_h, dh, da_o)
-            np.copyto(dc, part)
+            dc, other = other, dc
             product(da)
-            np.add.reduce(sums, axis=0, out=dh)
+            add_parts(sums, dh)
+        if dc is not walk.grad_states[1]:
+            np.copyto(other, dc)
 
 
 register(LSTM())

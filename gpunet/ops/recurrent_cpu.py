@@ -1,6 +1,6 @@
 """Recurrent layers with NumPy: all inputs in one product, then the steps in place.
 
-Forward: a product for the inputs of all steps (``_project``), then the recurrence, a product a step and the cell in
+Forward: products for the inputs of many steps (``_project``), then the recurrence, a product a step and the cell in
 place. Backward: the recurrence from the other end, which overwrites the activated gates with the gradients of what
 they were activated from; then the gradients of the weights and of x, products over all steps at once.
 
@@ -13,7 +13,8 @@ How the work is laid out, and why:
 - Biases are one more row of W_ih^T, that of a column of ones beside x.
 - Sequences of a batch do not depend on each other. The batch is cut into slices that run through all steps on a
   thread each, with nothing to wait for in between. The batch and the sizes alone decide how it is cut.
-- Without gradients the gates of a few steps at a time are all that is kept.
+- A slice takes the products with x of a few steps at once, and then those steps, while they are in the cache. Without
+  gradients that is all there is of gates.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from gpunet.backend.memory import empty, scratch
 from gpunet.backend.threads import parallel_for
 from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.recurrent_layout import Layout
-from gpunet.ops.recurrent_products import Panels, cut, fill, multiply, panels_of, product_into
+from gpunet.ops.recurrent_products import (
+    Panels,
+    add_parts,
+    cut,
+    fill,
+    multiply,
+    multiply_stack,
+    panels_of,
+    product_into,
+)
 
 __all__ = ["Cell", "Kept", "backward_cpu", "forward_cpu"]
 
@@ -37,9 +47,9 @@ _SLICE_ROWS = 16  # sequences of a slice; more where the weights are read from b
 _WIDE_SLICE_ROWS = 32
 _CACHED_WEIGHTS = 1 << 20
 _WORTH_A_THREAD = 1 << 19  # multiply-adds of a slice's step
-_PROJECTED_ROWS = 256
+_PROJECTED_ROWS = 128
+_GRADIENT_ROWS = 256
 _FEW_STEPS = 4  # too few to be worth bringing the weights into another order
-_TRANSIENT = 1 << 20  # elements of gates at a time, where none are kept
 _CHUNK = 1 << 14  # elements of each gate for which backward's factors are made at once
 
 
@@ -153,30 +163,30 @@ class Stretch(NamedTuple):
     steps: int
     size: int
 
-    def of(self, rows: Any, first: int, last: int, reverse: bool, row: int = 0) -> Any:
-        """(..., steps, n, H) of rows (..., N, H): sequences ``first`` to ``last``, in the order of the recurrence."""
-        start = self.row - row
-        part = rows[..., start : start + self.steps * self.size, :]
+    def of(self, rows: Any, first: int, last: int, backwards: bool) -> Any:
+        """(..., steps, n, features) of rows (..., N, features): sequences ``first`` to ``last``."""
+        part = rows[..., self.row : self.row + self.steps * self.size, :]
         part = part.reshape(*rows.shape[:-2], self.steps, self.size, rows.shape[-1])
-        return part[..., :: -1 if reverse else 1, first:last, :]
+        return part[..., :: -1 if backwards else 1, first:last, :]
+
+    def of_input(self, x: Any, first: int, last: int, backwards: bool) -> Any:
+        """The same of x, which may be (T, B, I) in any order in memory."""
+        if x.ndim == 2:
+            return self.of(x, first, last, backwards)
+        step = self.row // self.size
+        return x[step : step + self.steps][:: -1 if backwards else 1, first:last]
 
 
 @lru_cache(maxsize=256)
-def _stretches(layout: Layout, most: int) -> tuple[tuple[Stretch, ...], ...]:
-    """All steps as stretches, in phases of consecutive ones with no more than ``most`` rows, or a single step."""
-    phases: list[list[Stretch]] = []
-    taken = 0
+def _stretches(layout: Layout) -> tuple[Stretch, ...]:
+    """All steps, as few stretches as it takes."""
+    found: list[Stretch] = []
     for step, size in enumerate(layout.batch_sizes):
-        if not phases or taken + size > most:
-            phases.append([])
-            taken = 0
-        taken += size
-        last = phases[-1][-1] if phases[-1] else None
-        if last is not None and last.size == size:
-            phases[-1][-1] = last._replace(steps=last.steps + 1)
+        if found and found[-1].size == size:
+            found[-1] = found[-1]._replace(steps=found[-1].steps + 1)
         else:
-            phases[-1].append(Stretch(layout.offsets[step], 1, size))
-    return tuple(map(tuple, phases))
+            found.append(Stretch(layout.offsets[step], 1, size))
+    return tuple(found)
 
 
 def _slices(batch: int, hidden: int, gates: int) -> list[tuple[int, int]]:
@@ -196,18 +206,17 @@ def _row_view(x: Any, rows: int) -> Any:
     return None
 
 
-def _row_pieces(x: Any, layout: Layout, first: int, last: int) -> Iterator[tuple[slice, Any]]:
-    """Pieces of x, (rows, I) or (steps, B, I), and the rows they are, between two rows that are bounds of steps."""
+def _row_pieces(x: Any, layout: Layout) -> Iterator[tuple[slice, Any]]:
+    """Pieces of x, (rows, I) or (steps, B, I), and which rows they are."""
     view = _row_view(x, layout.rows)
     if view is not None:
-        for start in range(first, last, _PROJECTED_ROWS):
-            rows = slice(start, min(start + _PROJECTED_ROWS, last))
+        for start in range(0, layout.rows, _GRADIENT_ROWS):
+            rows = slice(start, min(start + _GRADIENT_ROWS, layout.rows))
             yield rows, view[rows]
         return
-    batch = layout.batch
-    steps = max(1, _PROJECTED_ROWS // batch)
-    for step in range(first // batch, last // batch, steps):
-        end = min(step + steps, last // batch)
+    batch, steps = layout.batch, max(1, _GRADIENT_ROWS // layout.batch)
+    for step in range(0, layout.steps, steps):
+        end = min(step + steps, layout.steps)
         yield slice(step * batch, end * batch), x[step:end]
 
 
@@ -231,59 +240,56 @@ def forward_cpu(
     cells, cells_before = None, None
     if keep and cell.states == 2:
         cells, cells_before = _with_before(layout, hidden, carry, reverse, initial[1])
-    most = rows if keep or cell.in_output else max(1, _TRANSIENT // (cell.gates * hidden))
-    phases = _stretches(layout, most)
-    held = max(sum(s.steps * s.size for s in phase) for phase in phases)
+    gates = None
     if cell.in_output:
         gates = y[None]
-    else:
-        gates = empty((cell.buffers if keep else len(cell.input_gates), held, hidden), carry)
+    elif keep:
+        gates = empty((cell.buffers, rows, hidden), carry)
     last = [np.empty((batch, hidden), carry) for _ in initial]
     bias = None
     if cell.separate is not None and b_hh is not None:
         block = b_hh[cell.separate * hidden : (cell.separate + 1) * hidden].astype(carry)
-        bias = np.tile(block, (max(end - start for start, end in slices), 1))
-    running: list[tuple[Any, ...]] = [tuple(state[:0] for state in initial) for _ in slices]
+        bias = np.tile(block, (max(stop - start for start, stop in slices), 1))
+    products = len(cell.input_gates), len(cell.hidden_gates)
 
-    for phase in reversed(phases) if reverse else phases:
-        first = 0 if keep or cell.in_output else phase[0].row
-        end = phase[-1].row + phase[-1].steps * phase[-1].size
-        pieces = list(_row_pieces(x, layout, phase[0].row, end))
-
-        def project(index: int, pieces: Any = pieces, first: int = first) -> None:
-            place, piece = pieces[index]
-            target = gates[: len(cell.input_gates), place.start - first : place.stop - first]
-            _project(piece, input_panels, target)
-
-        parallel_for(len(pieces), project)
-
-        def walk(index: int, phase: Any = phase, first: int = first) -> None:
-            start, stop = slices[index]
-            states = running[index]
-            for stretch in reversed(phase) if reverse else phase:
-                n = min(stretch.size, stop) - start
-                if n <= 0:
-                    continue
-                states = _resize(states, initial, last, start, n)
-                sums = scratch("recurrent.sums", (len(cell.hidden_gates), n, hidden), carry)
+    def walk(index: int) -> None:
+        start, stop = slices[index]
+        states = tuple(state[:0] for state in initial)
+        for stretch in reversed(_stretches(layout)) if reverse else _stretches(layout):
+            n = min(stretch.size, stop) - start
+            if n <= 0:
+                continue
+            states = _resize(states, initial, last, start, n)
+            sums = scratch("recurrent.sums", (products[1], n, hidden), carry)
+            product = product_into(hidden_panels, sums, False)
+            x_part = stretch.of_input(x, start, start + n, reverse)
+            y_part, gates_part, cells_part = (
+                None if array is None else stretch.of(array, start, start + n, reverse) for array in (y, gates, cells)
+            )
+            chunk = max(1, _PROJECTED_ROWS // n)
+            for step in range(0, stretch.steps, chunk):
+                steps = slice(step, min(step + chunk, stretch.steps))
+                if gates_part is None:
+                    a = scratch("recurrent.gates", (products[0], steps.stop - step, n, hidden), carry)
+                else:
+                    a = gates_part[:, steps]
+                _project(x_part[steps], input_panels, a[: products[0]])
                 states = cell.advance(
                     Advance(
-                        product_into(hidden_panels, sums, False),
+                        product,
                         sums,
-                        stretch.of(gates, start, start + n, reverse, first),
-                        stretch.of(y, start, start + n, reverse),
-                        None if cells is None else stretch.of(cells, start, start + n, reverse),
+                        a,
+                        y_part[steps],
+                        None if cells_part is None else cells_part[steps],
                         states,
                         None if bias is None else bias[:n],
                     ),
                     attributes,
                 )
-            running[index] = states
-
-        parallel_for(len(slices), walk)
-    for (start, _), states in zip(slices, running, strict=True):
         for target, state in zip(last, states, strict=True):
             target[start : start + len(state)] = state
+
+    parallel_for(len(slices), walk)
     stored = y if carry == x.dtype else y.astype(x.dtype)
     outputs = (
         stored.reshape(*x.shape[:-1], hidden),
@@ -299,7 +305,7 @@ def _weights(
     hidden, features = w_hh.shape[1], w_ih.shape[1]
     most, few = max(stop - start for start, stop in slices), steps < _FEW_STEPS
     biased = b_ih is not None or b_hh is not None
-    input_panels = panels_of(len(cell.input_gates), features + biased, hidden, None, carry, few)
+    input_panels = panels_of(len(cell.input_gates), features + biased, hidden, most, carry, few)
     hidden_panels = panels_of(len(cell.hidden_gates), hidden, hidden, most, carry, few)
 
     def make(index: int) -> None:
@@ -355,15 +361,15 @@ def _resize(states: tuple[Any, ...], initial: list[Any], last: list[Any], start:
     return grown
 
 
-def _project(piece: Any, panels: Panels, out: Any) -> None:
-    """Write the products of a piece of x with the input weights to ``out`` (G, rows, H)."""
-    features = piece.shape[-1]
-    depth = (panels.rest if panels.main is None else panels.main).shape[-2]
-    # Rows start on a cache line.
-    rows = scratch("recurrent.rows", (out.shape[1], -(-depth // 16) * 16), out.dtype)
-    rows.reshape(*piece.shape[:-1], rows.shape[1])[..., :features] = piece
-    rows[:, features:] = 1
-    multiply(rows[:, :depth], panels, out)
+def _project(x: Any, panels: Panels, out: Any) -> None:
+    """Write the products of x (steps, n, I) with the input weights to ``out`` (G, steps, n, H)."""
+    steps, n, features = x.shape
+    depth = panels.depth
+    # Rows start on a cache line; half types become float32 here.
+    rows = scratch("recurrent.rows", (steps, n, -(-depth // 16) * 16), out.dtype)
+    rows[..., :features] = x
+    rows[..., features:] = 1
+    multiply_stack(rows[..., :depth], panels, out)
 
 
 def backward_cpu(
@@ -402,11 +408,11 @@ def backward_cpu(
         fill(panels, index, w_hh[gate * hidden : (gate + 1) * hidden])
 
     parallel_for(count, make)
-    (phase,) = _stretches(layout, rows)
+    stretches = _stretches(layout)
 
     def walk(index: int) -> None:
         start, stop = slices[index]
-        for stretch in phase if reverse else reversed(phase):
+        for stretch in stretches if reverse else reversed(stretches):
             n = min(stretch.size, stop) - start
             if n <= 0:
                 continue
@@ -437,9 +443,9 @@ def backward_cpu(
 def _before(after: Any, initial: Any, layout: Layout, reverse: bool) -> Any:
     """(N, H): the states before each step, where sequences differ in length, from those after it."""
     before = empty(after.shape, after.dtype)
-    (phase,) = _stretches(layout, layout.rows)
+    stretches = _stretches(layout)
     neighbour, had = initial[:0], 0
-    for stretch in reversed(phase) if reverse else phase:
+    for stretch in reversed(stretches) if reverse else stretches:
         ours, theirs = (stretch.of(array, 0, stretch.size, reverse) for array in (before, after))
         had = min(len(neighbour), stretch.size)
         ours[0, :had] = neighbour[:had]
@@ -487,7 +493,7 @@ def _weight_gradients(
         products(at, inputs, cell.input_gates, rows)
     if needs_grad[0]:
         found[0] = np.empty_like(x, dtype=carry)
-        for place, target in _row_pieces(found[0], layout, 0, layout.rows):
+        for place, target in _row_pieces(found[0], layout):
             tasks.append(lambda place=place, target=target: _input_gradient(cell, inputs[:, place], w_ih, target))  # type: ignore[misc]
     if needs_grad[at + 2]:
         sums(at + 2, inputs, cell.input_gates)
@@ -507,4 +513,4 @@ def _input_gradient(cell: Cell, grads: Any, w_ih: Any, target: Any) -> None:
     for index, (gate, _) in enumerate(cell.input_gates):
         weight = np.asarray(w_ih[gate * hidden : (gate + 1) * hidden], grads.dtype)
         multiply(grads[index], cut(weight[None]), parts[index][None])
-    np.add.reduce(parts.reshape(count, *target.shape), axis=0, out=target)
+    add_parts(parts.reshape(count, *target.shape), target)

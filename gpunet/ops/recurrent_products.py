@@ -15,7 +15,7 @@ import numpy as np
 
 from gpunet.backend.memory import empty
 
-__all__ = ["Panels", "cut", "fill", "multiply", "panels_of", "product_into"]
+__all__ = ["Panels", "add_parts", "cut", "fill", "multiply", "multiply_stack", "panels_of", "product_into"]
 
 _SMALL = 1_000_000  # multiply-adds up to which OpenBLAS multiplies without packing
 _WIDTHS = (64, 32)  # columns of a panel: four or two vectors of 16 floats; other widths leave a slow remainder
@@ -34,6 +34,11 @@ class Panels(NamedTuple):
     main: Any
     rest: Any
     rows: int
+
+    @property
+    def depth(self) -> int:
+        """K."""
+        return int((self.rest if self.main is None else self.main).shape[-2])
 
     @property
     def columns(self) -> int:
@@ -143,6 +148,19 @@ def product_into(panels: Panels, out: Any, separate: bool) -> Callable[[Any], No
     return product
 
 
+def multiply_stack(a: Any, panels: Panels, out: Any) -> None:
+    """Write the products of stacked rows a (S, M, K) with all G matrices to ``out`` (G, S, M, N)."""
+    main, rest, columns = panels.main, panels.rest, panels.columns
+    if main is not None:
+        tiled = out[..., :columns].reshape(*out.shape[:3], main.shape[1], main.shape[3]).transpose(0, 3, 1, 2, 4)
+        np.matmul(a, main[:, :, None], out=tiled)
+        if rest is not None:
+            np.matmul(a, rest[:, None], out=out[..., columns:])
+    else:  # all rows at once: what BLAS packs is packed once
+        rows = a.reshape(-1, a.shape[2])
+        out[...] = np.matmul(rows, rest).reshape(out.shape)
+
+
 def multiply(a: Any, panels: Panels, out: Any) -> None:
     """Write the products of any number of rows to ``out`` (G, M, N); a is (M, K) or (G, M, K)."""
     main, rest, columns = panels.main, panels.rest, panels.columns
@@ -161,3 +179,16 @@ def multiply(a: Any, panels: Panels, out: Any) -> None:
             np.matmul(part[:, None] if a.ndim == 3 else part, main[:, :, None], out=tiled)
         if rest is not None:
             np.matmul(part, rest[:, None], out=target[..., columns:])
+
+
+def add_parts(parts: Any, out: Any) -> None:
+    """Write the sum of up to four arrays (G, ...) to ``out``; the parts are used up."""
+    count = len(parts)
+    if count == 1:
+        np.copyto(out, parts[0])
+        return
+    if count == 4:
+        np.add(parts[:2], parts[2:], parts[:2])
+    elif count == 3:
+        np.add(parts[0], parts[2], parts[0])
+    np.add(parts[0], parts[1], out)
