@@ -1,0 +1,416 @@
+"""``gpunet train --text``: what it writes and says, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpunet.interop import load_safetensors
+from gpunet.training import RunFolder, Trainer, load_language_model, read_checkpoint
+
+# The smallest network, on a text of 3,000 characters: 21 steps an epoch.
+SMALL = ("--hidden", "8", "--embedding", "4", "--batch-size", "8", "--window", "16", "--lr", "0.01", "--device", "cpu")
+COLUMNS = (
+    "epoch,train_loss,train_accuracy,test_loss,test_accuracy,train_bits_per_character,test_bits_per_character,"
+    "test_perplexity,learning_rate,seconds"
+)
+LINE = "Größe → 카페 🙂 and\u0301 so on.\n"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """A text with characters of one to four bytes, an accent that combines, and lines that end as on Windows."""
+    path = tmp_path / "mine.txt"
+    path.write_bytes((LINE * 120)[:3000].replace("\n", "\r\n").encode())
+    return path
+
+
+def assert_same_bits(first: Path, second: Path) -> None:
+    ours, theirs = (load_safetensors(run / "checkpoint.safetensors") for run in (first, second))
+    assert ours.keys() == theirs.keys()
+    assert any("reading" in name for name in ours)
+    for name, array in ours.items():
+        assert array.tobytes() == theirs[name].tobytes(), name
+
+
+def numbers_of(run: Path) -> list[dict[str, float]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in RunFolder(run).read_metrics()]
+
+
+# --------------------------------------------------------------------------------------------------- a whole run
+
+
+def test_a_run_from_beginning_to_end(gpunet: Callable[..., Any], tmp_path: Path, text: Path) -> None:
+    pytest.importorskip("matplotlib")
+    command = ("train", "--model", "char_rnn", "--cell", "gru", "--text", text.name, *SMALL)
+    done = gpunet(*command, "--epochs", 2, "--seed", 7, "--out", "here", "--json")
+    assert done.code == 0, done.err
+    assert done.err == ""  # no bar where there is no terminal
+
+    result = done.json
+    assert (result["epochs"], result["steps"], result["seed"], result["finished"]) == (2, 42, 7, True)
+    assert (result["model"], result["cell"], result["device"]) == ("char_rnn", "gru", "cpu")
+    assert 0 < result["test_bits_per_character"] < 6
+    assert result["test_perplexity"] == pytest.approx(2 ** result["test_bits_per_character"])
+
+    run = tmp_path / "here"
+    assert {path.name for path in run.iterdir()} == {
+        ".lock", "config.json", "metrics.csv", "checkpoint.safetensors", "curve.png",
+    }  # fmt: skip
+    config = json.loads((run / "config.json").read_text())
+    assert (config["task"], config["cell"], config["window"], config["hidden_size"]) == ("language", "gru", 16, 8)
+    assert config["text"] == str(text)  # as a full path: it may be resumed from elsewhere
+    assert config["dataset"]["characters"] == "".join(sorted(set(LINE)))  # and no \r
+    assert config["characters"] == {"train": 2700, "test": 300}
+    with open(run / "metrics.csv", newline="") as file:
+        lines = file.read().splitlines()
+    assert lines[0] == COLUMNS
+    rows = list(csv.DictReader(lines))
+    assert float(rows[1]["test_bits_per_character"]) == result["test_bits_per_character"]
+    assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+    said = done.out.splitlines()
+    sizes = "2,700 characters, 300 held out, 18 different ones"
+    assert said[0] == f"Training char_rnn (gru, 1,002 parameters) on {text} ({sizes}) on cpu."
+    assert "gpunet train --resume here" in said[1]
+    epochs = [number for number, line in enumerate(said) if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    for number in epochs:
+        assert re.search(r"held out \d\.\d{3} bits/character  perplexity \d+\.\d\d", said[number])
+        assert said[number + 1].startswith("    ")  # a sample
+    assert f"{result['test_bits_per_character']:.3f} bits per character on the held-out text" in done.out
+    assert "gpunet sample here --length 1000" in done.out
+    assert "load_language_model('here')" in done.out
+
+
+def test_python_snippet_of_the_output_works(gpunet: Callable[..., Any], text: Path) -> None:
+    assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here", "--quiet").code == 0
+    model, vocabulary = load_language_model("here")
+    assert not model.training
+    drawn = vocabulary.decode(model.sample(50, vocabulary.encode("카페"), 1.0))
+    assert len(drawn) == 50
+    assert set(drawn) <= set(LINE)
+
+
+def test_quiet_says_the_result_alone(gpunet: Callable[..., Any], text: Path) -> None:
+    done = gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here", "--quiet")
+    assert "epoch 1/1" not in done.out
+    assert done.out.strip().splitlines()[0].endswith("s of training on cpu.")
+
+
+def test_samples_do_not_change_the_run(gpunet: Callable[..., Any], tmp_path: Path, text: Path) -> None:
+    """What is shown draws from a stream of its own."""
+    command = ("train", "--text", text, *SMALL, "--epochs", 2, "--dropout", 0.5)
+    outs = [gpunet(*command, "--out", name, *more).out for name, more in (("loud", ()), ("quiet", ("--quiet",)))]
+    assert_same_bits(tmp_path / "loud", tmp_path / "quiet")
+    again = gpunet(*command, "--out", "again").out
+    samples = [[line for line in out.splitlines() if line.startswith("    ")] for out in (outs[0], again)]
+    assert samples[0] == samples[1]
+
+
+def test_the_bundled_text_is_the_default(gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: Trainer, inputs: Any, labels: Any) -> None:
+        assert inputs.shape == (32, 64)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gpunet.training.LanguageTrainer.train_step", stop)
+    done = gpunet("train", "--model", "char_rnn", "--hidden", 8, "--device", "cpu")
+    assert done.code == 130
+    assert "on pride_and_prejudice (616,291 characters, 68,477 held out, 75 different ones) on cpu." in done.out
+    assert "Run folder: runs/char_rnn-pride_and_prejudice-" in done.out
+
+
+def test_a_terminal_is_not_moved_by_a_sample() -> None:
+    from gpunet.cli.train_text import printable
+
+    assert printable("a\x1b[31mb\tc\r\nd\x00é🙂") == "a\ufffd[31mb\tc\ufffd\nd\ufffdé🙂"
+
+
+# ------------------------------------------------------------------------------------------------------- going on
+
+
+@pytest.mark.parametrize("stop_after", [1, 21, 30])
+def test_resumed_run_has_the_same_bits(
+    gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: Path, stop_after: int
+) -> None:
+    """Stopped after some step, in an epoch (21 steps each) or at its end, with dropout."""
+    from gpunet.training import LanguageTrainer
+
+    arguments = ("train", "--text", text, *SMALL, "--epochs", 2, "--dropout", 0.4, "--seed", 5)
+    assert gpunet(*arguments, "--out", "whole").code == 0
+    step = LanguageTrainer.train_step
+
+    def stop(self: LanguageTrainer, inputs: Any, labels: Any) -> None:
+        step(self, inputs, labels)
+        if self.step == stop_after:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageTrainer, "train_step", stop)
+        stopped = gpunet(*arguments, "--out", "parts", "--json")
+    assert stopped.code == 130
+    assert stopped.json["finished"] is False
+    assert stopped.json["steps"] == stop_after
+    assert read_checkpoint(tmp_path / "parts" / "checkpoint.safetensors")["progress"]["step"] == stop_after
+
+    done = gpunet("train", "--resume", "parts", "--json", "--hidden", 8)
+    assert done.code == 0, done.err
+    assert done.json["steps"] == 42
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+    assert numbers_of(tmp_path / "whole") == numbers_of(tmp_path / "parts")
+
+
+def test_a_finished_run_resumed_says_its_result(gpunet: Callable[..., Any], tmp_path: Path, text: Path) -> None:
+    first = gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here", "--json")
+    before = (tmp_path / "here" / "checkpoint.safetensors").read_bytes()
+    again = gpunet("train", "--resume", "here", "--json")
+    assert again.code == 0
+    assert again.json["test_bits_per_character"] == first.json["test_bits_per_character"]
+    assert (tmp_path / "here" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_a_text_that_changed_is_refused(gpunet: Callable[..., Any], tmp_path: Path, text: Path) -> None:
+    assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
+    before = text.read_bytes()
+    text.write_bytes(before.replace(b"so on", b"on so"))
+    refused = gpunet("train", "--resume", "here")
+    assert refused.code == 2
+    assert f"{text} is not the text that the run began with: it has changed" in refused.one_error()
+    text.unlink()
+    refused = gpunet("train", "--resume", "here")
+    assert refused.code == 2
+    assert "here/config.json: 'text': " in refused.one_error()
+    assert "no such file" in refused.one_error()
+    text.write_bytes(before)
+    assert gpunet("train", "--resume", "here").code == 0
+
+
+def test_signal_saves_and_says_how_to_go_on(
+    start: Callable[..., subprocess.Popen[str]], gpunet: Callable[..., Any], tmp_path: Path, text: Path
+) -> None:
+    arguments = ("train", "--text", str(text), *SMALL, "--epochs", "6", "--seed", "1")
+    process = start(*arguments, "--out", "parts", "--json")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch   1/6"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err == ""
+    assert "gpunet train --resume parts" in out
+    assert json.loads(out.splitlines()[-1])["finished"] is False
+    assert gpunet("train", "--resume", "parts").code == 0
+    assert gpunet(*arguments, "--out", "whole").code == 0
+    assert_same_bits(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+def test_progress_bar_and_samples_on_a_terminal(tmp_path: Path, text: Path) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    code = "import sys; from gpunet.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [sys.executable, "-c", code, "train", "--text", str(text), *SMALL, "--epochs", "2", "--out", "here"]
+    shown = b""
+    with subprocess.Popen(arguments, cwd=tmp_path, stdin=child, stdout=child, stderr=child) as process:
+        os.close(child)
+        while True:
+            try:
+                piece = os.read(parent, 4096)
+            except OSError:  # how Linux says that the other side is closed
+                break
+            if not piece:
+                break
+            shown += piece
+        assert process.wait(60) == 0
+    os.close(parent)
+    said = shown.decode(errors="replace")
+    assert "epoch   1/2:" in said  # the bar
+    assert "bits/character" in said
+    assert said.count("\r\n    ") >= 2
+
+
+# -------------------------------------------------------------------------------------------- runs that fail later
+
+
+def test_nan_loss_stops_and_keeps_the_last_checkpoint(
+    gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: Path
+) -> None:
+    from gpunet.training import LanguageTrainer
+
+    step = LanguageTrainer.train_step
+
+    def poison(self: LanguageTrainer, inputs: Any, labels: Any) -> None:
+        if self.step == 25:
+            self.reading = tuple(part * float("nan") for part in self.reading)
+        step(self, inputs, labels)
+
+    monkeypatch.setattr(LanguageTrainer, "train_step", poison)
+    failed = gpunet("train", "--text", text, *SMALL, "--epochs", 3, "--out", "here", "--quiet")
+    assert failed.code == 1
+    assert "the loss became nan in step 26 (epoch 2)" in failed.one_error()
+    assert "start a new run with a lower --lr" in failed.one_error()
+    state = load_safetensors(tmp_path / "here" / "checkpoint.safetensors")
+    assert all(np.isfinite(array).all() for array in state.values())
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--text", "nothing.txt"], "argument --text: "),
+        (["--text", "nothing.txt"], "nothing.txt: no such file; the bundled text is 'pride_and_prejudice'"),
+        (["--text", "."], "is a folder, not a text file"),
+        (["--model", "char_rnn", "--cell", "lstm2"], "argument --cell: invalid choice: 'lstm2'"),
+        (["--model", "char_rnn", "--hidden", "0"], "argument --hidden: must be at least 1, got 0"),
+        (["--model", "char_rnn", "--layers", "x"], "argument --layers: expected a whole number, got 'x'"),
+        (["--model", "char_rnn", "--embedding", "-1"], "argument --embedding: expected a whole number of at least 0"),
+        (["--model", "char_rnn", "--window", "0"], "argument --window: must be at least 1, got 0"),
+        (["--model", "char_rnn", "--dropout", "1.5"], "argument --dropout: must lie in 0..1, got 1.5"),
+        (["--model", "char_rnn", "--held-out", "0"], "argument --held-out: must be a share above 0 and below 1, got 0"),
+        (["--model", "char_rnn", "--held-out", "1"], "argument --held-out: must be a share above 0 and below 1, got 1"),
+        (["--model", "char_rnn", "--clip", "-1"], "argument --clip: must not be negative, got -1"),
+        (["--model", "char_rnn", "--data", "digits"], "argument --data: is for models of images, not for char_rnn"),
+        (["--model", "char_rnn", "--recipe", "paper"], "argument --recipe: is for models of images, not for char_rnn"),
+        (["--model", "char_rnn", "--augment"], "argument --augment: is for models of images, not for char_rnn"),
+        (["--model", "lenet", "--text", "x.txt"], "argument --text: is for models of texts, not for lenet"),
+        (["--cell", "gru"], "argument --cell: is for models of texts, not for cifar_resnet20"),
+        (["--model", "char_rn"], "unknown model 'char_rn'; did you mean 'char_rnn'?"),
+        (["--model", "char_rnn", "--batch-size", "10000"], "the text is shorter than one window: 10000 streams of 64 "),
+        (["--model", "char_rnn", "--batch-size", "10000"], "give a smaller --batch-size or --window, or a longer text"),
+    ],
+)
+def test_bad_argument(gpunet: Callable[..., Any], tmp_path: Path, arguments: list[str], expected: str) -> None:
+    failed = gpunet("train", "--device", "cpu", *arguments)
+    assert failed.code == 2
+    assert expected in failed.one_error()
+    assert failed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "a text of 0 characters is too short to train on and to measure on"),
+        (b"abc", "a text of 3 characters is too short"),
+        (
+            b"abcdefgh" * 8,
+            "the text is shorter than one window: 32 streams of 64 characters and what follows them need",
+        ),
+        (b"caf\xe9 " * 999, "not UTF-8: byte 0xe9 at position 3 (line 1) cannot be decoded"),
+        ("text ".encode("utf-16") * 999, "it looks like UTF-16, save it as UTF-8"),
+    ],
+)
+def test_texts_that_are_none(gpunet: Callable[..., Any], tmp_path: Path, content: bytes, expected: str) -> None:
+    (tmp_path / "bad.txt").write_bytes(content)
+    failed = gpunet("train", "--text", "bad.txt", "--device", "cpu")
+    assert failed.code == 2
+    assert expected in failed.one_error()
+    assert "bad.txt" in failed.one_error()
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.txt"]
+
+
+def test_resume_keeps_the_settings(gpunet: Callable[..., Any], text: Path) -> None:
+    assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
+    for option, value, kept in (
+        ("--hidden", 9, 8),
+        ("--cell", "gru", "lstm"),
+        ("--window", 17, 16),
+        ("--dropout", 0.3, 0.2),
+        ("--lr", 0.02, 0.01),
+        ("--held-out", 0.2, 0.1),
+        ("--epochs", 2, 1),
+        ("--model", "lenet", "char_rnn"),
+        ("--text", "/other.txt", text),
+    ):
+        failed = gpunet("train", "--resume", "here", option, value)
+        assert failed.code == 2
+        assert f"{option} {value} does not go with --resume: the run in here has {kept}" in failed.one_error()
+    failed = gpunet("train", "--resume", "here", "--augment")
+    assert "argument --augment: is for models of images; the run in here has char_rnn" in failed.one_error()
+
+
+def test_edited_settings_are_found(gpunet: Callable[..., Any], tmp_path: Path, text: Path) -> None:
+    assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
+    path = tmp_path / "here" / "config.json"
+    config = json.loads(path.read_text())
+    for change, named in (
+        ({"cell": 3}, "'cell' must be of type str, got 3"),
+        ({"cell": "elman"}, "cell must be one of rnn, lstm, gru, got 'elman'"),
+        ({"dataset": {}}, "'dataset': description of a text: field 'name' is missing"),
+        ({"hidden_size": 9}, "does not fit"),
+        ({"model": "resnet18"}, "'resnet18' is no model of texts"),
+    ):
+        path.write_text(json.dumps(config | change))
+        for command in (("train", "--resume", "here"), ("sample", "here")):
+            failed = gpunet(*command)
+            assert failed.code == 2, (command, change)
+            assert named in failed.one_error(), (command, change)
+
+
+# ------------------------------------------------------------------------------------------------ other commands
+
+
+def test_what_the_other_commands_say(
+    gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: Path
+) -> None:
+    assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
+    failed = gpunet("predict", "here", "a.png")
+    assert failed.code == 2
+    assert "the run here is one of a language model, not of a classifier; gpunet sample here" in failed.one_error()
+
+    done = gpunet("export", "here", "--to", "safetensors", "--out", "weights.safetensors")
+    assert done.code == 0
+    model, _ = load_language_model("here")
+    found = load_safetensors(tmp_path / "weights.safetensors")
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(found[name], value.numpy())
+    failed = gpunet("export", "here", "--to", "safetensors", "--input", "3,8,8")
+    assert failed.code == 2
+    assert "argument --input: is for models of images" in failed.one_error()
+
+    monkeypatch.setattr("gpunet.cli.models.list_models", lambda kind=None: ["char_rnn"])
+    (line,) = gpunet("models").out.splitlines()
+    assert re.match(r"char_rnn +886,880 parameters +56\.1 M multiply-adds at 64 steps +Graves 2013 \(", line)
+    done = gpunet("summary", "char_rnn", "--json")
+    assert done.code == 0
+    assert done.json["total_params"] == 886_880
+    assert done.json["input_shapes"] == [[1, 64]]
+
+
+@pytest.mark.onnx
+def test_onnx_of_a_run_scores_the_same(gpunet: Callable[..., Any], text: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
+    done = gpunet("export", "here", "--to", "onnx", "--out", "here.onnx", "--json")
+    assert done.code == 0
+    assert done.json["inputs"] == {"input": ["batch", 64]}
+    model, vocabulary = load_language_model("here")
+    x = np.random.default_rng(0).integers(0, len(vocabulary), (5, 64))
+    scores = onnxruntime.InferenceSession("here.onnx").run(None, {"input": x})[0]
+    from gpunet.autograd import from_numpy, no_grad
+
+    with no_grad():
+        expected = model(from_numpy(x))[0].numpy()
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    metadata = {entry.key: entry.value for entry in onnx.load("here.onnx").metadata_props}
+    assert json.loads(metadata["gpunet.text"])["characters"] == vocabulary.characters
