@@ -199,10 +199,36 @@ def test_features_made_by_hand_and_learnt() -> None:
     assert "155 with the bias" in svm
 
 
+def test_hello_is_learned_and_drawn() -> None:
+    """Row B26: trained on 'hello' to a loss of nearly 0, greedy from 'h' gives 'ello'; draws follow the softmax."""
+    lines = run("hello.py").splitlines()
+    loss = [float(line.split("loss ")[1].split(",")[0]) for line in lines if line.startswith("step")]
+    assert loss[0] > 1.0
+    assert loss[-1] < 0.01
+    assert "greedy from 'h': ello; " in lines[-2]
+    assert float(lines[-2].split("= ")[1]) > 0.98
+    share = dict(part.split() for part in lines[-1].split(": ")[1].split("; ")[0].split(", "))
+    assert abs(float(share["e"]) - 0.18) < 0.0037
+    assert float(share["h"]) == 0
+    assert lines[-1].endswith("the likeliest: o")
+
+
+def test_cells_learn_to_write(tmp_path: Path) -> None:
+    """Each far below what the characters' frequencies alone give; which is best, the example prints and draws."""
+    lines = run("char_rnn.py", "--out", str(tmp_path)).splitlines()
+    by_frequency = float(lines[0].split(": ")[1].split()[0])
+    assert 4.3 < by_frequency < 4.6
+    reached = {line.split()[0]: float(line.split("weights: ")[1].split()[0]) for line in lines[1:4]}
+    assert set(reached) == {"rnn", "lstm", "gru"}
+    assert max(reached.values()) < 3.2
+    assert (tmp_path / "char_rnn.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
+
+
 def test_every_example_is_run_here() -> None:
     names = {"lenet_digits.py", "backward_by_hand.py", "filters.py", "digits_zoo.py", "plain_vs_residual.py"}
     names |= {"autoregressive.py", "bptt.py"}
     names |= {"features.py", "optimization.py"}
+    names |= {"hello.py", "char_rnn.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == names
 
 
