@@ -13,6 +13,7 @@ from gpunet.distributions.constraints import Constraint
 from gpunet.distributions.distribution import Distribution
 from gpunet.distributions.parameters import broadcast_parameters, clamped_probabilities, one_of, shape_of
 from gpunet.nn.functional import binary_cross_entropy_with_logits
+from gpunet.ops.dtypes import result_type
 
 __all__ = ["Bernoulli"]
 
@@ -83,9 +84,9 @@ class Bernoulli(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         """log(probs) of 1 and log(1 - probs) of 0."""
-        logits, x = broadcast_parameters(
-            "Bernoulli", logits=self.logits, value=self._value(value).to(self._given.dtype)
-        )
+        x = self._value(value)
+        dtype = result_type(self._given, x)
+        logits, x = broadcast_parameters("Bernoulli", logits=self.logits.to(dtype), value=x.to(dtype))
         return -binary_cross_entropy_with_logits(logits, x, reduction="none")
 
     def entropy(self) -> Tensor:

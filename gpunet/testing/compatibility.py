@@ -47,6 +47,7 @@ NOT_COMPARED: Final[dict[str, str]] = {
     "gpunet.set_num_threads": "tests/backend/test_threads.py",
     "gpunet.autograd.gradcheck": "other defaults: tests/autograd/test_gradcheck.py",
     "gpunet.optim.Optimizer": "a base class: tests/optim derive from it",
+    "gpunet.distributions.Distribution": "a base class: the others derive from it",
     "gpunet.utils.data.Dataset": "a base class without code",
     "gpunet.utils.data.IterableDataset": "a base class without code",
     "gpunet.utils.data.Sampler": "a base class without code",
@@ -67,6 +68,7 @@ NOT_COMPARED: Final[dict[str, str]] = {
 NO_BAD_INPUT: Final[dict[str, str]] = {
     "gpunet.nn.Identity": "takes everything",
     "gpunet.nn.LazyModuleMixin": "a base class",
+    "gpunet.nn.MixtureParameters": "made by MDN",
     "gpunet.nn.UninitializedBuffer": "as UninitializedParameter",
     "gpunet.utils.data.Dataset": "a base class",
     "gpunet.utils.data.IterableDataset": "a base class",

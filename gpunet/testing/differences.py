@@ -323,6 +323,21 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "as in training; PyTorch has zeros there, where it takes its nested tensors",
         ("TransformerEncoder padding in evaluation",),
     ),
+    Difference(
+        "log_prob and cdf of a distribution take a number",
+        "as its parameters may be numbers; nothing is ambiguous",
+        ("Normal number for log_prob",),
+    ),
+    Difference(
+        "parameters of a distribution are floating-point tensors or numbers",
+        "PyTorch takes integers, and cannot draw",
+        ("Normal integer parameters",),
+    ),
+    Difference(
+        "Categorical refuses negative weights, all of them negative too",
+        "no weight is negative; PyTorch looks at them after division by their sum",
+        ("Categorical all negative",),
+    ),
 )
 
 _REASONS: Final = {label: difference for difference in DIFFERENCES for label in difference.cases}

@@ -1,0 +1,138 @@
+"""Mixture density networks: the facts of row B90, gradients, and draws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import gpunet as gn
+import gpunet.nn.functional as F
+from gpunet import nn
+from gpunet.autograd.gradcheck import gradcheck
+from gpunet.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+# pi, mu and sigma of the golden facts, and what they give at y = 0.5.
+PI, MU, SIGMA, Y, P, NLL = (0.3, 0.7), (0.0, 1.0), (1.0, 0.5), 0.5, 0.44437861, 0.81107835
+
+
+def column(*values: float) -> gn.Tensor:
+    return gn.tensor(values, dtype=gn.float64).unsqueeze(-1)
+
+
+def draw(*shape: int, seed: int = 0) -> gn.Tensor:
+    return gn.tensor(np.random.default_rng(seed).standard_normal(shape))
+
+
+def test_b90_the_golden_mixture() -> None:
+    """B90: p = .44437861 and nll = .81107835 at y = .5, by the loss, the distribution and the formula."""
+    log_pi = gn.tensor(PI, dtype=gn.float64).log()
+    loss = F.mdn_loss(log_pi, column(*MU), column(*SIGMA), gn.tensor([Y], dtype=gn.float64)).item()
+    assert abs(loss - NLL) < 5e-9
+    assert abs(math.exp(-loss) - P) < 5e-9
+    mixture = MixtureSameFamily(
+        Categorical(gn.tensor(PI, dtype=gn.float64)),
+        Normal(gn.tensor(MU, dtype=gn.float64), gn.tensor(SIGMA, dtype=gn.float64)),
+    )
+    assert abs(mixture.pdf(Y).item() - P) < 5e-9
+    assert abs(mixture.log_prob(Y).item() + NLL) < 5e-9
+    by_hand = sum(
+        p * math.exp(-((Y - m) ** 2) / (2 * s * s)) / (s * math.sqrt(2 * math.pi))
+        for p, m, s in zip(PI, MU, SIGMA, strict=True)
+    )
+    assert abs(by_hand - P) < 5e-9
+
+
+def test_b90_one_component_is_the_gaussian_loss() -> None:
+    """B90: K = 1 is the negative log-likelihood of a normal distribution."""
+    mu, sigma, target = draw(6, 1, 3), draw(6, 1, 3, seed=1).exp(), draw(6, 3, seed=2)
+    zero = gn.zeros(6, 1, dtype=gn.float64)
+    found = F.mdn_loss(zero, mu, sigma, target, reduction="none")
+    expected = F.gaussian_nll_loss(mu[:, 0], target, sigma[:, 0] ** 2, full=True, reduction="none").sum(-1)
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-12)
+
+
+def test_b90_pi_sums_to_one_and_sigma_is_positive() -> None:
+    """B90: whatever comes in, even where exp(z) is 0 in float32; K Linear outputs become pi, K O each mu and sigma."""
+    layer = nn.MDN(4, 2, 3)
+    for scale in (1.0, 1e3):
+        mixture = layer(gn.randn(50, 4) * scale)
+        assert [tuple(x.shape) for x in mixture] == [(50, 3), (50, 3, 2), (50, 3, 2)]
+        np.testing.assert_allclose(mixture.pi.sum(-1).detach().numpy(), 1, rtol=1e-5)
+        assert (mixture.sigma > 0).all()
+    assert (layer(gn.randn(50, 4) * 1e3).sigma.detach().numpy() <= 1.1e-6).any()  # exp(z) alone would be 0
+    assert sum(p.numel() for p in layer.parameters()) == (4 + 1) * (3 + 6 + 6)
+    loss = F.mdn_loss(*layer(gn.randn(50, 4) * 10), gn.randn(50, 2) * 10)
+    loss.backward()
+    assert all(np.isfinite(p.grad.numpy()).all() for p in layer.parameters() if p.grad is not None)
+
+
+def test_the_loss_is_that_of_the_distribution() -> None:
+    """As MixtureSameFamily has it, for several outputs, and every reduction."""
+    log_pi, mu, sigma, target = draw(5, 3).log_softmax(-1), draw(5, 3, 2), draw(5, 3, 2, seed=3).exp(), draw(5, 2)
+    mixture = MixtureSameFamily(Categorical(logits=log_pi), Independent(Normal(mu, sigma), 1))
+    expected = -mixture.log_prob(target).numpy()
+    np.testing.assert_allclose(F.mdn_loss(log_pi, mu, sigma, target, "none").numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(F.mdn_loss(log_pi, mu, sigma, target).item(), expected.mean(), rtol=1e-12)
+    np.testing.assert_allclose(F.mdn_loss(log_pi, mu, sigma, target, "sum").item(), expected.sum(), rtol=1e-12)
+    parameters = nn.MixtureParameters(log_pi, mu, sigma)
+    np.testing.assert_allclose(parameters.mean.numpy(), mixture.mean.numpy(), rtol=1e-12)
+
+
+def test_far_targets_have_a_finite_loss() -> None:
+    """exp(-5e7) is 0: the loss is taken without it, and its gradient pulls the nearest mean."""
+    mu = gn.tensor([[[0.0], [100.0]]], requires_grad=True)
+    loss = F.mdn_loss(gn.tensor([[0.5, 0.5]]).log(), mu, gn.ones(1, 2, 1), gn.tensor([[10_100.0]]))
+    assert abs(loss.item() / 5e7 - 1) < 1e-5
+    loss.backward()
+    assert mu.grad is not None
+    np.testing.assert_allclose(mu.grad.numpy().ravel(), [0, -1e4], rtol=1e-5)
+
+
+def test_gradients() -> None:
+    layer = nn.MDN(3, 2, 2, dtype=gn.float64)
+    x, target = draw(4, 3).requires_grad_(), draw(4, 2, seed=1).requires_grad_()
+    assert gradcheck(lambda h, t: F.mdn_loss(*layer(h), t), (x, target), parameters=list(layer.parameters()))
+
+
+def test_draws_follow_the_mixture() -> None:
+    """Two components far apart: their shares, means and deviations, each within five standard errors."""
+    count = 20_000
+    log_pi = gn.tensor([0.25, 0.75]).log().expand(count, 2)
+    mu = gn.tensor([[-10.0, 5.0], [10.0, -5.0]]).expand(count, 2, 2)
+    sigma = gn.tensor([[1.0, 0.5], [2.0, 0.1]]).expand(count, 2, 2)
+    drawn = F.mdn_sample(log_pi, mu, sigma)
+    assert tuple(drawn.shape) == (count, 2)
+    assert not drawn.requires_grad
+    found = drawn.numpy()
+    first = found[:, 0] < 0
+    assert abs(first.mean() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / count)
+    for chosen, means, deviations in ((first, (-10, 5), (1.0, 0.5)), (~first, (10, -5), (2.0, 0.1))):
+        part = found[chosen]  # one component gives both outputs
+        error = np.array(deviations) / math.sqrt(len(part))
+        assert (abs(part.mean(0) - means) < 5 * error).all()
+        assert (abs(part.std(0) - deviations) < 5 * error).all()
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    layer, x = nn.MDN(3, 2, 4), gn.randn(2, 5, 3)
+    drawn = []
+    for seed in (3, 3, 4):
+        gn.manual_seed(seed)
+        drawn.append(layer.sample(x).numpy())
+    assert drawn[0].shape == (2, 5, 2)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+    by_generator = [layer.sample(x, generator=gn.Generator(7)).numpy() for _ in range(2)]
+    np.testing.assert_array_equal(*by_generator)
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 4, 3)])
+def test_any_leading_shape(shape: tuple[int, ...]) -> None:
+    layer = nn.MDN(3, 2, 4)
+    mixture = layer(gn.zeros(shape))
+    assert tuple(mixture.mean.shape) == (*shape[:-1], 2)
+    assert tuple(layer.sample(gn.zeros(shape)).shape) == (*shape[:-1], 2)
+    on_meta = layer.to("meta")
+    assert tuple(on_meta.sample(gn.zeros(shape, device="meta")).shape) == (*shape[:-1], 2)
