@@ -49,17 +49,33 @@ def conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
             {"3x3": conv(128, 128, 3), "1x1, 3x3": nn.Sequential(conv(128, 32, 1), conv(32, 128, 3))},
             {"3x3": 147_456, "1x1, 3x3": 40_960},
         ),
+        # Row B86: a bottleneck, and two 3x3 at its width.
+        (
+            {
+                "bottleneck": nn.Sequential(conv(256, 64, 1), conv(64, 64, 3), conv(64, 256, 1)),
+                "two 3x3": nn.Sequential(conv(256, 256, 3), conv(256, 256, 3)),
+            },
+            {"bottleneck": 69_632, "two 3x3": 1_179_648},
+        ),
         # Row B28: a dense layer from 28x28 to 26x26, and a shared kernel.
         ({"dense": nn.Linear(784, 676), "3x3": conv(1, 1, 3)}, {"dense": 529_984, "3x3": 9}),
         ({"number": 12_345}, {"number": 12_345}),
     ],
 )
 def test_weights_of_alternatives(models: dict[str, Any], counts: dict[str, int]) -> None:
-    """Rows B28, B80, B82 and B92."""
+    """Rows B28, B80, B82, B86 and B92."""
     figure = plot_param_counts(models, title="weights")
     assert {name: bar.get_width() for name, bar in named(figure, "bar ").items()} == counts
     for name, count in counts.items():
         assert named(figure)[f"text {name}"].get_text().endswith(f"{count:,}")
+
+
+def test_a_bottleneck_of_the_zoo_has_these_weights() -> None:
+    """Row B86: 256-64-64-256."""
+    block = gn.models.Bottleneck(256, 64)
+    assert sum(weight.numel() for weight in block.parameters() if weight.ndim == 4) == 69_632
+    pair = gn.models.BasicBlock(256, 256)
+    assert sum(weight.numel() for weight in pair.parameters() if weight.ndim == 4) == 1_179_648
 
 
 def test_the_arrows_of_alexnet() -> None:
