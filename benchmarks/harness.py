@@ -48,10 +48,12 @@ def compare(
     scale: float = 1e3,
     unit: str = "ms",
     note: str = "",
+    pause: float = 0.0,
 ) -> Row:
     """Time the sides in turn, A B C A B C, and compare ours with the peer whose median is lowest.
 
-    The ratio is taken round by round, so that a machine that slows down slows both; quartiles show its spread.
+    The ratio is taken round by round, so that a machine that slows down slows both; quartiles show its spread. Before
+    each call there is a pause of so many seconds, in which worker threads of the side before come to rest.
     """
     sides = {"gpunet": ours, **peers}
     for _ in range(warmup):
@@ -60,6 +62,7 @@ def compare(
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, side in sides.items():
+            time.sleep(pause)
             times[name].append(seconds(side))
     medians = {name: statistics.median(values) * scale for name, values in times.items()}
     if not peers:

@@ -263,8 +263,9 @@ def forward_cpu(
             sums = scratch("recurrent.sums", (products[1], n, hidden), carry)
             product = product_into(hidden_panels, sums, False)
             x_part = stretch.of_input(x, start, start + n, reverse)
-            y_part, gates_part, cells_part = (
-                None if array is None else stretch.of(array, start, start + n, reverse) for array in (y, gates, cells)
+            y_part = stretch.of(y, start, start + n, reverse)
+            gates_part, cells_part = (
+                None if array is None else stretch.of(array, start, start + n, reverse) for array in (gates, cells)
             )
             chunk = max(1, _PROJECTED_ROWS // n)
             for step in range(0, stretch.steps, chunk):
