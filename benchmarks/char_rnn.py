@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-
 import gpunet as gn
 from benchmarks.harness import Row, compare, environment, seconds, table, write
 from gpunet.data import load_text

@@ -110,11 +110,14 @@ class CharRNN(nn.Module):
         Raises:
             ShapeError, DTypeError: x or the state is of another shape or type.
         """
-        x = self._checked("x", x)
-        steps = x.transpose(0, 1)
+        hidden, state = self._read(self._checked("x", x).transpose(0, 1), state)
+        return self.decoder(self.dropout(hidden)).transpose(0, 1), state
+
+    def _read(self, steps: Tensor, state: State) -> tuple[Tensor, State]:
+        """The top layer's states (T, B, H) after each of (T, B) characters, and what the layers keep."""
         vectors = F.embedding(steps, self.one_hot) if self.embedding is None else self.embedding(steps)
         hidden, state = self.rnn(vectors, state)
-        return self.decoder(self.dropout(hidden)).transpose(0, 1), state
+        return hidden, state
 
     def start(self, batch_size: int = 1) -> State:
         """The state of having read nothing: zeros (L, B, H), for an LSTM two of them."""
@@ -200,15 +203,17 @@ class CharRNN(nn.Module):
     def _drawn(
         self, numbers: np.ndarray, temperature: float, random: np.random.Generator, state: State
     ) -> Iterator[int]:
-        state = self.start() if state is None else state
+        device = self.decoder.weight.device
         while True:
             with _Evaluating(self), no_grad():
                 if len(numbers):
-                    state = self(from_numpy(numbers[None]).to(self.decoder.weight.device), state)[1]
-                scores = self.next_scores(state)[0].cpu().numpy()
-            (number,) = draw_from_logits(scores, 1, temperature, random)
-            yield int(number)
-            numbers = np.array([number])
+                    hidden, state = self._read(from_numpy(numbers[:, None]).to(device), state)
+                    scores = self.decoder(hidden[-1])
+                else:
+                    scores = self.next_scores(self.start() if state is None else state)
+                values = scores.cpu().numpy()[0]
+            numbers = draw_from_logits(values, 1, temperature, random)
+            yield int(numbers[0])
 
     def _prompt(self, prompt: Any) -> np.ndarray:
         numbers = np.asarray(prompt.cpu().numpy() if isinstance(prompt, Tensor) else prompt)

@@ -85,17 +85,17 @@ def test_each_character_is_shown_as_it_is_drawn(
     from gpunet.models import CharRNN
 
     events: list[str] = []
-    scores, say_part = CharRNN.next_scores, sample.say_part
+    read, say_part = CharRNN._read, sample.say_part
 
-    def draw(self: CharRNN, state: Any) -> Any:
+    def draw(self: CharRNN, *arguments: Any) -> Any:
         events.append("draw")
-        return scores(self, state)
+        return read(self, *arguments)
 
     def show(text: str) -> bool:
         events.append(text)
         return say_part(text)
 
-    monkeypatch.setattr(CharRNN, "next_scores", draw)
+    monkeypatch.setattr(CharRNN, "_read", draw)
     monkeypatch.setattr(sample, "say_part", show)
     done = gpunet("sample", writer, "--prompt", "and", "--length", 5)
     assert events[0] == "and"
