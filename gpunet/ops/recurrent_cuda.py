@@ -16,7 +16,8 @@ Buffers, with N rows in the order of x and G gates; "carry" is float64 for float
 - ``dh_part`` (N, 3 H) carry, GRU: da with its third block times r; for the others da is all of it.
 
 Gradients of weights and x are then products over all rows at once, those of biases sums of columns: dx = da W_ih,
-dW_ih = da^T x, dW_hh = dh_part^T h_before. There are no atomics: the same bits at every run.
+dW_ih = da^T x, dW_hh = dh_part^T h_before. For half types and where TF32 is allowed, tensor cores take them and x W_ih^T
+(``gemm_tensor_cuda``); the backward pass then multiplies in TF32. There are no atomics: the same bits at every run.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from gpunet.ops.gemm_cuda import (
     matrix_product_cuda,
     plan_partials,
 )
+from gpunet.ops.gemm_tensor_cuda import tensor_product_cuda
 from gpunet.ops.recurrent_layout import Layout, Step
 from gpunet.ops.recurrent_persistent_cuda import Plan, persistent_backward, persistent_forward, persistent_plan
 
@@ -126,7 +128,7 @@ def forward_cuda(
     """
     module, carry, hidden, count = array_module(x), compute_dtype(x.dtype), w_hh.shape[1], layout.rows
     bias, b_hn = _biases(kind, b_ih, b_hh, hidden, carry)
-    gates = _product(_flat(x, carry), w_ih.astype(carry, copy=False).T, bias)
+    gates = _product(_flat(x), w_ih.T, bias, _may_round(x.dtype))
     hidden_part = empty((count, hidden), carry, module) if kind == "gru" and (keep or naive) else None
     cells = empty((count, hidden), carry, module) if kind == "lstm" and (keep or naive) else None
     y = empty((count, hidden), x.dtype, module)
@@ -259,12 +261,13 @@ def backward_cuda(
                 kind, layout, reverse, da, kept, y, grad_y, states, weight, dh_part, nonlinearity, needs["h0"]
             )
     found: dict[str, Any] = {"h0": dh, "c0": dc}
+    rounds = _may_round(dtype)
     if needs["x"]:
-        found["x"] = _product(da, w_ih.astype(carry, copy=False)).reshape(x.shape)
+        found["x"] = _product(da, w_ih.astype(carry, copy=False), None, rounds).reshape(x.shape)
     if needs["w_ih"]:
-        found["w_ih"] = _product(da.T, _flat(x, carry))
+        found["w_ih"] = _product(da.T, _flat(x).astype(carry, copy=False), None, rounds)
     if needs["w_hh"]:
-        found["w_hh"] = _product(dh_part.T, states_before(y, h0, layout, reverse))
+        found["w_hh"] = _product(dh_part.T, states_before(y, h0, layout, reverse), None, rounds)
     if needs["b_ih"]:
         found["b_ih"] = column_sums_cuda(da)
     if needs["b_hh"]:
@@ -407,14 +410,37 @@ def _biases(kind: str, b_ih: Any, b_hh: Any, hidden: int, carry: Any) -> tuple[A
     return outer if inner is None else inner + outer, b_hn
 
 
-def _flat(x: Any, carry: Any) -> Any:
-    """All rows of x, in the dtype that sums are carried in."""
+def _flat(x: Any) -> Any:
+    """All rows of x."""
     rows = x.shape[0] if x.ndim == 2 else x.shape[0] * x.shape[1]
-    return x.reshape(rows, x.shape[-1]).astype(carry, copy=False)
+    return x.reshape(rows, x.shape[-1])
 
 
-def _product(a: Any, b: Any, bias: Any = None) -> Any:
-    """a @ b + bias by the kernels, or by the array module where they cannot count so far."""
+def _may_round(dtype: Any) -> bool:
+    """Whether tensor cores may take the products over all steps: they keep at least the 11 bits of TF32 and float16.
+
+    Half types have no more than that to begin with, and their gradients will be rounded to them.
+    """
+    return bool(dtype.itemsize == 2 or (dtype == np.float32 and float32_matmul_precision() == "high"))
+
+
+def _product(a: Any, b: Any, bias: Any, rounds: bool) -> Any:
+    """a @ b + bias in the carry: on tensor cores if it may be rounded, else by the kernels that round nothing.
+
+    The array module takes what is too large for these to count.
+
+    Args:
+        a: (M, K).
+        b: (K, N), of the same dtype.
+        bias: (N,) in the carry, or None.
+        rounds: whether float32 may be rounded to TF32.
+    """
+    if rounds:
+        found = tensor_product_cuda(a, b, bias)
+        if found is not None:
+            return found
+    carry = compute_dtype(a.dtype)
+    a, b = a.astype(carry, copy=False), b.astype(carry, copy=False)
     if gemm_cuda.supports(a.shape[0], b.shape[1], a.shape[1], a.dtype)[0] == "cuda":
         return matrix_product_cuda(a, b, bias)
     found = matrix_product(a, b)

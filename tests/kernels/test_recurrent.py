@@ -12,7 +12,7 @@ import pytest
 import gpunet as gn
 from gpunet.autograd import apply
 from gpunet.backend.kernels import kernel_file
-from gpunet.ops import REGISTRY, gemm_cuda
+from gpunet.ops import REGISTRY, gemm_cuda, gemm_tensor_cuda
 from gpunet.ops import recurrent_cuda as op
 from gpunet.ops.base import Sample
 from gpunet.ops.recurrent import layout_of
@@ -336,7 +336,7 @@ def test_saturated_gates(machine, kind, dtype):
         expected = reference(kind, case, dtype)
     found = compute(machine, kind, case, dtype)
     assert all(np.isfinite(value).all() for value in found)
-    # Outputs may be all but 0, and gradients are what rounding leaves of 1 - h^2 where h is nearly 1: in absolute terms.
+    # Outputs may be all but 0, and gradients what rounding leaves of 1 - h^2 where h is nearly 1: in absolute terms.
     outputs = 3 if kind == "lstm" else 2
     bound = 1e-4 if dtype == np.float32 else 1e-10
     for ours, theirs in zip(found[: 2 * outputs], expected[: 2 * outputs], strict=True):
@@ -441,3 +441,25 @@ def test_the_path_says_how(machine):
 def test_there_is_a_kernel_for_every_dtype():
     for kind, direction, dtype, naive in itertools.product(KINDS, ("forward", "backward"), DTYPES, ("", "naive_")):
         assert f"{kind}_{naive}{direction}_{dtype.name}" in kernel_file(kind).functions
+
+
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), *DTYPES[2:]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_over_all_steps_on_tensor_cores(machine, monkeypatch, kind, dtype):
+    """Where TF32 is allowed, and for half types: x W_ih^T, and the three products of the backward pass."""
+    names = []
+    launch = gemm_tensor_cuda.launch
+    monkeypatch.setattr(gemm_tensor_cuda, "launch", lambda *args: (names.append(args[0].name), launch(*args)))
+    gn.set_float32_matmul_precision("high")
+    try:
+        case = sample(kind, 8, 9, 64, 64, reverse=True)
+        found = compute(machine, kind, case, dtype)
+    finally:
+        gn.set_float32_matmul_precision("highest")
+    for ours, theirs in zip(found, reference(kind, case, dtype), strict=True):
+        assert relative_error(ours, theirs) <= max(BOUNDS[dtype], 1e-2)
+    first = "tf32" if dtype == np.float32 else dtype.name
+    assert names == [f"gemm_tensor_{name}" for name in (f"nt_{first}", "nn_tf32", "tn_tf32", "tn_tf32")]
+    names.clear()
+    compute(machine, kind, case, np.float32)
+    assert not names, "exact unless it is allowed"
