@@ -142,7 +142,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpunet").rglob(f"*{suffix}")}
         assert sources
         assert sources == {name for name in files if name.endswith(suffix)}
-    assert any(Path(name).name == "digits.npz" for name in files)
+    for data in ("digits.npz", "DIGITS.md", "pride_and_prejudice.txt.gz", "PRIDE_AND_PREJUDICE.md"):
+        assert files[f"gpunet/data/{data}"] == (ROOT / "gpunet" / "data" / data).read_bytes()
     assert not [name for name in files if name.endswith((".pyc", ".orig"))]
 
 
@@ -180,6 +181,7 @@ def test_sdist_holds_the_sources(sdist: Path) -> None:
     package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gpunet").rglob("*.py")}
     assert package <= names
     assert set(KERNELS) <= names
+    assert {"gpunet/data/digits.npz", "gpunet/data/pride_and_prejudice.txt.gz"} <= names
     assert {"LICENSE", "README.md", "pyproject.toml", "tests/conftest.py", "PKG-INFO"} <= names
     assert not [name for name in names if "_cuda_kernels" in name or name.endswith(".pyc")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import gpunet as gn
+from gpunet.cli.entry import make_parser
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -61,6 +63,20 @@ def test_programs_print_what_stands_below_them(name: str, capsys: pytest.Capture
     for code, printed in found:
         run(code, names)
         assert capsys.readouterr().out == printed
+
+
+def test_language_models(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    for code in programs("language_models.md"):
+        run(code, names)
+    printed = capsys.readouterr().out
+    assert re.search(r"^\d\.\d\d bits per character$", printed, re.MULTILINE)
+    page = (DOCS / "language_models.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^gpunet (.*)$", page, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        words = shlex.split(command)
+        make_parser(words[0]).parse_args(words)
 
 
 def test_precision() -> None:
