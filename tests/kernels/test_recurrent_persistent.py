@@ -226,6 +226,18 @@ def test_nothing_is_kept_where_no_gradient_is_asked_for(machine, force, kind, pr
         np.testing.assert_array_equal(machine.numpy(ours), machine.numpy(theirs))
 
 
+@pytest.mark.parametrize(("hidden", "size"), [(12, "small"), (70, "persistent")])
+def test_layers_run_in_one_launch_where_there_is_a_plan(machine, launched, hidden, size):
+    """Unforced: from four steps on, where all blocks are on the GPU at once."""
+    for steps, count in ((4, 2), (3, 0)):
+        launched.clear()
+        check(machine, "lstm", sample("lstm", steps, 3, 5, hidden), "float32")
+        assert [name for name, _, _ in launched] == [
+            f"lstm_{size}_forward_float32",
+            f"lstm_{size}_backward_float32",
+        ][:count]
+
+
 # The barriers of recurrent_persistent.cuh, each with what is left when it is taken out, and the kernel that needs it.
 BARRIERS = {
     "between blocks": ("      grid_barrier(counter);\n", "      __syncthreads();\n", "float32", 2),
