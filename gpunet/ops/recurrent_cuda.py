@@ -16,8 +16,9 @@ Buffers, with N rows in the order of x and G gates; "carry" is float64 for float
 - ``dh_part`` (N, 3 H) carry, GRU: da with its third block times r; for the others da is all of it.
 
 Gradients of weights and x are then products over all rows at once, those of biases sums of columns: dx = da W_ih,
-dW_ih = da^T x, dW_hh = dh_part^T h_before. For half types and where TF32 is allowed, tensor cores take them and x W_ih^T
-(``gemm_tensor_cuda``); the backward pass then multiplies in TF32. There are no atomics: the same bits at every run.
+dW_ih = da^T x, dW_hh = dh_part^T h_before. For half types and where TF32 is allowed, tensor cores take these and
+x W_ih^T (``gemm_tensor_cuda``); the backward pass then multiplies in TF32. There are no atomics: the same bits at every
+run.
 """
 
 from __future__ import annotations
