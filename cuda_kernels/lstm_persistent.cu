@@ -24,7 +24,9 @@
 // Kernels: float32 multiplies in float32; tf32, bfloat16 and float16 on tensor cores, for arrays of float32, bfloat16
 // and float16, with h_before or dh_part rounded to that type. small has all units in one block, for few of them.
 //
-// Parallelisation, launch, determinism: recurrent_persistent.cuh. 256 threads, one block a multiprocessor.
+// Parallelisation and launch: recurrent_persistent.cuh. 256 threads, one block a multiprocessor.
+//
+// Determinism: every element is computed by one thread or warp, every sum in one order; no atomics but the barrier's.
 
 #include "recurrent_persistent.cuh"
 
