@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import colorsys
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -249,3 +251,19 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, missing: str, call: 
     with pytest.raises(FeaturesUnavailableError, match=r"not installed: pip install 'gpunet\[features\]'"):
         call()
     assert features.hue_histogram(image(3, 4, 4)).shape == (10,)
+
+
+# The page ----------------------------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "features.md"
+
+
+@NEEDS_EXTRA
+@pytest.mark.skipif(not PAGE.is_file(), reason="the page is not beside the tests")
+def test_programs_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    exec("\n".join(blocks), {})  # noqa: S102 (the page is ours)
+    first, second = capsys.readouterr().out.splitlines()
+    assert float(first.removeprefix("test accuracy ")) > 0.88
+    assert second == "(20, 16) 9.0"
