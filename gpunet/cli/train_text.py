@@ -52,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = LanguageConfig()
     group = parser.add_argument_group(
         "language models",
-        f"With --text or --model {default.model}. The defaults of the options above are then: --epochs "
-        f"{default.epochs}, --batch-size {default.batch_size} (streams of text read in parallel), --lr "
-        f"{default.learning_rate}, --weight-decay {default.weight_decay:g}.",
+        f"With --text or --model {default.model}. A step takes --batch-size streams of text; the defaults of the\n"
+        f"options above are then --epochs {default.epochs}, --batch-size {default.batch_size}, "
+        f"--lr {default.learning_rate} and --weight-decay {default.weight_decay:g}.",
     )
     group.add_argument(
         "--text",

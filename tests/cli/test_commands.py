@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("predict",), ("models",), ("summary",), ("info",)])
+@pytest.mark.parametrize("command", [(), ("train",), ("sample",), ("predict",), ("models",), ("summary",), ("info",)])
 def test_help(gpunet: Callable[..., Any], command: tuple[str, ...]) -> None:
     done = gpunet(*command, "--help")
     assert done.code == 0
@@ -22,7 +22,7 @@ def test_help(gpunet: Callable[..., Any], command: tuple[str, ...]) -> None:
 def test_no_command_shows_the_help(gpunet: Callable[..., Any]) -> None:
     done = gpunet()
     assert done.code == 0
-    for command in ("train", "predict", "models", "info"):
+    for command in ("train", "sample", "predict", "models", "info"):
         assert f"    {command} " in done.out
 
 
@@ -51,7 +51,7 @@ def test_info(gpunet: Callable[..., Any]) -> None:
 def test_a_command_imports_only_its_own_module() -> None:
     code = (
         "import sys; from gpunet.cli import main; main(['models', '--names']); "
-        "assert not {'gpunet.cli.train', 'gpunet.cli.predict', 'gpunet.training', 'tqdm'} & set(sys.modules)"
+        "assert not {'gpunet.cli.train', 'gpunet.cli.predict', 'gpunet.cli.sample', 'tqdm'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
 
