@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from gpunet.backend.memory import empty, scratch
-from gpunet.backend.threads import parallel_for
+from gpunet.backend.threads import parallel_for, single_threaded_blas
 from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.recurrent_layout import Layout
 from gpunet.ops.recurrent_products import (
@@ -48,6 +48,7 @@ _WIDE_SLICE_ROWS = 32
 _CACHED_WEIGHTS = 1 << 20
 _WORTH_A_THREAD = 1 << 19  # multiply-adds of a slice's step
 _PROJECTED_ROWS = 128
+_AHEAD = 8
 _GRADIENT_ROWS = 256
 _FEW_STEPS = 4  # too few to be worth bringing the weights into another order
 _CHUNK = 1 << 14  # elements of each gate for which backward's factors are made at once
@@ -220,8 +221,17 @@ def _row_pieces(x: Any, layout: Layout) -> Iterator[tuple[slice, Any]]:
         yield slice(step * batch, end * batch), x[step:end]
 
 
-def _run_all(tasks: list[Callable[[], None]]) -> None:
-    parallel_for(len(tasks), lambda index: tasks[index]())
+def _share(count: int, body: Callable[[int], None], work: int) -> None:
+    """Run a loop on threads where so many multiply-adds are worth it.
+
+    One that is not shared out leaves the other threads free for loops within it.
+    """
+    if count > 1 and work >= _WORTH_A_THREAD:
+        parallel_for(count, body)
+        return
+    with single_threaded_blas():
+        for index in range(count):
+            body(index)
 
 
 def forward_cpu(
@@ -251,6 +261,7 @@ def forward_cpu(
         block = b_hh[cell.separate * hidden : (cell.separate + 1) * hidden].astype(carry)
         bias = np.tile(block, (max(stop - start for start, stop in slices), 1))
     products = len(cell.input_gates), len(cell.hidden_gates)
+    work = rows * cell.gates * hidden * hidden
 
     def walk(index: int) -> None:
         start, stop = slices[index]
@@ -268,13 +279,15 @@ def forward_cpu(
                 None if array is None else stretch.of(array, start, start + n, reverse) for array in (gates, cells)
             )
             chunk = max(1, _PROJECTED_ROWS // n)
-            for step in range(0, stretch.steps, chunk):
-                steps = slice(step, min(step + chunk, stretch.steps))
+            # A slice that is all there is has other threads to help with the products with x, of several chunks.
+            ahead = chunk if len(slices) > 1 else stretch.steps if keep else chunk * _AHEAD
+            for first in range(0, stretch.steps, ahead):
+                steps = slice(first, min(first + ahead, stretch.steps))
                 if gates_part is None:
-                    a = scratch("recurrent.gates", (products[0], steps.stop - step, n, hidden), carry)
+                    a = scratch("recurrent.gates", (products[0], steps.stop - first, n, hidden), carry)
                 else:
                     a = gates_part[:, steps]
-                _project(x_part[steps], input_panels, a[: products[0]])
+                _project(x_part[steps], input_panels, a[: products[0]], chunk)
                 states = cell.advance(
                     Advance(
                         product,
@@ -290,7 +303,7 @@ def forward_cpu(
         for target, state in zip(last, states, strict=True):
             target[start : start + len(state)] = state
 
-    parallel_for(len(slices), walk)
+    _share(len(slices), walk, work)
     stored = y if carry == x.dtype else y.astype(x.dtype)
     outputs = (
         stored.reshape(*x.shape[:-1], hidden),
@@ -326,7 +339,8 @@ def _weights(
                 bias += b_hh[block]
         fill(input_panels, index, w_ih[block].T, factor, bias)
 
-    parallel_for(len(cell.hidden_gates) + len(cell.input_gates), make)
+    # A copied element takes as long as some multiply-adds.
+    _share(len(cell.hidden_gates) + len(cell.input_gates), make, 16 * (w_ih.size + w_hh.size))
     return input_panels, hidden_panels
 
 
@@ -362,15 +376,20 @@ def _resize(states: tuple[Any, ...], initial: list[Any], last: list[Any], start:
     return grown
 
 
-def _project(x: Any, panels: Panels, out: Any) -> None:
-    """Write the products of x (steps, n, I) with the input weights to ``out`` (G, steps, n, H)."""
+def _project(x: Any, panels: Panels, out: Any, chunk: int) -> None:
+    """Write the products of x (steps, n, I) with the input weights to ``out`` (G, steps, n, H), a chunk at a time."""
     steps, n, features = x.shape
     depth = panels.depth
-    # Rows start on a cache line; half types become float32 here.
-    rows = scratch("recurrent.rows", (steps, n, -(-depth // 16) * 16), out.dtype)
-    rows[..., :features] = x
-    rows[..., features:] = 1
-    multiply_stack(rows[..., :depth], panels, out)
+
+    def body(index: int) -> None:
+        part = slice(index * chunk, min((index + 1) * chunk, steps))
+        # Rows start on a cache line; half types become float32 here.
+        rows = scratch("recurrent.rows", (part.stop - part.start, n, -(-depth // 16) * 16), out.dtype)
+        rows[..., :features] = x[part]
+        rows[..., features:] = 1
+        multiply_stack(rows[..., :depth], panels, out[:, part])
+
+    _share(-(-steps // chunk), body, out.size * depth)
 
 
 def backward_cpu(
@@ -408,8 +427,9 @@ def backward_cpu(
         gate, _ = cell.hidden_gates[index]
         fill(panels, index, w_hh[gate * hidden : (gate + 1) * hidden])
 
-    parallel_for(count, make)
+    _share(count, make, 16 * w_hh.size)
     stretches = _stretches(layout)
+    work = rows * cell.gates * hidden * hidden
 
     def walk(index: int) -> None:
         start, stop = slices[index]
@@ -431,7 +451,7 @@ def backward_cpu(
                 )
                 cell.retreat(Retreat(product, sums, g, h, h_before, c, c_before, dy, states), attributes)
 
-    parallel_for(len(slices), walk)
+    _share(len(slices), walk, work)
     found = _weight_gradients(cell, gates, x, y_before, (w_ih, w_hh), needs_grad, layout)
     for place, grad in enumerate(grad_states, 1):
         if needs_grad[place]:
@@ -500,7 +520,8 @@ def _weight_gradients(
         sums(at + 2, inputs, cell.input_gates)
     if needs_grad[at + 3] and (cell.separate is not None or not needs_grad[at + 2]):
         sums(at + 3, others, cell.hidden_gates)
-    _run_all(tasks)
+    work = layout.rows * cell.gates * hidden * (features + hidden)
+    _share(len(tasks), lambda index: tasks[index](), work)
     if needs_grad[at + 3] and found[at + 3] is None:
         found[at + 3] = found[at + 2].copy()
     return found
