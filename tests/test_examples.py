@@ -113,6 +113,61 @@ def test_backpropagation_through_time_is_taken_apart(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == (pictures if drawn else set())
 
 
+def test_likelihood(tmp_path: Path) -> None:
+    """Rows B14 and B44: one observation under three means, integrals, and the parameters of the highest likelihood."""
+    lines = run("likelihood.py", "--out", str(tmp_path)).splitlines()
+    assert [line.split("= ")[2] for line in lines[:3]] == [
+        "0.05399097, log -2.91893853",
+        "0.24197072, log -1.41893853",
+        "0.39894228, log -0.91893853",
+    ]
+    assert lines[3] == "integral over x: 1.000000 1.000000 1.000000"
+    assert lines[4] == "the likelihood is largest at mu = 1.000"
+    areas = [float(line.split()[-1]) for line in lines[5:7]]
+    assert 1.1 < areas[0] < areas[1] - 1.5  # no density of sigma: it goes on growing
+    closed, found = ([float(part.split()[-1]) for part in line.split(" (")[0].split(",")] for line in lines[7:9])
+    last = [float(part.split()[-1]) for part in lines[-1].split(", -log")[0].split(",")]
+    assert max(abs(a - b) for a, b in zip(closed, last, strict=True)) < 2e-6
+    assert abs(found[0] - closed[0]) > 1
+    fits = [float(line.split("likelihood ")[1].split()[0]) for line in lines[8:]]
+    assert fits == sorted(fits, reverse=True)
+    assert (tmp_path / "likelihood.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
+
+
+def test_a_mixture_density_network_keeps_answers_apart(tmp_path: Path) -> None:
+    """Row B90: least squares gives the mean of three answers, the mixture all of them."""
+    lines = run("mixture_density.py", "--out", str(tmp_path)).splitlines()
+    squares, mixture = (float(part.split()[-1]) for part in lines[0].split(", "))
+    assert mixture < squares - 0.7
+    near = {line.split(":")[0]: float(line.split(", ")[1].split()[0]) for line in lines[2:5]}
+    assert near["least squares"] < 0.9 < near["draws"]
+    assert near["mixture's likeliest mean"] > 0.95
+    assert lines[-1] == "probabilities sum to 1: True, deviations are positive: True"
+    assert (tmp_path / "mixture_density.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
+
+
+def test_attention_finds_the_matching_key(tmp_path: Path) -> None:
+    """Rows B88 and B89: the layer's facts, and an encoder whose weights show where the answer is looked for."""
+    lines = run("attention.py", "--out", str(tmp_path)).splitlines()
+    assert lines[0] == "parameters for 512 features: 1,050,624"
+    assert lines[1] == "5 queries, 3 keys and values: output (5, 512), weights (5, 3)"
+    uniform = re.findall(r"\d\.\d+", lines[2])
+    assert len(uniform) == 3
+    assert max(abs(float(weight) - 1 / 3) for weight in uniform) < 1e-5
+    assert lines[3].endswith("there must be a value for each key, got 3 keys and 2 values")
+    before, after = (
+        [float(number) for number in re.findall(r"(?:accuracy|key|there) (\d\.\d+)", line)]
+        for line in lines
+        if "accuracy" in line
+    )
+    assert before[0] < 0.3
+    assert before[1] < 0.3
+    assert min(after[0], after[2]) > 0.95
+    assert after[1] > 0.7
+    assert "rows sum to 1: True" in lines
+    assert (tmp_path / "attention.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
+
+
 # Every family of the zoo, and every form of it that the papers tell apart.
 ZOO = (
     "alexnet2012_grouped",
@@ -227,6 +282,7 @@ def test_cells_learn_to_write(tmp_path: Path) -> None:
 def test_every_example_is_run_here() -> None:
     names = {"lenet_digits.py", "backward_by_hand.py", "filters.py", "digits_zoo.py", "plain_vs_residual.py"}
     names |= {"autoregressive.py", "bptt.py"}
+    names |= {"likelihood.py", "mixture_density.py", "attention.py"}
     names |= {"features.py", "optimization.py"}
     names |= {"hello.py", "char_rnn.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == names

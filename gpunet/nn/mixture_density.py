@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import gpunet.nn.functional as F
 from gpunet.autograd import Tensor
 from gpunet.backend.random import Generator
+from gpunet.nn import init
 from gpunet.nn.arguments import check_int
 from gpunet.nn.linear import Linear
 from gpunet.nn.module import Module
@@ -87,6 +89,30 @@ class MDN(Module):
         """Draw all weights and biases anew."""
         for layer in (self.pi, self.mu, self.log_sigma):
             layer.reset_parameters()
+
+    def spread_(self, low: float, high: float) -> MDN:
+        """Let the components start apart: means evenly between two values, deviations half of their distance.
+
+        At first no mean and no deviation depends on the input. Components that start alike, as those of the first
+        weights do, often learn to be one wide component, from which training does not come back.
+
+        Args:
+            low: where the targets begin.
+            high: where they end.
+
+        Raises:
+            ValueError: high is not above low.
+        """
+        if not low < high:
+            raise ValueError(f"spread_: high must be above low, got {low} and {high}")
+        step = (high - low) / self.num_gaussians
+        for layer in (self.mu, self.log_sigma):
+            init.zeros_(layer.weight)
+        centres = [low + (k + 0.5) * step for k in range(self.num_gaussians) for _ in range(self.out_features)]
+        for layer, values in ((self.mu, centres), (self.log_sigma, [math.log(0.5 * step)] * len(centres))):
+            if layer.bias is not None:
+                layer.bias.data.copy_(layer.bias.new_tensor(values))
+        return self
 
     def forward(self, input: Tensor) -> MixtureParameters:
         """(..., in_features) to a mixture: log_pi (..., K), mu and sigma (..., K, O)."""

@@ -141,8 +141,8 @@ add("Independent moments", lambda d, m, s: [getattr(d.Independent(d.Normal(m, s)
 add("Independent expand", lambda d, v, m, s: d.Independent(d.Normal(m, s), 1).expand((5, 2)).log_prob(v), (2, 3), LOC,
     SCALE)
 
-add("kl_divergence Normal", lambda d, a, b, p, q: d.kl_divergence(d.Normal(a, p), d.Normal(b, q)), LOC, LOC[::-1].copy(),
-    SCALE, SCALE[::-1].copy())
+add("kl_divergence Normal", lambda d, a, b, p, q: d.kl_divergence(d.Normal(a, p), d.Normal(b, q)), LOC,
+    LOC[::-1].copy(), SCALE, SCALE[::-1].copy())
 add("kl_divergence Uniform inside", lambda d, a, b: d.kl_divergence(d.Uniform(a, b), d.Uniform(a - 1, b + 2)),
     LOC, LOC + SCALE)
 add("kl_divergence Uniform outside",

@@ -96,6 +96,16 @@ def test_gradients() -> None:
     assert gradcheck(lambda h, t: F.mdn_loss(*layer(h), t), (x, target), parameters=list(layer.parameters()))
 
 
+def test_components_that_start_apart() -> None:
+    """Means evenly between the ends, deviations half of their distance, whatever the input."""
+    mixture = nn.MDN(3, 2, 4).spread_(-1.0, 3.0)(gn.randn(5, 3))
+    expected = np.broadcast_to(np.array([-0.5, 0.5, 1.5, 2.5])[:, None], (5, 4, 2))
+    np.testing.assert_allclose(mixture.mu.detach().numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(mixture.sigma.detach().numpy(), 0.5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"^spread_: high must be above low, got 1.0 and 1.0$"):
+        nn.MDN(3, 2, 4).spread_(1.0, 1.0)
+
+
 def test_draws_follow_the_mixture() -> None:
     """Two components far apart: their shares, means and deviations, each within five standard errors."""
     count = 20_000
