@@ -5,7 +5,7 @@ the same buffers:
 
 - where the recurrent weights fit on the chip, one kernel for all steps (``recurrent_persistent_cuda``);
 - else two launches a step: the recurrent product, left as partial sums, and the cell, which adds them as it reads them
-  (``cuda_kernels/rnn.cu``, ``lstm.cu``, ``gru.cu``).
+  (``recurrent_stepwise_cuda``).
 
 Buffers, with N rows in the order of x and G gates; "carry" is float64 for float64, else float32:
 
@@ -30,28 +30,20 @@ from typing import Any, Final
 import numpy as np
 
 from gpunet.backend.devices import array_module
-from gpunet.backend.kernels import blocks_for, get_kernel, launch
 from gpunet.backend.memory import empty
 from gpunet.backend.precision import float32_matmul_precision
 from gpunet.ops import gemm_cuda
 from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.gemm import matrix_product
-from gpunet.ops.gemm_cuda import (
-    Gemm,
-    column_sums_cuda,
-    launch_partials,
-    launch_sum_partials,
-    matrix_product_cuda,
-    plan_partials,
-)
+from gpunet.ops.gemm_cuda import column_sums_cuda, matrix_product_cuda
 from gpunet.ops.gemm_tensor_cuda import tensor_product_cuda
-from gpunet.ops.recurrent_layout import Layout, Step
+from gpunet.ops.recurrent_layout import Layout
 from gpunet.ops.recurrent_persistent_cuda import Plan, persistent_backward, persistent_forward, persistent_plan
+from gpunet.ops.recurrent_stepwise_cuda import naive_backward, naive_forward, stepwise_backward, stepwise_forward
 
 __all__ = ["GATES", "Kept", "backward_cuda", "forward_cuda", "states_before", "supports"]
 
 GATES: Final = {"rnn": 1, "lstm": 4, "gru": 3}
-_THREADS: Final = 256
 _MOST_UNITS: Final = 2**31 - 2**10  # of all sequences in one step: the kernels count them in 32 bits
 
 
@@ -86,8 +78,10 @@ def supports(kind: str, layout: Layout, hidden: int, dtype: Any) -> tuple[str, s
     """
     if layout.batch * hidden > _MOST_UNITS:
         return "reference", f"{layout.batch * hidden} units in one step, more than the kernels can count"
-    if _persistent_plan(kind, layout, hidden, dtype) is not None:
-        return "cuda", "one kernel for all steps, the recurrent weights on the chip"
+    plan = _persistent_plan(kind, layout, hidden, dtype)
+    if plan is not None:
+        alone = ", forward" if plan.backward is None else ", backward" if plan.forward is None else ""
+        return "cuda", f"one kernel for all steps{alone}, the recurrent weights on the chip"
     return "cuda", "a product and a kernel of the cell each step"
 
 
@@ -138,58 +132,19 @@ def forward_cuda(
     plan = None if naive or not persistent else _persistent_plan(kind, layout, hidden, x.dtype)
     if y.size == 0:
         pass
-    elif plan is not None:
+    elif plan is not None and plan.forward is not None:
         # The initial states give way to the last ones.
         persistent_forward(
             plan, kind, layout, reverse, gates, hidden_part, cells, y, h, c, h, c, module.ascontiguousarray(w_hh), b_hn,
             nonlinearity,
         )  # fmt: skip
-    elif naive:
-        weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
-        own = {
-            "rnn": (gates, weight, h, nonlinearity == "relu"),
-            "lstm": (gates, weight, c, h, cells),
-            "gru": (gates, weight, b_hn, h, hidden_part),
-        }[kind]
-        _launch_naive(f"{kind}_naive_forward", layout, reverse, hidden, x.dtype, *own, _stored(y))
     else:
         weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
-        _forward_steps(kind, layout, reverse, gates, hidden_part, cells, y, h, c, weight, b_hn, nonlinearity)
+        way = naive_forward if naive else stepwise_forward
+        way(kind, layout, reverse, gates, hidden_part, cells, y, h, c, weight, b_hn, nonlinearity)
     last = (h,) if c is None else (h, c)
     outputs = (y.reshape(*x.shape[:-1], hidden), *(state.astype(x.dtype, copy=False) for state in last))
     return outputs, Kept(None if kind == "rnn" else gates, hidden_part, cells) if keep else None
-
-
-def _forward_steps(
-    kind: str,
-    layout: Layout,
-    reverse: bool,
-    gates: Any,
-    hidden_part: Any,
-    cells: Any,
-    y: Any,
-    h: Any,
-    c: Any,
-    w_hh: Any,
-    b_hn: Any,
-    nonlinearity: str,
-) -> None:
-    """The steps by two launches each; h and c hold the initial states, and the last ones afterwards."""
-    wide, hidden = w_hh.shape
-    sizes = Gemm(1, layout.batch, wide, hidden, 0, hidden, 0, hidden, 0, wide)
-    plan = plan_partials("nt", sizes, h, w_hh)
-    partials = empty((plan.splits * plan.stride,), h.dtype, array_module(h))
-    summed = partials, plan.splits, plan.stride
-    own = {
-        "rnn": (gates, *summed, h, nonlinearity == "relu"),
-        "lstm": (gates, *summed, c, h, cells),
-        "gru": (gates, *summed, b_hn, h, hidden_part),
-    }[kind]
-    kernel = get_kernel(kind, f"{kind}_forward_{y.dtype.name}")
-    stored = _stored(y)
-    for rows, size, _ in layout.walk(reverse):
-        launch_partials(plan, size, partials, h, w_hh)
-        launch(kernel, _blocks(size, hidden, h.dtype), _THREADS, (*own, stored, rows.start, size, hidden))
 
 
 def backward_cuda(
@@ -241,26 +196,16 @@ def backward_cuda(
     plan = None if naive or not persistent else _persistent_plan(kind, layout, hidden, dtype)
     if y.size == 0:
         pass
-    elif plan is not None:
+    elif plan is not None and plan.backward is not None:
         persistent_backward(
             plan, kind, layout, reverse, da, kept.hidden_part, kept.cells, y, h0, c0, module.ascontiguousarray(w_hh),
             grad_y, dh, dc, dh_part if kind == "gru" else None, nonlinearity,
         )  # fmt: skip
     else:
         weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
-        states = h0, c0, dh, dc
-        if naive:
-            stored = _stored(y), _stored(grad_y)
-            own = {
-                "rnn": (da, weight, dh, nonlinearity == "relu", *stored),
-                "lstm": (da, kept.cells, c0, weight, dh, dc, stored[1]),
-                "gru": (da, kept.hidden_part, h0, weight, dh, dh_part, *stored),
-            }[kind]
-            _launch_naive(f"{kind}_naive_backward", layout, reverse, hidden, dtype, *own)
-        else:
-            dh = _backward_steps(
-                kind, layout, reverse, da, kept, y, grad_y, states, weight, dh_part, nonlinearity, needs["h0"]
-            )
+        way = naive_backward if naive else stepwise_backward
+        buffers = da, kept.hidden_part, kept.cells, y, h0, c0, weight, grad_y, dh, dc, dh_part
+        way(kind, layout, reverse, *buffers, nonlinearity, needs["h0"])
     found: dict[str, Any] = {"h0": dh, "c0": dc}
     rounds = _may_round(dtype)
     if needs["x"]:
@@ -274,63 +219,6 @@ def backward_cuda(
     if needs["b_hh"]:
         found["b_hh"] = found["b_ih"].copy() if needs["b_ih"] and dh_part is da else column_sums_cuda(dh_part)
     return tuple(found[name].astype(dtype, copy=False) if wanted else None for name, wanted in needs.items())
-
-
-def _backward_steps(
-    kind: str,
-    layout: Layout,
-    reverse: bool,
-    da: Any,
-    kept: Kept,
-    y: Any,
-    grad_y: Any,
-    states: tuple[Any, ...],
-    w_hh: Any,
-    dh_part: Any,
-    nonlinearity: str,
-    needs_h0: bool,
-) -> Any:
-    """The steps back by two launches each.
-
-    Args:
-        da: the activated gates, which the gradients replace.
-        states: h0, c0 and the gradients of the last states; that of c is replaced by c0's.
-        needs_h0: whether h0's gradient is asked for.
-
-    Returns:
-        The gradient of h0, or something else if it is not asked for.
-    """
-    h0, c0, dh, dc = states
-    wide, hidden = w_hh.shape
-    sizes = Gemm(1, layout.batch, hidden, wide, 0, wide, 0, hidden, 0, hidden)
-    plan = plan_partials("nn", sizes, dh_part, w_hh)
-    module = array_module(da)
-    partials = empty((plan.splits * plan.stride,), da.dtype, module)
-    summed = partials, plan.splits, plan.stride
-    stored, grad_stored = _stored(y), _stored(grad_y)
-    own = {
-        "rnn": (da, dh, *summed, nonlinearity == "relu", stored, grad_stored),
-        "lstm": (da, kept.cells, c0, dh, *summed, dc, grad_stored),
-        "gru": (da, kept.hidden_part, h0, dh, *summed, dh_part, stored, grad_stored),
-    }[kind]
-    kernel = get_kernel(kind, f"{kind}_backward_{y.dtype.name}")
-    coming = 0
-    for (rows, size, before), row_before in _steps_back(layout, reverse):
-        extents = (rows.start, row_before, size, before, coming, hidden)
-        launch(kernel, _blocks(size, hidden, da.dtype), _THREADS, (*own, *extents))
-        # Whoever had no step before this one is done: what comes is the gradient of h0.
-        further = size if needs_h0 else before
-        if further:
-            launch_partials(plan, further, partials, dh_part[rows], w_hh)
-        coming = size
-    if not needs_h0:
-        return dh
-    # Each sequence's rows have been left alone since its first step.
-    total = empty(dh.shape, dh.dtype, module)
-    launch_sum_partials(
-        plan.sizes, plan.splits, total.reshape(-1), partials, residual=dh.reshape(-1) if kind == "gru" else None
-    )
-    return total
 
 
 def states_before(y: Any, h0: Any, layout: Layout, reverse: bool) -> Any:
@@ -372,20 +260,6 @@ def _places_before(layout: Layout, reverse: bool) -> tuple[np.ndarray, ...]:
     starting = sequence >= np.repeat(neighbour, sizes)
     distance = np.repeat(sizes if reverse else -neighbour, sizes)
     return rows[starting], sequence[starting], rows[~starting], (rows + distance)[~starting]
-
-
-def _steps_back(layout: Layout, reverse: bool) -> list[tuple[Step, int]]:
-    """The steps from the layer's last to its first, and for each the first row of the one before it, or 0."""
-    steps = list(layout.walk(reverse))
-    before = [0, *(step.rows.start for step in steps[:-1])]
-    return list(zip(reversed(steps), reversed(before), strict=True))
-
-
-def _launch_naive(function: str, layout: Layout, reverse: bool, hidden: int, dtype: Any, *args: Any) -> None:
-    """A kernel that goes through whole sequences."""
-    kernel = get_kernel(function.split("_")[0], f"{function}_{dtype.name}")
-    offsets = array_module(args[0]).asarray(np.array(layout.offsets, np.int64))
-    launch(kernel, layout.batch, _THREADS, (*args, offsets, layout.steps, reverse, hidden))
 
 
 def _persistent_plan(kind: str, layout: Layout, hidden: int, dtype: Any) -> Plan | None:
@@ -448,14 +322,3 @@ def _product(a: Any, b: Any, bias: Any, rounds: bool) -> Any:
     if bias is not None:
         found += bias
     return found
-
-
-def _stored(array: Any) -> Any:
-    """An array as kernels take it: half types as words of two bytes."""
-    return array.view(np.uint16) if array.dtype.itemsize == 2 else array
-
-
-def _blocks(size: int, hidden: int, carry: Any) -> int:
-    """Blocks for one step: a thread has sixteen bytes of units where they divide the hidden size."""
-    vector = 16 // carry.itemsize
-    return blocks_for(size * hidden // (vector if hidden % vector == 0 else 1), _THREADS)

@@ -12,7 +12,7 @@ import pytest
 import gpunet as gn
 from gpunet.autograd import apply
 from gpunet.backend.kernels import kernel_file
-from gpunet.ops import REGISTRY, gemm_cuda, gemm_tensor_cuda
+from gpunet.ops import REGISTRY, gemm_cuda, gemm_tensor_cuda, recurrent_stepwise_cuda
 from gpunet.ops import recurrent_cuda as op
 from gpunet.ops.base import Sample
 from gpunet.ops.recurrent import layout_of
@@ -46,7 +46,7 @@ def step_by_step(monkeypatch):
 def launched(monkeypatch):
     """The names of the kernels of the cells and products of a step that run."""
     names = []
-    for module in (op, gemm_cuda):
+    for module in (recurrent_stepwise_cuda, gemm_cuda):
 
         def record(kernel, *rest, launch=module.launch):
             names.append(kernel.name)
