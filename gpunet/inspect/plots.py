@@ -22,9 +22,11 @@ TEST_COLOUR = "#d55e00"
 def curve_png(history: Sequence[Mapping[str, float]], title: str = "") -> bytes:
     """Loss and accuracy over the epochs of a run, as the bytes of a PNG file.
 
+    A language model's loss is drawn in bits per character.
+
     Args:
         history: one row per epoch with ``epoch`` and any of ``train_loss``, ``test_loss``, ``train_accuracy``,
-            ``test_accuracy`` (accuracies between 0 and 1).
+            ``test_accuracy`` (accuracies between 0 and 1), ``train_bits_per_character``, ``test_bits_per_character``.
         title: written above the picture.
 
     Raises:
@@ -45,9 +47,10 @@ def curve_png(history: Sequence[Mapping[str, float]], title: str = "") -> bytes:
     figure = Figure(figsize=(9.0, 3.8), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     loss_axes, accuracy_axes = figure.subplots(1, 2)
-    _draw(loss_axes, history, "loss", 1.0)
+    loss = "bits_per_character" if any("test_bits_per_character" in row for row in history) else "loss"
+    _draw(loss_axes, history, loss, 1.0)
     _draw(accuracy_axes, history, "accuracy", 100.0)
-    loss_axes.set_ylabel("loss")
+    loss_axes.set_ylabel(loss.replace("_", " "))
     loss_axes.set_ylim(bottom=0.0)
     accuracy_axes.set_ylabel("accuracy [%]")
     for axes in (loss_axes, accuracy_axes):

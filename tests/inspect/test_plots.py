@@ -35,6 +35,15 @@ def test_different_numbers_make_different_pictures() -> None:
     assert curve_png(HISTORY) != curve_png(other)
 
 
+def test_a_language_models_curve_is_in_bits() -> None:
+    pytest.importorskip("matplotlib")
+    bits = [row | {"train_bits_per_character": 3.0, "test_bits_per_character": 3.5} for row in HISTORY]
+    assert curve_png(bits) != curve_png(HISTORY)
+    # It is the bits that are drawn, not the loss they come from.
+    assert curve_png([row | {"train_loss": 9.0} for row in bits]) == curve_png(bits)
+    assert curve_png([row | {"test_bits_per_character": 2.5} for row in bits]) != curve_png(bits)
+
+
 def test_nothing_to_draw() -> None:
     with pytest.raises(ValueError, match="history is empty"):
         curve_png([])

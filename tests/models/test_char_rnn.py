@@ -14,7 +14,7 @@ import pytest
 import gpunet as gn
 from gpunet import models, nn
 from gpunet.models import CharRNN, draw_from_logits
-from gpunet.training import character_loss
+from gpunet.training import LanguageConfig, character_loss, prepare_language
 
 CELLS = ("rnn", "lstm", "gru")
 
@@ -146,6 +146,24 @@ def test_on_meta() -> None:
     result = gn.inspect.summary("char_rnn", vocab_size=10)
     assert result.input_shapes == ((1, 64),)
     assert result.output_shape == (1, 64, 10)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cell", CELLS)
+def test_three_steps_on_a_gpu_are_the_cpus(cell: str) -> None:
+    """Losses, states and drawn characters, by the same trainer."""
+    splits = gn.data.make_text_splits(*(gn.data.load_novel()[part] for part in (slice(0, 3000), slice(3000, 3400))))
+    config = LanguageConfig(cell=cell, hidden_size=40, batch_size=8, window=16, dropout=0.0)
+    losses, drawn = {}, {}
+    for device in ("cpu", "cuda"):
+        trainer = prepare_language(config, splits, gn.device(device))
+        for batch in itertools.islice(trainer.train_loader, 3):
+            trainer.train_step(*batch)
+        assert {tensor.device.type for tensor in trainer.model.parameters()} == {device}
+        losses[device] = (trainer.train_metrics()["train_loss"], trainer.evaluate(trainer.test_loader)["loss"])
+        drawn[device] = trainer.model.sample(20, [3, 5], 1.0, gn.Generator(1)).tolist()
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-5)
+    assert drawn["cuda"] == drawn["cpu"]
 
 
 # ------------------------------------------------------------------------------------------------- the product rule
