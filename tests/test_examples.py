@@ -125,10 +125,11 @@ def test_likelihood(tmp_path: Path) -> None:
     assert lines[4] == "the likelihood is largest at mu = 1.000"
     areas = [float(line.split()[-1]) for line in lines[5:7]]
     assert 1.1 < areas[0] < areas[1] - 1.5  # no density of sigma: it goes on growing
-    closed, found = ([float(part.split()[-1]) for part in line.split(" (")[0].split(",")] for line in lines[7:9])
-    last = [float(part.split()[-1]) for part in lines[-1].split(", -log")[0].split(",")]
+    pattern = re.compile(r"mean (\d\.\d+), standard deviation (\d\.\d+)")
+    pairs = [pattern.search(line) for line in lines[7:]]
+    closed, first, *_, last = [[float(number) for number in pair.groups()] for pair in pairs if pair is not None]
     assert max(abs(a - b) for a, b in zip(closed, last, strict=True)) < 2e-6
-    assert abs(found[0] - closed[0]) > 1
+    assert abs(first[0] - closed[0]) > 1
     fits = [float(line.split("likelihood ")[1].split()[0]) for line in lines[8:]]
     assert fits == sorted(fits, reverse=True)
     assert (tmp_path / "likelihood.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
