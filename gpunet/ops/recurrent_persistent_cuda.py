@@ -64,7 +64,7 @@ def persistent_forward(
     """All steps of one layer in one direction.
 
     Args:
-        plan: of the layer.
+        plan: of the layer, with blocks for this direction.
         kind: ``"rnn"``, ``"lstm"`` or ``"gru"``.
         layout: of the N rows.
         reverse: whether the last step comes first.
@@ -132,7 +132,7 @@ def persistent_backward(
 def _launch(
     direction: str,
     plan: Plan,
-    slicing: Slicing,
+    slicing: Slicing | None,
     kind: str,
     layout: Layout,
     reverse: bool,
@@ -140,6 +140,8 @@ def _launch(
     depth: int,
     own: tuple[Any, ...],
 ) -> None:
+    if slicing is None:
+        raise ValueError(f"the plan has no blocks for going {direction}")
     module = array_module(own[0])
     size, product = ("small", plan.product[6:]) if plan.is_small else ("persistent", plan.product)
     kernel = get_kernel(f"{kind}_persistent", f"{kind}_{size}_{direction}_{product}")

@@ -22,6 +22,9 @@ _GATES: Final = {"rnn": 1, "lstm": 4, "gru": 3}
 _WARPS: Final = 8
 # More sequences than this in a block, and the products are large enough to be done one step at a time.
 _MOST_ROWS: Final = 64
+# Words of rows that a block brings into shared memory in each step. Past this the traffic of all blocks with the L2
+# cache takes longer than a product that shares its operands better. An estimate, from that cache's bandwidth.
+_MOST_WORDS: Final = 2**17
 # Fewer steps do not make up for the loading of the weights.
 _FEWEST_STEPS: Final = 4
 
@@ -88,12 +91,12 @@ class Plan(NamedTuple):
 
     Attributes:
         product: the end of their names; ``"small_float32"`` has all units in one block.
-        forward, backward: the blocks of either direction.
+        forward, backward: the blocks of either direction; None where that one is better taken step by step.
     """
 
     product: str
-    forward: Slicing
-    backward: Slicing
+    forward: Slicing | None
+    backward: Slicing | None
 
     @property
     def is_small(self) -> bool:
@@ -132,12 +135,15 @@ def choose_plan(
 
 def plan_slices(product: str, kind: str, batch: int, hidden: int, limits: GPULimits) -> Plan | None:
     """The plan for one of the products, or None where the GPU cannot hold it."""
-    gates, found = _GATES[kind], _PRODUCTS[product]
-    if limits.architecture < found.architecture:
+    gates = _GATES[kind]
+    if limits.architecture < _PRODUCTS[product].architecture:
         return None
     forward = _slicing(product, hidden, gates, hidden, batch, limits)
     backward = _slicing(product, gates * hidden, 1, hidden, batch, limits)
-    return None if forward is None or backward is None else Plan(product, forward, backward)
+    found_both = forward is not None and backward is not None
+    if forward is backward is None or (product.startswith("small") and not found_both):
+        return None
+    return Plan(product, forward, backward)
 
 
 def _slicing(
@@ -162,6 +168,8 @@ def _slicing(
         if not is_small:
             return None
         rows = _MOST_ROWS
+    if not is_small and rows * words > _MOST_WORDS:
+        return None
     pitch = -(-words // warp.piece) * warp.piece
     if not is_small and warp.piece == 16 and pitch % 32 == 0:
         pitch += 16  # no bank conflicts
@@ -174,9 +182,7 @@ def _slicing(
             shared_memory = 4 * (tile + along * padded * across * warp.columns + 2 * rows * units)
             if shared_memory <= limits.shared_memory:
                 batch_slices = -(-batch // rows)
-                return Slicing(
-                    slices, batch_slices, shared_memory, units, rows, group, buffers, across, pitch
-                )  # fmt: skip
+                return Slicing(slices, batch_slices, shared_memory, units, rows, group, buffers, across, pitch)
         if not is_small or rows <= 4:
             return None
         rows //= 2  # blocks that do not wait for each other may be more than fit

@@ -182,10 +182,10 @@ def test_groups_of_rows(machine, force, product, rows):
         if plan_slices(product, kind, rows, hidden, limits) is None:
             continue
         plan = force(product, kind, rows, hidden, slices, shared_memory)
-        cut = plan.forward.group, plan.forward.buffers, plan.backward.group, plan.backward.buffers
+        cut = tuple(None if side is None else (side.group, side.buffers) for side in (plan.forward, plan.backward))
         if cut not in seen:
             seen.add(cut)
-            assert plan.forward.batch_slices == 1
+            assert plan.forward is None or plan.forward.batch_slices == 1
             check(machine, kind, sample(kind, 3, rows, 3, hidden), product)
     assert seen
 
@@ -236,6 +236,20 @@ def test_layers_run_in_one_launch_where_there_is_a_plan(machine, launched, hidde
             f"lstm_{size}_forward_float32",
             f"lstm_{size}_backward_float32",
         ][:count]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("left_out", ["forward", "backward"])
+def test_one_direction_alone(machine, force, monkeypatch, launched, kind, left_out):
+    """The other goes step by step, through the same arrays."""
+    plan = force("float32", kind, 5, 20)._replace(**{left_out: None})
+    monkeypatch.setattr(op, "_persistent_plan", lambda *_: plan)
+    case = sample(kind, 0, 5, 3, 20, batch_sizes=(5, 5, 2, 1), reverse=True)
+    check(machine, kind, case, "float32")
+    other = {"forward": "backward", "backward": "forward"}[left_out]
+    assert [name for name, _, _ in launched] == [f"{kind}_persistent_{other}_float32"]
+    layout = make_layout(5, 5, None)
+    assert op.supports(kind, layout, 20, np.dtype(np.float32))[1].startswith(f"one kernel for all steps, {other},")
 
 
 # The barriers of recurrent_persistent.cuh, each with what is left when it is taken out, and the kernel that needs it.
@@ -322,6 +336,9 @@ def test_every_plan_can_be_kept(product, limits):
                     continue
                 plans += 1
                 for cut, gates, depth in ((plan.forward, op.GATES[kind], hidden), (plan.backward, 1, hidden)):
+                    if cut is None:
+                        assert not plan.is_small
+                        continue
                     assert plan.is_small or cut.slices * cut.batch_slices <= limits.multiprocessors
                     assert not plan.is_small or cut.slices == 1
                     assert cut.shared_memory <= limits.shared_memory
@@ -369,6 +386,10 @@ def test_a_batch_is_dealt_to_several_sets_of_blocks():
     assert (plan.forward.batch_slices, plan.forward.rows) == (4, 16)
     assert plan_slices("float32", "lstm", 256, 512, limits_of()) is not None
     assert plan_slices("float32", "lstm", 257, 512, limits_of()) is None, "more sequences than a block takes"
+    assert plan_slices("float32", "lstm", 32, 1024, limits_of()) is not None
+    plan = plan_slices("float32", "lstm", 33, 1024, limits_of())
+    assert plan.forward is not None
+    assert plan.backward is None, "more than is worth exchanging"
 
 
 @pytest.mark.parametrize(
@@ -387,7 +408,7 @@ def test_a_batch_is_dealt_to_several_sets_of_blocks():
         ({"limits": limits_of(cooperative=False)}, None),
         ({"limits": limits_of(multiprocessors=31)}, None),
         ({"limits": limits_of(multiprocessors=32)}, "float32"),
-        ({"limits": limits_of(shared_memory=20 * 1024)}, None),
+        ({"limits": limits_of(shared_memory=8 * 1024)}, None),
         ({"steps": 3}, None),
         ({"batch": 0}, None),
         ({"hidden": 0}, None),
