@@ -18,8 +18,8 @@ import numpy as np
 from gpunet.backend.memory import scratch
 from gpunet.ops.base import register
 from gpunet.ops.recurrent import Recurrent, sigmoid, sigmoids_and_tanh
-from gpunet.ops.recurrent_cpu import Advance, Retreat
 from gpunet.ops.recurrent_products import add_parts
+from gpunet.ops.recurrent_walk import Advance, Retreat
 
 __all__ = ["GRU"]
 

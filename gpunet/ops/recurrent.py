@@ -29,6 +29,7 @@ from gpunet.ops import recurrent_cpu, recurrent_cuda
 from gpunet.ops.base import NO_GRAD, Context, Inferred, Op, Sample, Spec, require_floating, require_same_dtype
 from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.recurrent_layout import Layout, make_layout
+from gpunet.ops.recurrent_walk import Advance, Kept, Retreat
 
 __all__ = ["Recurrent", "add_rows", "layout_of", "sigmoid", "sigmoids_and_tanh", "sum_of_parts"]
 
@@ -88,7 +89,7 @@ class Recurrent(Op):
     autocast = "lower"
     gates: int
     states: int
-    # What ``recurrent_cpu.Cell`` says of these.
+    # What ``recurrent_walk.Cell`` says of these.
     buffers: int
     input_gates: tuple[tuple[int, float], ...]
     hidden_gates: tuple[tuple[int, float], ...]
@@ -108,13 +109,13 @@ class Recurrent(Op):
         """The gradients of x_part, of h_part and, but for the way through h_part, of the state before."""
         raise NotImplementedError
 
-    # The cell in place: ``recurrent_cpu`` says what is where -------------------------------------------------------
+    # The cell in place: ``recurrent_walk`` says what is where -------------------------------------------------------
 
-    def advance(self, walk: recurrent_cpu.Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
+    def advance(self, walk: Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
         """Run a stretch of steps, and return the states after it."""
         raise NotImplementedError
 
-    def retreat(self, walk: recurrent_cpu.Retreat, attributes: dict[str, Any]) -> None:
+    def retreat(self, walk: Retreat, attributes: dict[str, Any]) -> None:
         """Go back through a stretch of steps."""
         raise NotImplementedError
 
@@ -246,7 +247,7 @@ class Recurrent(Op):
         layout = layout_of(inputs[0], batch_sizes)
         if path == "cuda":
             return self._forward_cuda(ctx, inputs, layout, reverse, attributes)
-        if path != "reference" and layout.rows and inputs[-3].size:
+        if path != "reference" and layout.rows and inputs[-4].size and inputs[-3].size:
             keep = ctx is not NO_GRAD
             if not keep and layout.steps == 1 and inputs[0].dtype == compute_dtype(inputs[0].dtype):
                 return self._forward_once(inputs, attributes)
@@ -262,7 +263,7 @@ class Recurrent(Op):
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         if isinstance(ctx.state, recurrent_cuda.Kept):
             return self._backward_cuda(ctx, grad_outputs)
-        if isinstance(ctx.state, recurrent_cpu.Kept):
+        if isinstance(ctx.state, Kept):
             return self._backward_cpu(ctx, grad_outputs)
         gradients = self.reference_backward(grad_outputs, ctx.saved, **ctx.attributes)
         return tuple(gradient if wanted else None for gradient, wanted in zip(gradients, ctx.needs_grad, strict=True))

@@ -20,14 +20,11 @@ How the work is laid out, and why:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
 from gpunet.backend.memory import empty, scratch
-from gpunet.backend.threads import parallel_for, single_threaded_blas
 from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.recurrent_layout import Layout
 from gpunet.ops.recurrent_products import (
@@ -40,162 +37,15 @@ from gpunet.ops.recurrent_products import (
     panels_of,
     product_into,
 )
+from gpunet.ops.recurrent_walk import Advance, Cell, Kept, Retreat, share, slices_of, stretches_of
 
-__all__ = ["Cell", "Kept", "backward_cpu", "forward_cpu"]
+__all__ = ["backward_cpu", "forward_cpu"]
 
-_SLICE_ROWS = 16  # sequences of a slice; more where the weights are read from beyond the second-level cache
-_WIDE_SLICE_ROWS = 32
-_CACHED_WEIGHTS = 1 << 20
-_WORTH_A_THREAD = 1 << 19  # multiply-adds of a slice's step
 _PROJECTED_ROWS = 128
-_AHEAD = 8
+_SCRATCH = 1 << 20  # elements of a work array that a thread keeps
 _GRADIENT_ROWS = 256
 _FEW_STEPS = 4  # too few to be worth bringing the weights into another order
 _CHUNK = 1 << 14  # elements of each gate for which backward's factors are made at once
-
-
-class Cell(Protocol):
-    """What an operation says about its cell.
-
-    Attributes:
-        gates: blocks of H rows of the weights.
-        states: 1 (h), or 2 (h and c).
-        buffers: how many (N, H) buffers backward needs: gates, and what else takes part in the products of backward.
-        input_gates: for the first buffers, in order: which block of W_ih goes there, and its factor.
-        hidden_gates: for each product with h, in order: which block of W_hh it is, and its factor.
-        hidden_buffers: the buffers where backward leaves the gradients of the products with h.
-        separate: the gate whose b_hh stays with its product with h, or None.
-        in_output: whether the one gate is the output, so that there is no buffer.
-    """
-
-    gates: int
-    states: int
-    buffers: int
-    input_gates: tuple[tuple[int, float], ...]
-    hidden_gates: tuple[tuple[int, float], ...]
-    hidden_buffers: slice
-    separate: int | None
-    in_output: bool
-
-    def advance(self, walk: Advance, attributes: dict[str, Any]) -> tuple[Any, ...]:
-        """Run the steps of a stretch; the states after it."""
-
-    def retreat(self, walk: Retreat, attributes: dict[str, Any]) -> None:
-        """Run the steps of a stretch backwards, in place."""
-
-
-class Advance(NamedTuple):
-    """A stretch of steps in which the same n sequences take part, in the order of the recurrence.
-
-    Attributes:
-        product: writes the products of h (n, H) with the recurrent weights to ``sums``.
-        sums: (G, n, H).
-        gates: (buffers, steps, n, H): the products with x, to be activated in place.
-        y: (steps, n, H), where h goes.
-        cells: (steps, n, H), where c goes, or None to keep no more than the last.
-        states: (n, H) each. That of c is overwritten where ``cells`` is None.
-        bias: (n, H), the bias that stays with its product, or None.
-    """
-
-    product: Callable[[Any], None]
-    sums: Any
-    gates: Any
-    y: Any
-    cells: Any
-    states: tuple[Any, ...]
-    bias: Any
-
-
-class Retreat(NamedTuple):
-    """A stretch of steps, in the opposite order.
-
-    Attributes:
-        product: writes the products of (G, n, H) gradients with the recurrent weights, gate by gate, to ``sums``.
-        sums: (G, n, H).
-        gates: (buffers, steps, n, H), activated; to be overwritten with gradients.
-        y, y_before: (steps, n, H): h after and before each step.
-        cells, cells_before: (steps, n, H), or None.
-        grad_y: (steps, n, H).
-        grad_states: (n, H) each, in place: of the states after the stretch, then of those before it.
-    """
-
-    product: Callable[[Any], None]
-    sums: Any
-    gates: Any
-    y: Any
-    y_before: Any
-    cells: Any
-    cells_before: Any
-    grad_y: Any
-    grad_states: tuple[Any, ...]
-
-
-@dataclass
-class Kept:
-    """What a forward pass leaves for its backward pass, which uses up ``gates``.
-
-    Attributes:
-        gates: (buffers, N, H).
-        cells: (N, H), or None.
-        cells_before: (N, H), c before each step; None where it has to be put together.
-        y: (N, H), in the type that states are carried in.
-        y_before: (N, H), or None.
-        is_used: whether a backward pass has overwritten the gates.
-    """
-
-    gates: Any
-    cells: Any
-    cells_before: Any
-    y: Any
-    y_before: Any
-    is_used: bool = False
-
-
-class Stretch(NamedTuple):
-    """Steps one after another with the same number of rows.
-
-    Attributes:
-        row: the first row.
-        steps: how many steps.
-        size: rows of each.
-    """
-
-    row: int
-    steps: int
-    size: int
-
-    def of(self, rows: Any, first: int, last: int, backwards: bool) -> Any:
-        """(..., steps, n, features) of rows (..., N, features): sequences ``first`` to ``last``."""
-        part = rows[..., self.row : self.row + self.steps * self.size, :]
-        part = part.reshape(*rows.shape[:-2], self.steps, self.size, rows.shape[-1])
-        return part[..., :: -1 if backwards else 1, first:last, :]
-
-    def of_input(self, x: Any, first: int, last: int, backwards: bool) -> Any:
-        """The same of x, which may be (T, B, I) in any order in memory."""
-        if x.ndim == 2:
-            return self.of(x, first, last, backwards)
-        step = self.row // self.size
-        return x[step : step + self.steps][:: -1 if backwards else 1, first:last]
-
-
-@lru_cache(maxsize=256)
-def _stretches(layout: Layout) -> tuple[Stretch, ...]:
-    """All steps, as few stretches as it takes."""
-    found: list[Stretch] = []
-    for step, size in enumerate(layout.batch_sizes):
-        if found and found[-1].size == size:
-            found[-1] = found[-1]._replace(steps=found[-1].steps + 1)
-        else:
-            found.append(Stretch(layout.offsets[step], 1, size))
-    return tuple(found)
-
-
-def _slices(batch: int, hidden: int, gates: int) -> list[tuple[int, int]]:
-    """How the batch is cut: by sizes alone, so that the results do not depend on the number of threads."""
-    weights = gates * hidden * hidden
-    rows = _SLICE_ROWS if weights <= _CACHED_WEIGHTS >> 2 else _WIDE_SLICE_ROWS
-    count = max(1, min(-(-batch // rows), batch * weights // _WORTH_A_THREAD))
-    return [(batch * i // count, batch * (i + 1) // count) for i in range(count)]
 
 
 def _row_view(x: Any, rows: int) -> Any:
@@ -207,31 +57,19 @@ def _row_view(x: Any, rows: int) -> Any:
     return None
 
 
-def _row_pieces(x: Any, layout: Layout) -> Iterator[tuple[slice, Any]]:
+def _row_pieces(x: Any, layout: Layout, gates: int) -> Iterator[tuple[slice, Any]]:
     """Pieces of x, (rows, I) or (steps, B, I), and which rows they are."""
+    most = max(16, min(_GRADIENT_ROWS, _SCRATCH // (gates * max(1, x.shape[-1]))))
     view = _row_view(x, layout.rows)
     if view is not None:
-        for start in range(0, layout.rows, _GRADIENT_ROWS):
-            rows = slice(start, min(start + _GRADIENT_ROWS, layout.rows))
+        for start in range(0, layout.rows, most):
+            rows = slice(start, min(start + most, layout.rows))
             yield rows, view[rows]
         return
-    batch, steps = layout.batch, max(1, _GRADIENT_ROWS // layout.batch)
+    batch, steps = layout.batch, max(1, most // layout.batch)
     for step in range(0, layout.steps, steps):
         end = min(step + steps, layout.steps)
         yield slice(step * batch, end * batch), x[step:end]
-
-
-def _share(count: int, body: Callable[[int], None], work: int) -> None:
-    """Run a loop on threads where so many multiply-adds are worth it.
-
-    One that is not shared out leaves the other threads free for loops within it.
-    """
-    if count > 1 and work >= _WORTH_A_THREAD:
-        parallel_for(count, body)
-        return
-    with single_threaded_blas():
-        for index in range(count):
-            body(index)
 
 
 def forward_cpu(
@@ -243,7 +81,7 @@ def forward_cpu(
     carry = compute_dtype(x.dtype)
     rows, batch, hidden = layout.rows, layout.batch, w_hh.shape[1]
     initial = [np.asarray(state, carry) for state in initial]
-    slices = _slices(batch, hidden, cell.gates)
+    slices = slices_of(batch, hidden, cell.gates)
     input_panels, hidden_panels = _weights(cell, w_ih, w_hh, b_ih, b_hh, slices, layout.steps, carry)
 
     y, y_before = _with_before(layout, hidden, carry, reverse, initial[0] if keep else None)
@@ -266,7 +104,7 @@ def forward_cpu(
     def walk(index: int) -> None:
         start, stop = slices[index]
         states = tuple(state[:0] for state in initial)
-        for stretch in reversed(_stretches(layout)) if reverse else _stretches(layout):
+        for stretch in reversed(stretches_of(layout)) if reverse else stretches_of(layout):
             n = min(stretch.size, stop) - start
             if n <= 0:
                 continue
@@ -280,7 +118,9 @@ def forward_cpu(
             )
             chunk = max(1, _PROJECTED_ROWS // n)
             # A slice that is all there is has other threads to help with the products with x, of several chunks.
-            ahead = chunk if len(slices) > 1 else stretch.steps if keep else chunk * _AHEAD
+            ahead = chunk
+            if len(slices) == 1:
+                ahead = stretch.steps if gates is not None else max(chunk, _SCRATCH // (n * cell.gates * hidden))
             for first in range(0, stretch.steps, ahead):
                 steps = slice(first, min(first + ahead, stretch.steps))
                 if gates_part is None:
@@ -303,7 +143,7 @@ def forward_cpu(
         for target, state in zip(last, states, strict=True):
             target[start : start + len(state)] = state
 
-    _share(len(slices), walk, work)
+    share(len(slices), walk, work)
     stored = y if carry == x.dtype else y.astype(x.dtype)
     outputs = (
         stored.reshape(*x.shape[:-1], hidden),
@@ -340,7 +180,7 @@ def _weights(
         fill(input_panels, index, w_ih[block].T, factor, bias)
 
     # A copied element takes as long as some multiply-adds.
-    _share(len(cell.hidden_gates) + len(cell.input_gates), make, 16 * (w_ih.size + w_hh.size))
+    share(len(cell.hidden_gates) + len(cell.input_gates), make, 16 * (w_ih.size + w_hh.size))
     return input_panels, hidden_panels
 
 
@@ -389,7 +229,7 @@ def _project(x: Any, panels: Panels, out: Any, chunk: int) -> None:
         rows[..., features:] = 1
         multiply_stack(rows[..., :depth], panels, out[:, part])
 
-    _share(-(-steps // chunk), body, out.size * depth)
+    share(-(-steps // chunk), body, out.size * depth)
 
 
 def backward_cpu(
@@ -419,7 +259,7 @@ def backward_cpu(
         kept.is_used = True
     grad_y = np.asarray(grad_outputs[0].reshape(rows, hidden), carry)
     grad_states = [np.array(grad, carry) for grad in grad_outputs[1:]]
-    slices = _slices(batch, hidden, cell.gates)
+    slices = slices_of(batch, hidden, cell.gates)
     count = len(cell.hidden_gates)
     panels = panels_of(count, hidden, hidden, max(stop - start for start, stop in slices), carry)
 
@@ -427,8 +267,8 @@ def backward_cpu(
         gate, _ = cell.hidden_gates[index]
         fill(panels, index, w_hh[gate * hidden : (gate + 1) * hidden])
 
-    _share(count, make, 16 * w_hh.size)
-    stretches = _stretches(layout)
+    share(count, make, 16 * w_hh.size)
+    stretches = stretches_of(layout)
     work = rows * cell.gates * hidden * hidden
 
     def walk(index: int) -> None:
@@ -451,7 +291,7 @@ def backward_cpu(
                 )
                 cell.retreat(Retreat(product, sums, g, h, h_before, c, c_before, dy, states), attributes)
 
-    _share(len(slices), walk, work)
+    share(len(slices), walk, work)
     found = _weight_gradients(cell, gates, x, y_before, (w_ih, w_hh), needs_grad, layout)
     for place, grad in enumerate(grad_states, 1):
         if needs_grad[place]:
@@ -464,7 +304,7 @@ def backward_cpu(
 def _before(after: Any, initial: Any, layout: Layout, reverse: bool) -> Any:
     """(N, H): the states before each step, where sequences differ in length, from those after it."""
     before = empty(after.shape, after.dtype)
-    stretches = _stretches(layout)
+    stretches = stretches_of(layout)
     neighbour, had = initial[:0], 0
     for stretch in reversed(stretches) if reverse else stretches:
         ours, theirs = (stretch.of(array, 0, stretch.size, reverse) for array in (before, after))
@@ -514,14 +354,14 @@ def _weight_gradients(
         products(at, inputs, cell.input_gates, rows)
     if needs_grad[0]:
         found[0] = np.empty_like(x, dtype=carry)
-        for place, target in _row_pieces(found[0], layout):
+        for place, target in _row_pieces(found[0], layout, cell.gates):
             tasks.append(lambda place=place, target=target: _input_gradient(cell, inputs[:, place], w_ih, target))  # type: ignore[misc]
     if needs_grad[at + 2]:
         sums(at + 2, inputs, cell.input_gates)
     if needs_grad[at + 3] and (cell.separate is not None or not needs_grad[at + 2]):
         sums(at + 3, others, cell.hidden_gates)
     work = layout.rows * cell.gates * hidden * (features + hidden)
-    _share(len(tasks), lambda index: tasks[index](), work)
+    share(len(tasks), lambda index: tasks[index](), work)
     if needs_grad[at + 3] and found[at + 3] is None:
         found[at + 3] = found[at + 2].copy()
     return found

@@ -15,7 +15,7 @@ import numpy as np
 
 from gpunet.ops.base import Inferred, Sample, register
 from gpunet.ops.recurrent import Recurrent, sum_of_parts
-from gpunet.ops.recurrent_cpu import Advance, Retreat
+from gpunet.ops.recurrent_walk import Advance, Retreat
 
 __all__ = ["RNN"]
 
