@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import ml_dtypes
@@ -11,13 +12,15 @@ import pytest
 
 import gpunet as gn
 from gpunet.autograd import apply
-from gpunet.backend.kernels import kernel_file
+from gpunet.backend.kernels import get_kernel, kernel_file, kernel_folder, read_kernel_file
 from gpunet.ops import REGISTRY, gemm_cuda, gemm_tensor_cuda, recurrent_stepwise_cuda
 from gpunet.ops import recurrent_cuda as op
 from gpunet.ops.base import Sample
 from gpunet.ops.recurrent import layout_of
 from gpunet.ops.recurrent_layout import make_layout
-from gpunet.testing import relative_error
+from gpunet.testing import KernelFault, relative_error
+
+from .conftest import OnCPU
 
 pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("new_memory_is_nan")]
 
@@ -463,3 +466,41 @@ def test_products_over_all_steps_on_tensor_cores(machine, monkeypatch, kind, dty
     names.clear()
     compute(machine, kind, case, np.float32)
     assert not names, "exact unless it is allowed"
+
+
+# Faults that are planted in the kernels; each is a change of one place, seen in a batch of several lengths.
+FAULTS = {
+    "missing barrier": ("lstm", "lstm.cu", "    __syncthreads();\n    for (int j", "    for (int j", True),
+    "missing barrier behind a step": ("gru", "gru.cu", "    }\n    __syncthreads();\n  });", "    }\n  });", True),
+    "one partial sum left out": ("rnn", "recurrent_step.cuh", "int split = 1;", "int split = 2;", False),
+    "gradient from a step that was not": ("lstm", "recurrent_step.cuh", "b < coming ?", "true ?", False),
+    "state of the wrong sequence": ("lstm", "lstm.cu", "b < before ?", "b + 1 < before ?", False),
+    "gates in the wrong order": ("gru", "gru.cu", "a[0].at[v] = one.r, a[1]", "a[1].at[v] = one.r, a[0]", False),
+}  # fmt: skip
+# Kernels of other dtypes, which need not be compiled for it.
+OTHERS = re.compile(r'extern "C"[^{]*_(float64|float16|bfloat16)\([^{]*\{[^}]*\}\n')
+
+
+@pytest.mark.usefixtures("host")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_seen(monkeypatch, tmp_path, fault):
+    kind, name, right, wrong, naive = FAULTS[fault]
+    for path in kernel_folder().iterdir():
+        if path.suffix == ".cuh" or path.name == f"{kind}.cu":
+            text = path.read_text(encoding="utf-8")
+            if path.name == name:
+                assert right in text
+                text = text.replace(right, wrong)
+            text = OTHERS.sub("", text)
+            (tmp_path / path.name).write_text(text, encoding="utf-8")
+    planted = read_kernel_file(tmp_path / f"{kind}.cu")
+    monkeypatch.setattr(recurrent_stepwise_cuda, "get_kernel", lambda file, kernel: get_kernel(planted, kernel))
+    monkeypatch.setattr(gemm_cuda, "choose_short_splits", lambda *sizes: 2)
+    case = sample(kind, 0, 4, 3, 40, batch_sizes=(4, 4, 2, 1), reverse=True)
+    expected = reference(kind, case, np.float32)
+    if naive:  # the threads run in one order, then in the other
+        with pytest.raises(KernelFault, match="reversed order"):
+            compute(OnCPU(), kind, case, np.float32, naive)
+        return
+    found = compute(OnCPU(), kind, case, np.float32)
+    assert max(map(relative_error, found, expected)) > 1e-2

@@ -138,7 +138,9 @@ def test_crashes_are_the_sanitizers_and_the_limit_ours(environment, name, argume
         pytest.param(("test_convolution_path.py",), ("conv1d-several",), id="convolutions"),
         pytest.param(("test_conv2d.py", "test_gemm.py", "test_gemm_tensor.py"), ("float32_sums",), id="tiles"),
         pytest.param(("test_conv2d_direct.py",), (), id="direct"),
-        pytest.param(("test_recurrent.py",), ("states_carry", "each_gradient", "bits_twice"), id="recurrent"),
+        pytest.param(
+            ("test_recurrent.py",), ("states_carry", "each_gradient", "bits_twice", "planted"), id="recurrent"
+        ),
         pytest.param(
             ("test_recurrent_persistent.py",), ("equations", "many", "bits", "missing", "lstm-520"), id="persistent"
         ),
