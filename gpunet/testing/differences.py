@@ -338,6 +338,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         "no weight is negative; PyTorch looks at them after division by their sum",
         ("Categorical all negative",),
     ),
+    Difference(
+        "TransformerEncoder and its layer return attention weights for need_weights=True",
+        "to see where they look; PyTorch's throw them away",
+        ("TransformerEncoder need_weights", "TransformerEncoderLayer need_weights"),
+    ),
 )
 
 _REASONS: Final = {label: difference for difference in DIFFERENCES for label in difference.cases}

@@ -311,34 +311,50 @@ def test_function(checked: Case) -> None:
     check_case(checked)
 
 
-def padded_evaluation(m: Any, x: Any, state: Any) -> Any:
-    """An encoder in evaluation without gradients, where PyTorch takes another way."""
-    encoder = m.nn.TransformerEncoder(m.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1).eval().to(x.dtype)
-    encoder.load_state_dict({name: value.to(x.dtype) for name, value in state(m).items()})
-    padding = m.tensor([[False, False, False], [False, False, True]])
-    with m.no_grad():
-        return encoder(x.detach(), src_key_padding_mask=padding)
+# Whole numbers, of which a product with 0.1 is float32 that asks for no gradient; the labels of these cases are noted
+# for all that they call, so they call little.
+WHOLE = np.random.default_rng(0).integers(-20, 20, (2, 3, 4))
+LAST = np.array([[False, False, False], [False, False, True]])
+
+
+def encoder_of(m: Any) -> Any:
+    layer = m.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    return m.nn.TransformerEncoder(layer, 1).eval().requires_grad_(False)
+
+
+OWN = [
+    case("TransformerEncoder need_weights", lambda m, x: encoder_of(m)(x * 0.1, need_weights=True)[1], WHOLE),
+    case(
+        "TransformerEncoderLayer need_weights",
+        lambda m, x: encoder_of(m).layers[0](x * 0.1, need_weights=True, average_attn_weights=False)[1],
+        WHOLE,
+    ),
+    case(
+        "TransformerEncoder padding in evaluation",
+        lambda m, x, padding: encoder_of(m)(x * 0.1, src_key_padding_mask=padding)[1, 2] == 0,
+        WHOLE,
+        LAST,
+    ),
+]
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_padding_in_evaluation() -> None:
-    """Positions that are padding come out as zeros of PyTorch's nested tensors; all others are the same."""
-    torch.manual_seed(0)
-    layer = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1)
-    arrays = {name: value.numpy() for name, value in layer.state_dict().items()}
-    checked = case(
-        "TransformerEncoder padding in evaluation",
-        lambda m, x: padded_evaluation(m, x, lambda m: {k: m.from_numpy(v.copy()) for k, v in arrays.items()}),
-        (2, 3, 4),
-    )
+@pytest.mark.parametrize("checked", OWN, ids=repr)
+def test_gpunets_own(checked: Case) -> None:
     check_case(checked)
-    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
-    ours, theirs = (
-        padded_evaluation(m, m.from_numpy(x), lambda m: {k: m.from_numpy(v.copy()) for k, v in arrays.items()}).numpy()
-        for m in (gn, torch)
-    )
-    assert_agreement(ours[0], theirs[0], "float32")
-    assert_agreement(ours[1, :2], theirs[1, :2], "float32")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_no_padding_is_the_same_in_evaluation() -> None:
+    """Where PyTorch takes its nested tensors all positions but the padding are the same."""
+    ours, theirs = encoder_of(gn), encoder_of(torch)
+    give_weights(ours, theirs)
+    outputs = [
+        layer(m.from_numpy(WHOLE) * 0.1, src_key_padding_mask=m.from_numpy(LAST)).numpy()
+        for m, layer in ((gn, ours), (torch, theirs))
+    ]
+    assert not outputs[1][LAST].any()
+    assert_agreement(*(output[~LAST] for output in outputs), "float32")
 
 
 def test_weights_with_dropout_are_those_that_were_used() -> None:
