@@ -1,98 +1,13 @@
-// lstm_persistent.cu: the long short-term memory over whole sequences, its recurrent weights kept on chip.
+// lstm_persistent.cu: the long short-term memory over whole sequences in one launch, exact in float32.
 //
-// Contract (recurrent_cells.cuh has the cell; H is hidden, the blocks are i, f, g, o; N rows, step after step):
+// Contract: lstm_persistent.cuh. The kernels named small have all units in one block, for few of them, and their launch
+// is an ordinary one; the others are launched cooperatively. 256 threads, one block a multiprocessor.
 //
-//   forward
-//   gates        [N, 4H]     read: x's products and all biases; replaced by the activated gates if cells is given
-//   cells        [N, H]      written: c; or null
-//   y            [N, H]      written: h, rounded to its type
-//   h0, c0       [batch, H]  read
-//   h_n, c_n     [batch, H]  written: the states behind each sequence's last step
+// Parallelisation: recurrent_persistent.cuh, the ExactProduct of recurrent_product.cuh.
 //
-//   backward
-//   gates        [N, 4H]     the activated gates are replaced by da
-//   cells, grad_y  [N, H]    read
-//   c0           [batch, H]  read
-//   dh, dc       [batch, H]  the derivatives of the last states are replaced by those of the initial ones
-//
-//   weights      W_hh, a row for each gate's unit, forward; its transpose backward; in rows of D values
-//   exchange     [2, batch, D], zero before the launch; null in the kernels named small
-//   counter      [1] of grid_barrier.cuh; null in the kernels named small
-//   D is H forward and 4H backward, rounded up to whole sixteen bytes, with zeros there; both count in 32-bit words,
-//   which hold two values of a half type.
-//
-// Kernels: float32 multiplies in float32; tf32, bfloat16 and float16 on tensor cores, for arrays of float32, bfloat16
-// and float16, with h_before or dh_part rounded to that type. small has all units in one block, for few of them.
-//
-// Parallelisation and launch: recurrent_persistent.cuh. 256 threads, one block a multiprocessor.
-//
-// Determinism: every element is computed by one thread or warp, every sum in one order; no atomics but the barrier's.
+// Determinism: every sum in one order, which depends on the sizes alone; no atomics but the barrier's.
 
-#include "recurrent_persistent.cuh"
-
-struct LstmForward {
-  static constexpr int gates = 4;
-  float *gate_rows, *cells;
-
-  __device__ void prefetch(long long row, int unit, int hidden) const {
-    for (int gate = 0; gate < gates; ++gate) prefetch_to_l2(gate_rows + (row * gates + gate) * hidden + unit);
-  }
-  template <class Part>
-  __device__ float forward(long long row, int unit, int hidden, const Part& part, float, float& c) const {
-    float* a = gate_rows + row * gates * hidden + unit;
-    const long long next = hidden;
-    LstmGates<float> values{a[0] + part(0), a[next] + part(1), a[2 * next] + part(2), a[3 * next] + part(3)};
-    const float h = lstm_forward(values, c);
-    if (cells != nullptr) {
-      cells[row * hidden + unit] = c;
-      a[0] = values.i, a[next] = values.f, a[2 * next] = values.g, a[3 * next] = values.o;
-    }
-    return h;
-  }
-};
-
-struct LstmBackward {
-  static constexpr int gates = 4;
-  float* gate_rows;
-  const float *cells, *c0;
-
-  __device__ void prefetch(const RecurrentPlace& place) const {
-    for (int gate = 0; gate < gates; ++gate) {
-      prefetch_to_l2(gate_rows + (place.row * gates + gate) * place.hidden + place.unit);
-    }
-    if (place.row_before >= 0) prefetch_to_l2(cells + place.row_before * place.hidden + place.unit);
-  }
-  template <class HandOn>
-  __device__ void backward(const RecurrentPlace& place, float& dh, float& dc, const HandOn& hand_on) const {
-    const long long next = place.hidden;
-    float* a = gate_rows + place.row * gates * next + place.unit;
-    const float c_before = place.row_before >= 0 ? cells[place.row_before * next + place.unit] : c0[place.initial];
-    LstmGates<float> values{a[0], a[next], a[2 * next], a[3 * next]};
-    lstm_backward(values, c_before, cells[place.row * next + place.unit], dh, dc);
-    a[0] = values.i, a[next] = values.f, a[2 * next] = values.g, a[3 * next] = values.o;
-    hand_on(0, values.i), hand_on(1, values.f), hand_on(2, values.g), hand_on(3, values.o);
-    dh = 0.0f;
-  }
-};
-
-#define LSTM_FORWARD_FLOATS                                                               \
-  float *gates, float *cells /* or null */, float *y, const uint4 *weights, const float *h0, \
-      const float *c0, float *h_n, float *c_n, uint4 *exchange /* or null */,             \
-      unsigned *counter /* or null */
-
-#define LSTM_FORWARD_HALVES                                                                    \
-  float *gates, float *cells /* or null */, unsigned short *y, const uint4 *weights,     \
-      const float *h0, const float *c0, float *h_n, float *c_n, uint4 *exchange /* or null */, \
-      unsigned *counter /* or null */
-
-#define LSTM_BACKWARD_FLOATS                                                                 \
-  float *gates, const float *cells, const float *c0, const float *grad_y, const uint4 *weights, \
-      float *dh, float *dc, uint4 *exchange /* or null */, unsigned *counter /* or null */
-
-#define LSTM_BACKWARD_HALVES                                                           \
-  float *gates, const float *cells, const float *c0, const unsigned short *grad_y,     \
-      const uint4 *weights, float *dh, float *dc, uint4 *exchange /* or null */, \
-      unsigned *counter /* or null */
+#include "lstm_persistent.cuh"
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     lstm_small_forward_float32(LSTM_FORWARD_FLOATS, RECURRENT_SLICES) {
@@ -117,43 +32,3 @@ extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
   recurrent_backward<ExactProduct<1>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
     exchange, counter, RECURRENT_GATHER_SLICES);
 }
-
-extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
-    lstm_persistent_forward_float16(LSTM_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<FP16Format>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
-    exchange, counter, RECURRENT_GATHER_SLICES);
-}
-
-extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
-    lstm_persistent_backward_float16(LSTM_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<FP16Format>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
-    exchange, counter, RECURRENT_GATHER_SLICES);
-}
-
-#if __CUDA_ARCH__ >= 800
-
-extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
-    /* needs sm_80 */ lstm_persistent_forward_bfloat16(LSTM_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<BF16Format>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
-    exchange, counter, RECURRENT_GATHER_SLICES);
-}
-
-extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
-    /* needs sm_80 */ lstm_persistent_backward_bfloat16(LSTM_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<BF16Format>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
-    exchange, counter, RECURRENT_GATHER_SLICES);
-}
-
-extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
-    /* needs sm_80 */ lstm_persistent_forward_tf32(LSTM_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<TF32Format>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
-    exchange, counter, RECURRENT_GATHER_SLICES);
-}
-
-extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
-    /* needs sm_80 */ lstm_persistent_backward_tf32(LSTM_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<TF32Format>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
-    exchange, counter, RECURRENT_GATHER_SLICES);
-}
-
-#endif

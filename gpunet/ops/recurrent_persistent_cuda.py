@@ -1,8 +1,9 @@
 """Recurrent layers over whole sequences in one launch, the recurrent weights kept on the GPU's chip.
 
-The kernels are in ``cuda_kernels/rnn_persistent.cu``, ``lstm_persistent.cu`` and ``gru_persistent.cu``;
-``recurrent_persistent_plan`` says when they can run and how the work is cut. The buffers are those of
-``recurrent_cuda``, which has the rest of the layer and goes one step at a time where there is no plan.
+The kernels are in ``cuda_kernels/rnn_persistent.cu``, ``lstm_persistent.cu`` and ``gru_persistent.cu`` and, for tensor
+cores, in the files of their names with ``_tensor``; ``recurrent_persistent_plan`` says when they can run and how the
+work is cut. The buffers are those of ``recurrent_cuda``, which has the rest of the layer and goes one step at a time
+where there is no plan.
 
 Blocks that wait for each other are always launched cooperatively: a plan that does not fit the GPU is an error there,
 never a wait without end.
@@ -144,7 +145,8 @@ def _launch(
         raise ValueError(f"the plan has no blocks for going {direction}")
     module = array_module(own[0])
     size, product = ("small", plan.product[6:]) if plan.is_small else ("persistent", plan.product)
-    kernel = get_kernel(f"{kind}_persistent", f"{kind}_{size}_{direction}_{product}")
+    file = f"{kind}_persistent" if product == "float32" else f"{kind}_persistent_tensor"
+    kernel = get_kernel(file, f"{kind}_{size}_{direction}_{product}")
     exchange = counter = None
     if not plan.is_small:
         # Zero where no kernel writes: behind the ends of the rows.

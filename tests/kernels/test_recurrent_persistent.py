@@ -10,7 +10,7 @@ import pytest
 
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.gpu_limits import GPULimits, gpu_limits
-from gpunet.backend.kernels import get_kernel, kernel_file, read_kernel_file
+from gpunet.backend.kernels import get_kernel, kernel_folder, read_kernel_file
 from gpunet.ops import REGISTRY
 from gpunet.ops import recurrent_cuda as op
 from gpunet.ops import recurrent_persistent_cuda as persistent
@@ -277,14 +277,16 @@ BARRIERS = {
 @pytest.mark.parametrize("barrier", ["none", *BARRIERS])
 def test_a_missing_barrier_is_noticed(monkeypatch, tmp_path, barrier):
     """On the CPU: the two orders of the threads, or of the blocks, disagree."""
-    header = (kernel_file("rnn_persistent").path.parent / "recurrent_persistent.cuh").read_text(encoding="utf-8")
+    folder = kernel_folder()
+    header = (folder / "recurrent_persistent.cuh").read_text(encoding="utf-8")
     product, slices = "float32", 2
     if barrier != "none":
         whole, rest, product, slices = BARRIERS[barrier]
         assert header.count(whole) == 1
         header = header.replace(whole, rest)
     (tmp_path / "recurrent_persistent.cuh").write_text(header, encoding="utf-8")
-    (tmp_path / "rnn_persistent.cu").write_text(kernel_file("rnn_persistent").source, encoding="utf-8")
+    for name in ("rnn_persistent.cuh", "rnn_persistent.cu"):
+        (tmp_path / name).write_text((folder / name).read_text(encoding="utf-8"), encoding="utf-8")
     file = read_kernel_file(tmp_path / "rnn_persistent.cu")
     monkeypatch.setattr(persistent, "get_kernel", lambda _, function: get_kernel(file, function))
     hidden = 70 if slices > 1 else 40
