@@ -20,7 +20,6 @@ __all__ = [
     "PartialGemm",
     "column_sums_cuda",
     "launch_gemm",
-    "launch_partials",
     "launch_sum_partials",
     "matrix_product_cuda",
     "plan_partials",
@@ -144,6 +143,20 @@ class PartialGemm(NamedTuple):
         """Elements from one partial sum to the next."""
         return self.sizes.rows * self.sizes.columns
 
+    def launch(self, rows: int, partials: Any, left: Any, right: Any) -> None:
+        """Write the partial sums of the first ``rows`` rows.
+
+        Args:
+            rows: at most those of the plan, at least 1.
+            partials: at least ``splits * stride`` elements, contiguous and new.
+            left, right: contiguous, and as well aligned as those that the plan was made for.
+        """
+        kernel = get_kernel("gemm", f"gemm_{self.layout}_{self.tile.name}_{partials.dtype.name}")
+        down, across = self.tile.blocks(rows, self.sizes.columns)
+        sizes = self.sizes._replace(rows=rows)
+        args = (partials, left, right, None, None, False, *sizes, self.splits, self.stride)
+        launch(kernel, (down, across, self.splits), self.tile.threads, args)
+
 
 def plan_partials(layout: str, sizes: Gemm, left: Any, right: Any) -> PartialGemm:
     """How to compute a product of one batch that is one of a long sequence, each waiting for the one before.
@@ -157,22 +170,6 @@ def plan_partials(layout: str, sizes: Gemm, left: Any, right: Any) -> PartialGem
     tile = choose_tile(sizes.rows, sizes.columns, 1, left.dtype, vectors)
     splits = choose_short_splits(tile, sizes.rows, sizes.columns, sizes.depth)
     return PartialGemm(layout, sizes._replace(output_pitch=sizes.columns), tile, splits)
-
-
-def launch_partials(plan: PartialGemm, rows: int, partials: Any, left: Any, right: Any) -> None:
-    """Write the partial sums of the first ``rows`` rows, ``plan.stride`` elements apart.
-
-    Args:
-        plan: from ``plan_partials``.
-        rows: at most those of the plan, at least 1.
-        partials: at least ``plan.splits * plan.stride`` elements, contiguous and new.
-        left, right: contiguous, and as well aligned as those that the plan was made for.
-    """
-    kernel = get_kernel("gemm", f"gemm_{plan.layout}_{plan.tile.name}_{partials.dtype.name}")
-    down, across = plan.tile.blocks(rows, plan.sizes.columns)
-    sizes = plan.sizes._replace(rows=rows)
-    args = (partials, left, right, None, None, False, *sizes, plan.splits, plan.stride)
-    launch(kernel, (down, across, plan.splits), plan.tile.threads, args)
 
 
 def supports(rows: int, columns: int, depth: int, dtype: Any) -> tuple[str, str]:

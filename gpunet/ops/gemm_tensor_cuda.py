@@ -6,7 +6,7 @@ runs follows from layouts, sizes, dtypes and alignment alone.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -15,15 +15,16 @@ from gpunet.backend.gpu_limits import gpu_limits
 from gpunet.backend.kernels import blocks_for, get_kernel, is_aligned, launch
 from gpunet.backend.memory import empty
 from gpunet.ops.gemm_cuda import Gemm, launch_sum_partials
-from gpunet.ops.gemm_tiles import Tile, choose_splits
+from gpunet.ops.gemm_tiles import Tile, choose_short_splits, choose_splits
 
-__all__ = ["tensor_product_cuda"]
+__all__ = ["TensorPartials", "plan_tensor_partials", "tensor_product_cuda"]
 
 _ARCHITECTURE: Final = 80
 _THREADS: Final = 256
 _EXTENT, _WORDS = 128, 16
 # What a product must have for a tile of that size not to be mostly empty.
 _FEWEST: Final = 64
+_FEWEST_ROWS: Final = 16  # of a product whose time is that of reading its right operand
 _MOST: Final = 2**31 - 2**10
 _MOST_TILES: Final = 65535
 
@@ -69,7 +70,7 @@ def tensor_product_cuda(a: Any, b: Any, bias: Any = None, naive: bool = False, a
     # What is contiguous in memory comes in whole vectors.
     if columns % 4 or any(extent % lanes for extent in pitches) or not is_aligned(16, left[1], right[1]):
         return None
-    tile = Tile("128x128", _EXTENT, _EXTENT, _WORDS * 4 // a.itemsize, _THREADS)
+    tile = _tile(a.itemsize)
     down, across = tile.blocks(rows, columns)
     if max(rows, depth) > _MOST or across > _MOST_TILES:
         return None
@@ -82,6 +83,56 @@ def tensor_product_cuda(a: Any, b: Any, bias: Any = None, naive: bool = False, a
     if splits > 1:
         launch_sum_partials(Gemm(1, rows, columns, 0, 0, 0, 0, 0, 0, columns), splits, flat, target, shift)
     return output
+
+
+class TensorPartials(NamedTuple):
+    """A product in TF32 that is left as partial sums: ``gemm_cuda.PartialGemm`` on tensor cores.
+
+    Attributes:
+        layout: ``"nt"`` or ``"nn"``.
+        sizes: of the product with the most rows.
+        splits: how many partial sums there are.
+    """
+
+    layout: str
+    sizes: Gemm
+    splits: int
+
+    @property
+    def stride(self) -> int:
+        """Elements from one partial sum to the next."""
+        return self.sizes.rows * self.sizes.columns
+
+    def launch(self, rows: int, partials: Any, left: Any, right: Any) -> None:
+        """As ``gemm_cuda.PartialGemm.launch``."""
+        sizes = self.sizes
+        extents = (rows, sizes.columns, sizes.depth, sizes.left_pitch, sizes.right_pitch, self.splits, self.stride)
+        grid = (*_tile(4).blocks(rows, sizes.columns), self.splits)
+        kernel = get_kernel("gemm_tensor", f"gemm_tensor_{self.layout}_tf32")
+        launch(kernel, grid, _THREADS, (partials, left, right, None, *extents))
+
+
+def plan_tensor_partials(layout: str, sizes: Gemm, left: Any, right: Any) -> TensorPartials | None:
+    """How to compute one of a sequence of products that wait for each other in TF32, or None where it is not worth it.
+
+    Args:
+        layout: ``"nt"`` (right is stored transposed) or ``"nn"``.
+        sizes: of the product with the most rows; those with fewer are cut in the same way.
+        left, right: float32 arrays as they will be multiplied.
+    """
+    if gpu_limits().architecture < _ARCHITECTURE or left.dtype != np.float32:
+        return None
+    if sizes.rows < _FEWEST_ROWS or min(sizes.columns, sizes.depth) < _FEWEST:
+        return None
+    extents = (sizes.columns, sizes.depth, sizes.left_pitch, sizes.right_pitch)
+    if any(extent % 4 for extent in extents) or not is_aligned(16, left, right):
+        return None
+    splits = choose_short_splits(_tile(4), sizes.rows, sizes.columns, sizes.depth)
+    return TensorPartials(layout, sizes, splits)
+
+
+def _tile(itemsize: int) -> Tile:
+    return Tile("128x128", _EXTENT, _EXTENT, _WORDS * 4 // itemsize, _THREADS)
 
 
 def _stored(matrix: Any) -> tuple[bool, Any] | None:

@@ -93,4 +93,6 @@ def choose_short_splits(tile: Tile, rows: int, columns: int, depth: int) -> int:
     """The same for a small product that others wait for: what counts is when it is done, not what it reads."""
     down, across = tile.blocks(rows, columns)
     slabs = -(-depth // tile.depth)
-    return max(1, min(2 * _MANY_BLOCKS // (down * across), slabs // _SLABS_A_SHORT_SPLIT))
+    # Large tiles are fewer on a multiprocessor at a time.
+    most = _MANY_BLOCKS * 64 * 64 // max(tile.rows * tile.columns, 64 * 64)
+    return max(1, min(most // (down * across), slabs // _SLABS_A_SHORT_SPLIT))

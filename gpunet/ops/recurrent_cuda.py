@@ -123,7 +123,8 @@ def forward_cuda(
     """
     module, carry, hidden, count = array_module(x), compute_dtype(x.dtype), w_hh.shape[1], layout.rows
     bias, b_hn = _biases(kind, b_ih, b_hh, hidden, carry)
-    gates = _product(_flat(x), w_ih.T, bias, _may_round(x.dtype))
+    rounds = _may_round(x.dtype)
+    gates = _product(_flat(x), w_ih.T, bias, rounds)
     hidden_part = empty((count, hidden), carry, module) if kind == "gru" and (keep or naive) else None
     cells = empty((count, hidden), carry, module) if kind == "lstm" and (keep or naive) else None
     y = empty((count, hidden), x.dtype, module)
@@ -141,7 +142,7 @@ def forward_cuda(
     else:
         weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
         way = naive_forward if naive else stepwise_forward
-        way(kind, layout, reverse, gates, hidden_part, cells, y, h, c, weight, b_hn, nonlinearity)
+        way(kind, layout, reverse, gates, hidden_part, cells, y, h, c, weight, b_hn, nonlinearity, rounds)
     last = (h,) if c is None else (h, c)
     outputs = (y.reshape(*x.shape[:-1], hidden), *(state.astype(x.dtype, copy=False) for state in last))
     return outputs, Kept(None if kind == "rnn" else gates, hidden_part, cells) if keep else None
@@ -193,6 +194,7 @@ def backward_cuda(
     else:
         kept.is_used = True
     dh_part = empty(da.shape, carry, module) if kind == "gru" else da
+    rounds = _may_round(dtype)
     plan = None if naive or not persistent else _persistent_plan(kind, layout, hidden, dtype)
     if y.size == 0:
         pass
@@ -205,9 +207,8 @@ def backward_cuda(
         weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
         way = naive_backward if naive else stepwise_backward
         buffers = da, kept.hidden_part, kept.cells, y, h0, c0, weight, grad_y, dh, dc, dh_part
-        way(kind, layout, reverse, *buffers, nonlinearity, needs["h0"])
+        way(kind, layout, reverse, *buffers, nonlinearity, needs["h0"], rounds)
     found: dict[str, Any] = {"h0": dh, "c0": dc}
-    rounds = _may_round(dtype)
     if needs["x"]:
         found["x"] = _product(da, w_ih.astype(carry, copy=False), None, rounds).reshape(x.shape)
     if needs["w_ih"]:
@@ -292,7 +293,7 @@ def _flat(x: Any) -> Any:
 
 
 def _may_round(dtype: Any) -> bool:
-    """Whether tensor cores may take the products over all steps: they keep at least the 11 bits of TF32 and float16.
+    """Whether tensor cores may take the products: they keep at least the 11 bits of TF32 and float16.
 
     Half types have no more than that to begin with, and their gradients will be rounded to them.
     """

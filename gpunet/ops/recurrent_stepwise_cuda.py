@@ -14,7 +14,8 @@ import numpy as np
 from gpunet.backend.devices import array_module
 from gpunet.backend.kernels import blocks_for, get_kernel, launch
 from gpunet.backend.memory import empty
-from gpunet.ops.gemm_cuda import Gemm, launch_partials, launch_sum_partials, plan_partials
+from gpunet.ops.gemm_cuda import Gemm, PartialGemm, launch_sum_partials, plan_partials
+from gpunet.ops.gemm_tensor_cuda import TensorPartials, plan_tensor_partials
 from gpunet.ops.recurrent_layout import Layout, Step
 
 __all__ = ["naive_backward", "naive_forward", "stepwise_backward", "stepwise_forward"]
@@ -35,6 +36,7 @@ def stepwise_forward(
     w_hh: Any,
     b_hn: Any,
     nonlinearity: str,
+    rounds: bool = False,
 ) -> None:
     """All steps of one layer in one direction.
 
@@ -50,10 +52,11 @@ def stepwise_forward(
         w_hh: (G H, H), in the carry as all arrays but y.
         b_hn: (H,), or None: of the GRU.
         nonlinearity: ``"tanh"`` or ``"relu"``, of the vanilla layer.
+        rounds: whether tensor cores may take the products, in TF32.
     """
     wide, hidden = w_hh.shape
     sizes = Gemm(1, layout.batch, wide, hidden, 0, hidden, 0, hidden, 0, wide)
-    plan = plan_partials("nt", sizes, h, w_hh)
+    plan = _plan("nt", sizes, h, w_hh, rounds)
     partials = empty((plan.splits * plan.stride,), h.dtype, array_module(h))
     summed = partials, plan.splits, plan.stride
     own = {
@@ -64,7 +67,7 @@ def stepwise_forward(
     kernel = get_kernel(kind, f"{kind}_forward_{y.dtype.name}")
     stored = _stored(y)
     for rows, size, _ in layout.walk(reverse):
-        launch_partials(plan, size, partials, h, w_hh)
+        plan.launch(size, partials, h, w_hh)
         launch(kernel, _blocks(size, hidden, h.dtype), _THREADS, (*own, stored, rows.start, size, hidden))
 
 
@@ -85,6 +88,7 @@ def stepwise_backward(
     dh_part: Any,
     nonlinearity: str,
     needs_h0: bool,
+    rounds: bool = False,
 ) -> None:
     """All steps back: the gradients of the gates and of the initial states.
 
@@ -97,10 +101,11 @@ def stepwise_backward(
             but for the LSTM.
         dh_part: (N, 3 H), written: da with its third block times r; for all but the GRU it is ``gates``.
         needs_h0: whether grad_h has to be h0's gradient afterwards.
+        rounds: whether tensor cores may take the products, in TF32.
     """
     wide, hidden = w_hh.shape
     sizes = Gemm(1, layout.batch, hidden, wide, 0, wide, 0, hidden, 0, hidden)
-    plan = plan_partials("nn", sizes, dh_part, w_hh)
+    plan = _plan("nn", sizes, dh_part, w_hh, rounds)
     partials = empty((plan.splits * plan.stride,), gates.dtype, array_module(gates))
     summed = partials, plan.splits, plan.stride
     stored, grad_stored = _stored(y), _stored(grad_y)
@@ -117,12 +122,18 @@ def stepwise_backward(
         # Whoever had no step before this one is done: what comes is the gradient of h0.
         further = size if needs_h0 else before
         if further:
-            launch_partials(plan, further, partials, dh_part[rows], w_hh)
+            plan.launch(further, partials, dh_part[rows], w_hh)
         coming = size
     if needs_h0:
         # Each sequence's rows have been left alone since its first step; the GRU's state also comes through directly.
         direct = grad_h.reshape(-1).copy() if kind == "gru" else None
         launch_sum_partials(plan.sizes, plan.splits, grad_h.reshape(-1), partials, residual=direct)
+
+
+def _plan(layout: str, sizes: Gemm, left: Any, right: Any, rounds: bool) -> PartialGemm | TensorPartials:
+    """How each step's product is computed."""
+    plan = plan_tensor_partials(layout, sizes, left, right) if rounds else None
+    return plan_partials(layout, sizes, left, right) if plan is None else plan
 
 
 def _steps_back(layout: Layout, reverse: bool) -> list[tuple[Step, int]]:
@@ -145,8 +156,9 @@ def naive_forward(
     w_hh: Any,
     b_hn: Any,
     nonlinearity: str,
+    rounds: bool = False,
 ) -> None:
-    """``stepwise_forward`` by the naive kernels; hidden_part and cells must be given."""
+    """``stepwise_forward`` by the naive kernels, which round nothing; hidden_part and cells must be given."""
     own = {
         "rnn": (gates, w_hh, h, nonlinearity == "relu"),
         "lstm": (gates, w_hh, c, h, cells),
@@ -172,6 +184,7 @@ def naive_backward(
     dh_part: Any,
     nonlinearity: str,
     needs_h0: bool = True,
+    rounds: bool = False,
 ) -> None:
     """``stepwise_backward`` by the naive kernels."""
     own = {

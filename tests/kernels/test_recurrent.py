@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from contextlib import contextmanager
 from typing import Any
 
 import ml_dtypes
@@ -446,6 +447,15 @@ def test_there_is_a_kernel_for_every_dtype():
         assert f"{kind}_{naive}{direction}_{dtype.name}" in kernel_file(kind).functions
 
 
+@contextmanager
+def allowing_tf32():
+    gn.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        gn.set_float32_matmul_precision("highest")
+
+
 @pytest.mark.parametrize("dtype", [np.dtype(np.float32), *DTYPES[2:]], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_over_all_steps_on_tensor_cores(machine, monkeypatch, kind, dtype):
@@ -453,16 +463,35 @@ def test_products_over_all_steps_on_tensor_cores(machine, monkeypatch, kind, dty
     names = []
     launch = gemm_tensor_cuda.launch
     monkeypatch.setattr(gemm_tensor_cuda, "launch", lambda *args: (names.append(args[0].name), launch(*args)))
-    gn.set_float32_matmul_precision("high")
-    try:
-        case = sample(kind, 8, 9, 64, 64, reverse=True)
+    case = sample(kind, 8, 9, 64, 64, reverse=True)
+    with allowing_tf32():
         found = compute(machine, kind, case, dtype)
-    finally:
-        gn.set_float32_matmul_precision("highest")
     for ours, theirs in zip(found, reference(kind, case, dtype), strict=True):
         assert relative_error(ours, theirs) <= max(BOUNDS[dtype], 1e-2)
     first = "tf32" if dtype == np.float32 else dtype.name
     assert names == [f"gemm_tensor_{name}" for name in (f"nt_{first}", "nn_tf32", "tn_tf32", "tn_tf32")]
+    names.clear()
+    compute(machine, kind, case, np.float32)
+    assert not names, "exact unless it is allowed"
+
+
+@pytest.mark.parametrize("splits", [1, 3])
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), *DTYPES[2:]], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_products_of_a_step_on_tensor_cores(machine, monkeypatch, kind, dtype, splits):
+    """Where TF32 is allowed, and for half types, in batches that are large enough."""
+    names = []
+    launch = gemm_tensor_cuda.launch
+    monkeypatch.setattr(gemm_tensor_cuda, "launch", lambda *args: (names.append(args[0].name), launch(*args)))
+    monkeypatch.setattr(gemm_tensor_cuda, "choose_short_splits", lambda *sizes: splits)
+    sizes = (17, 17, 16, 2)
+    case = sample(kind, 0, sizes[0], 5, 64, batch_sizes=sizes, reverse=True)
+    with allowing_tf32():
+        found = compute(machine, kind, case, dtype)
+    for ours, theirs in zip(found, reference(kind, case, dtype), strict=True):
+        assert relative_error(ours, theirs) <= max(BOUNDS[dtype], 1e-2)
+    for layout in ("nt", "nn"):
+        assert names.count(f"gemm_tensor_{layout}_tf32") == len(sizes)
     names.clear()
     compute(machine, kind, case, np.float32)
     assert not names, "exact unless it is allowed"
