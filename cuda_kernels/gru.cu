@@ -221,45 +221,45 @@ __device__ void gru_naive_backward(typename Storage::Carry* gates, const typenam
 
 // The readable ones: as many blocks as there are sequences.
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_naive_forward_float32(GRU_NAIVE_FORWARD_FLOATS, float* __restrict__ y, SEQUENCE_STEPS) {
   gru_naive_forward<Float32>(GRU_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_naive_backward_float32(GRU_NAIVE_BACKWARD_FLOATS, const float* __restrict__ y, const float* __restrict__ grad_y,
                                SEQUENCE_STEPS) {
   gru_naive_backward<Float32>(GRU_NAIVE_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_naive_forward_float64(GRU_NAIVE_FORWARD_DOUBLES, double* __restrict__ y, SEQUENCE_STEPS) {
   gru_naive_forward<Float64>(GRU_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_naive_backward_float64(GRU_NAIVE_BACKWARD_DOUBLES, const double* __restrict__ y,
                                const double* __restrict__ grad_y, SEQUENCE_STEPS) {
   gru_naive_backward<Float64>(GRU_NAIVE_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_naive_forward_float16(GRU_NAIVE_FORWARD_FLOATS, unsigned short* __restrict__ y, SEQUENCE_STEPS) {
   gru_naive_forward<Float16>(GRU_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_naive_backward_float16(GRU_NAIVE_BACKWARD_FLOATS, const unsigned short* __restrict__ y,
                                const unsigned short* __restrict__ grad_y, SEQUENCE_STEPS) {
   gru_naive_backward<Float16>(GRU_NAIVE_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_naive_forward_bfloat16(GRU_NAIVE_FORWARD_FLOATS, unsigned short* __restrict__ y, SEQUENCE_STEPS) {
   gru_naive_forward<BFloat16>(GRU_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_naive_backward_bfloat16(GRU_NAIVE_BACKWARD_FLOATS, const unsigned short* __restrict__ y,
                                 const unsigned short* __restrict__ grad_y, SEQUENCE_STEPS) {
   gru_naive_backward<BFloat16>(GRU_NAIVE_BACKWARD_ARGUMENTS);
@@ -267,45 +267,45 @@ extern "C" __global__ void __launch_bounds__(256)
 
 // The fast ones, for one step.
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_forward_float32(GRU_FORWARD_FLOATS, float* __restrict__ y, RECURRENT_STEP) {
   gru_forward_step<Float32>(GRU_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_backward_float32(GRU_BACKWARD_FLOATS, const float* __restrict__ y, const float* __restrict__ grad_y,
                          RECURRENT_STEP_BACK) {
   gru_backward_step<Float32>(GRU_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_forward_float64(GRU_FORWARD_DOUBLES, double* __restrict__ y, RECURRENT_STEP) {
   gru_forward_step<Float64>(GRU_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_backward_float64(GRU_BACKWARD_DOUBLES, const double* __restrict__ y, const double* __restrict__ grad_y,
                          RECURRENT_STEP_BACK) {
   gru_backward_step<Float64>(GRU_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_forward_float16(GRU_FORWARD_FLOATS, unsigned short* __restrict__ y, RECURRENT_STEP) {
   gru_forward_step<Float16>(GRU_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_backward_float16(GRU_BACKWARD_FLOATS, const unsigned short* __restrict__ y,
                          const unsigned short* __restrict__ grad_y, RECURRENT_STEP_BACK) {
   gru_backward_step<Float16>(GRU_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_forward_bfloat16(GRU_FORWARD_FLOATS, unsigned short* __restrict__ y, RECURRENT_STEP) {
   gru_forward_step<BFloat16>(GRU_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     gru_backward_bfloat16(GRU_BACKWARD_FLOATS, const unsigned short* __restrict__ y,
                           const unsigned short* __restrict__ grad_y, RECURRENT_STEP_BACK) {
   gru_backward_step<BFloat16>(GRU_BACKWARD_ARGUMENTS);

@@ -143,45 +143,45 @@ __device__ void rnn_naive_backward(typename Storage::Carry* gates, const typenam
 
 // The readable ones: as many blocks as there are sequences.
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_naive_forward_float32(RNN_NAIVE_FORWARD_FLOATS, float* __restrict__ y, SEQUENCE_STEPS) {
   rnn_naive_forward<Float32>(RNN_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_naive_backward_float32(RNN_NAIVE_BACKWARD_FLOATS, const float* __restrict__ y, const float* __restrict__ grad_y,
                                SEQUENCE_STEPS) {
   rnn_naive_backward<Float32>(RNN_NAIVE_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_naive_forward_float64(RNN_NAIVE_FORWARD_DOUBLES, double* __restrict__ y, SEQUENCE_STEPS) {
   rnn_naive_forward<Float64>(RNN_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_naive_backward_float64(RNN_NAIVE_BACKWARD_DOUBLES, const double* __restrict__ y,
                                const double* __restrict__ grad_y, SEQUENCE_STEPS) {
   rnn_naive_backward<Float64>(RNN_NAIVE_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_naive_forward_float16(RNN_NAIVE_FORWARD_FLOATS, unsigned short* __restrict__ y, SEQUENCE_STEPS) {
   rnn_naive_forward<Float16>(RNN_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_naive_backward_float16(RNN_NAIVE_BACKWARD_FLOATS, const unsigned short* __restrict__ y,
                                const unsigned short* __restrict__ grad_y, SEQUENCE_STEPS) {
   rnn_naive_backward<Float16>(RNN_NAIVE_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_naive_forward_bfloat16(RNN_NAIVE_FORWARD_FLOATS, unsigned short* __restrict__ y, SEQUENCE_STEPS) {
   rnn_naive_forward<BFloat16>(RNN_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_naive_backward_bfloat16(RNN_NAIVE_BACKWARD_FLOATS, const unsigned short* __restrict__ y,
                                 const unsigned short* __restrict__ grad_y, SEQUENCE_STEPS) {
   rnn_naive_backward<BFloat16>(RNN_NAIVE_BACKWARD_ARGUMENTS);
@@ -189,45 +189,45 @@ extern "C" __global__ void __launch_bounds__(256)
 
 // The fast ones, for one step.
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_forward_float32(RNN_FORWARD_FLOATS, float* __restrict__ y, RECURRENT_STEP) {
   rnn_forward_step<Float32>(RNN_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_backward_float32(RNN_BACKWARD_FLOATS, const float* __restrict__ y, const float* __restrict__ grad_y,
                          RECURRENT_STEP_BACK) {
   rnn_backward_step<Float32>(RNN_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_forward_float64(RNN_FORWARD_DOUBLES, double* __restrict__ y, RECURRENT_STEP) {
   rnn_forward_step<Float64>(RNN_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_backward_float64(RNN_BACKWARD_DOUBLES, const double* __restrict__ y, const double* __restrict__ grad_y,
                          RECURRENT_STEP_BACK) {
   rnn_backward_step<Float64>(RNN_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_forward_float16(RNN_FORWARD_FLOATS, unsigned short* __restrict__ y, RECURRENT_STEP) {
   rnn_forward_step<Float16>(RNN_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_backward_float16(RNN_BACKWARD_FLOATS, const unsigned short* __restrict__ y,
                          const unsigned short* __restrict__ grad_y, RECURRENT_STEP_BACK) {
   rnn_backward_step<Float16>(RNN_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_forward_bfloat16(RNN_FORWARD_FLOATS, unsigned short* __restrict__ y, RECURRENT_STEP) {
   rnn_forward_step<BFloat16>(RNN_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     rnn_backward_bfloat16(RNN_BACKWARD_FLOATS, const unsigned short* __restrict__ y,
                           const unsigned short* __restrict__ grad_y, RECURRENT_STEP_BACK) {
   rnn_backward_step<BFloat16>(RNN_BACKWARD_ARGUMENTS);
