@@ -216,7 +216,7 @@ def _rows(model: Module, run: Trace | None) -> Iterator[ParamRow]:
                 shared = owners.get(id(parameter)) or inside.get(id(parameter), "")
                 shape = tuple(parameter.shape)
                 count = 0 if shared else int(parameter.numel())
-                is_bias = name.startswith("bias")
+                is_bias = name.startswith("bias") or name.endswith("_bias")
                 full = f"{path}.{name}" if path else name
                 inside.setdefault(id(parameter), full)
                 yield ParamRow(

@@ -13,7 +13,7 @@ import gpunet as gn
 import gpunet.nn.functional as F
 from gpunet import ShapeError, nn
 from gpunet.autograd.gradcheck import gradcheck
-from gpunet.inspect import count_params, summary
+from gpunet.inspect import count_params, explain_params, summary
 
 
 def draw(*shape: int, seed: int = 0) -> gn.Tensor:
@@ -66,6 +66,8 @@ def test_b88_parameters_of_512_features() -> None:
     """B88: d = 512 has 1,050,624 parameters, whatever the number of heads: 4 (512 * 512 + 512)."""
     for heads in (1, 8):
         assert count_params(nn.MultiheadAttention(512, heads)) == 1_050_624
+    found = explain_params(nn.MultiheadAttention(512, 8))
+    assert (found.weights, found.biases) == (4 * 512 * 512, 4 * 512)
 
 
 def test_b88_by_hand() -> None:

@@ -54,7 +54,7 @@ def test_profiling(capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("trace.json").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("name", ["recurrent.md", "sequences.md"])
+@pytest.mark.parametrize("name", ["attention.md", "recurrent.md", "sequences.md"])
 def test_programs_print_what_stands_below_them(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = (DOCS / name).read_text(encoding="utf-8")
     found = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
