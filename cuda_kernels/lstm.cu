@@ -200,42 +200,42 @@ __device__ void lstm_naive_backward(typename Storage::Carry* gates, const typena
 
 // The readable ones: as many blocks as there are sequences.
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_naive_forward_float32(LSTM_NAIVE_FORWARD_FLOATS, float* __restrict__ y, SEQUENCE_STEPS) {
   lstm_naive_forward<Float32>(LSTM_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_naive_backward_float32(LSTM_NAIVE_BACKWARD_FLOATS, const float* __restrict__ grad_y, SEQUENCE_STEPS) {
   lstm_naive_backward<Float32>(LSTM_NAIVE_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_naive_forward_float64(LSTM_NAIVE_FORWARD_DOUBLES, double* __restrict__ y, SEQUENCE_STEPS) {
   lstm_naive_forward<Float64>(LSTM_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_naive_backward_float64(LSTM_NAIVE_BACKWARD_DOUBLES, const double* __restrict__ grad_y, SEQUENCE_STEPS) {
   lstm_naive_backward<Float64>(LSTM_NAIVE_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_naive_forward_float16(LSTM_NAIVE_FORWARD_FLOATS, unsigned short* __restrict__ y, SEQUENCE_STEPS) {
   lstm_naive_forward<Float16>(LSTM_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_naive_backward_float16(LSTM_NAIVE_BACKWARD_FLOATS, const unsigned short* __restrict__ grad_y, SEQUENCE_STEPS) {
   lstm_naive_backward<Float16>(LSTM_NAIVE_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_naive_forward_bfloat16(LSTM_NAIVE_FORWARD_FLOATS, unsigned short* __restrict__ y, SEQUENCE_STEPS) {
   lstm_naive_forward<BFloat16>(LSTM_NAIVE_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_naive_backward_bfloat16(LSTM_NAIVE_BACKWARD_FLOATS, const unsigned short* __restrict__ grad_y,
                                  SEQUENCE_STEPS) {
   lstm_naive_backward<BFloat16>(LSTM_NAIVE_BACKWARD_ARGUMENTS);
@@ -243,42 +243,42 @@ extern "C" __global__ void __launch_bounds__(256, 4)
 
 // The fast ones, for one step.
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_forward_float32(LSTM_FORWARD_FLOATS, float* __restrict__ y, RECURRENT_STEP) {
   lstm_forward_step<Float32>(LSTM_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_backward_float32(LSTM_BACKWARD_FLOATS, const float* __restrict__ grad_y, RECURRENT_STEP_BACK) {
   lstm_backward_step<Float32>(LSTM_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_forward_float64(LSTM_FORWARD_DOUBLES, double* __restrict__ y, RECURRENT_STEP) {
   lstm_forward_step<Float64>(LSTM_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_backward_float64(LSTM_BACKWARD_DOUBLES, const double* __restrict__ grad_y, RECURRENT_STEP_BACK) {
   lstm_backward_step<Float64>(LSTM_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_forward_float16(LSTM_FORWARD_FLOATS, unsigned short* __restrict__ y, RECURRENT_STEP) {
   lstm_forward_step<Float16>(LSTM_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_backward_float16(LSTM_BACKWARD_FLOATS, const unsigned short* __restrict__ grad_y, RECURRENT_STEP_BACK) {
   lstm_backward_step<Float16>(LSTM_BACKWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_forward_bfloat16(LSTM_FORWARD_FLOATS, unsigned short* __restrict__ y, RECURRENT_STEP) {
   lstm_forward_step<BFloat16>(LSTM_FORWARD_ARGUMENTS);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
     lstm_backward_bfloat16(LSTM_BACKWARD_FLOATS, const unsigned short* __restrict__ grad_y, RECURRENT_STEP_BACK) {
   lstm_backward_step<BFloat16>(LSTM_BACKWARD_ARGUMENTS);
 }
