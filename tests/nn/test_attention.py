@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,15 @@ def test_the_same_seed_drops_the_same() -> None:
         outputs.append(layer(x).detach().numpy())
     np.testing.assert_array_equal(outputs[0], outputs[1])
     assert (outputs[0] != outputs[2]).any()
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", F.silu, gn.tanh])
+def test_an_encoder_crosses_to_another_process(activation: Any) -> None:
+    """With its weights and its activation, as workers that are spawned need it."""
+    layer = nn.TransformerEncoderLayer(4, 2, 8, activation=activation).eval()
+    there = pickle.loads(pickle.dumps(layer))  # noqa: S301 (ours)
+    x = gn.randn(3, 2, 4)
+    np.testing.assert_array_equal(layer(x).detach().numpy(), there(x).detach().numpy())
 
 
 def test_layers_of_an_encoder_start_alike_and_are_their_own() -> None:

@@ -73,4 +73,5 @@ def name_wrong_types(function: Function) -> Function:
                     raise TypeError(f"{name}: {argument} must be a Tensor, got {type(value).__name__}") from None
             raise
 
+    call.__module__ = "gpunet.nn.functional"  # where it is found, so that a layer that holds it can be pickled
     return call  # type: ignore[return-value]
