@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from gpunet.backend import gpu_limits as gpu_limits_module
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.gpu_limits import GPULimits, gpu_limits
-from gpunet.backend.kernels import get_kernel, kernel_folder, read_kernel_file
+from gpunet.backend.kernels import get_kernel, is_aligned, kernel_folder, read_kernel_file
 from gpunet.ops import REGISTRY
 from gpunet.ops import recurrent_cuda as op
 from gpunet.ops import recurrent_persistent_cuda as persistent
@@ -455,3 +457,35 @@ def test_a_plan_for_a_larger_gpu_is_refused(monkeypatch):
 def test_where_there_is_no_gpu_plans_are_for_a_small_one(monkeypatch):
     monkeypatch.setattr("gpunet.backend.devices.is_cuda_in_use", lambda: False)
     assert gpu_limits() == GPULimits(8, ALL_SHARED_MEMORY, 90, True)
+
+
+def test_the_limits_of_a_gpu(monkeypatch):
+    attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232448, "CooperativeLaunch": 1}
+    cuda = SimpleNamespace(
+        runtime=SimpleNamespace(getDevice=lambda: 3),
+        Device=lambda index: SimpleNamespace(attributes=attributes, compute_capability={3: "90"}[index]),
+    )
+    monkeypatch.setattr("gpunet.backend.devices.is_cuda_in_use", lambda: True)
+    monkeypatch.setattr("gpunet.backend.devices.cupy", lambda: SimpleNamespace(cuda=cuda))
+    gpu_limits_module._limits_of.cache_clear()
+    try:
+        assert gpu_limits() == GPULimits(132, 232448, 90, True)
+    finally:
+        gpu_limits_module._limits_of.cache_clear()
+
+
+@pytest.mark.parametrize("product", ["float32", "float16"])
+@pytest.mark.parametrize("depth", [8, 9])
+def test_weights_lie_in_whole_sixteen_bytes(product, depth):
+    """Also those that start anywhere, or lie the other way round."""
+    dtype = PRODUCTS[product][0]
+    plan = Plan(product, None, None)
+    buffer = np.arange(5 * depth + 1).astype(dtype)
+    width = {("float32", 8): 8, ("float32", 9): 12, ("float16", 8): 8, ("float16", 9): 16}[product, depth]
+    for matrix in (buffer[1:].reshape(5, depth), buffer[1:].reshape(depth, 5).T, buffer[:-1].reshape(5, depth)):
+        words = persistent._words(matrix, plan)
+        assert words.dtype == np.uint32
+        assert is_aligned(16, words)
+        rows = words.view(dtype).reshape(5, width)
+        np.testing.assert_array_equal(rows[:, :depth], matrix)
+        assert not rows[:, depth:].any()
