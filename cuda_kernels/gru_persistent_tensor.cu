@@ -22,40 +22,46 @@
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     gru_persistent_forward_float16(GRU_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<FP16Format>, false>(GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr,
-    h_n, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_forward<TensorProduct<FP16Format>, false>(
+      GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr, h_n, nullptr, exchange, counter,
+      RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     gru_persistent_backward_float16(GRU_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<FP16Format>, false>(GruBackward<Float16>{gates, hidden_part, y, h0, dh_part},
-    grad_y, weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_backward<TensorProduct<FP16Format>, false>(
+      GruBackward<Float16>{gates, hidden_part, y, h0, dh_part}, grad_y, weights, dh, nullptr, exchange, counter,
+      RECURRENT_GATHER_SLICES);
 }
 
 #if __CUDA_ARCH__ >= 800
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ gru_persistent_forward_bfloat16(GRU_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<BF16Format>, false>(GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr,
-    h_n, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_forward<TensorProduct<BF16Format>, false>(
+      GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr, h_n, nullptr, exchange, counter,
+      RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ gru_persistent_backward_bfloat16(GRU_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<BF16Format>, false>(GruBackward<BFloat16>{gates, hidden_part, y, h0, dh_part},
-    grad_y, weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_backward<TensorProduct<BF16Format>, false>(
+      GruBackward<BFloat16>{gates, hidden_part, y, h0, dh_part}, grad_y, weights, dh, nullptr, exchange, counter,
+      RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ gru_persistent_forward_tf32(GRU_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<TF32Format>, false>(GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr,
-    h_n, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_forward<TensorProduct<TF32Format>, false>(
+      GruForward{gates, b_hn, hidden_part}, y, weights, h0, nullptr, h_n, nullptr, exchange, counter,
+      RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ gru_persistent_backward_tf32(GRU_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<TF32Format>, false>(GruBackward<Float32>{gates, hidden_part, y, h0, dh_part},
-    grad_y, weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_backward<TensorProduct<TF32Format>, false>(
+      GruBackward<Float32>{gates, hidden_part, y, h0, dh_part}, grad_y, weights, dh, nullptr, exchange, counter,
+      RECURRENT_GATHER_SLICES);
 }
 
 #endif

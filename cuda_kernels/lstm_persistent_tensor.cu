@@ -22,40 +22,40 @@
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     lstm_persistent_forward_float16(LSTM_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<FP16Format>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
-    exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_forward<TensorProduct<FP16Format>, false>(
+      LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     lstm_persistent_backward_float16(LSTM_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<FP16Format>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
-    exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_backward<TensorProduct<FP16Format>, false>(
+      LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 #if __CUDA_ARCH__ >= 800
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ lstm_persistent_forward_bfloat16(LSTM_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<BF16Format>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
-    exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_forward<TensorProduct<BF16Format>, false>(
+      LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ lstm_persistent_backward_bfloat16(LSTM_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<BF16Format>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
-    exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_backward<TensorProduct<BF16Format>, false>(
+      LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ lstm_persistent_forward_tf32(LSTM_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<TF32Format>, false>(LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n,
-    exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_forward<TensorProduct<TF32Format>, false>(
+      LstmForward{gates, cells}, y, weights, h0, c0, h_n, c_n, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ lstm_persistent_backward_tf32(LSTM_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<TF32Format>, false>(LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc,
-    exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_backward<TensorProduct<TF32Format>, false>(
+      LstmBackward{gates, cells, c0}, grad_y, weights, dh, dc, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 #endif

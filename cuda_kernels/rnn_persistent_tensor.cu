@@ -20,40 +20,40 @@
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     rnn_persistent_forward_float16(RNN_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<FP16Format>, false>(RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr,
-    exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_forward<TensorProduct<FP16Format>, false>(
+      RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     rnn_persistent_backward_float16(RNN_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<FP16Format>, false>(RnnBackward<Float16>{gates, y, relu}, grad_y, weights, dh,
-    nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_backward<TensorProduct<FP16Format>, false>(
+      RnnBackward<Float16>{gates, y, relu}, grad_y, weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 #if __CUDA_ARCH__ >= 800
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ rnn_persistent_forward_bfloat16(RNN_FORWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<BF16Format>, false>(RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr,
-    exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_forward<TensorProduct<BF16Format>, false>(
+      RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ rnn_persistent_backward_bfloat16(RNN_BACKWARD_HALVES, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<BF16Format>, false>(RnnBackward<BFloat16>{gates, y, relu}, grad_y, weights, dh,
-    nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_backward<TensorProduct<BF16Format>, false>(
+      RnnBackward<BFloat16>{gates, y, relu}, grad_y, weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ rnn_persistent_forward_tf32(RNN_FORWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_forward<TensorProduct<TF32Format>, false>(RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr,
-    exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_forward<TensorProduct<TF32Format>, false>(
+      RnnForward{gates, relu}, y, weights, h0, nullptr, h_n, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 extern "C" __global__ void __launch_bounds__(recurrent_threads, 1)
     /* needs sm_80 */ rnn_persistent_backward_tf32(RNN_BACKWARD_FLOATS, RECURRENT_SLICES) {
-  recurrent_backward<TensorProduct<TF32Format>, false>(RnnBackward<Float32>{gates, y, relu}, grad_y, weights, dh,
-    nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
+  recurrent_backward<TensorProduct<TF32Format>, false>(
+      RnnBackward<Float32>{gates, y, relu}, grad_y, weights, dh, nullptr, exchange, counter, RECURRENT_GATHER_SLICES);
 }
 
 #endif
