@@ -4,8 +4,8 @@
 pure function of sizes, dtype and the GPU's limits. There is a plan only where it can be kept: all blocks are on the GPU
 at once, one on each multiprocessor at most (they take all registers), and a block's shared memory suffices.
 
-What that comes to on a GPU of 132 multiprocessors, in float32: each holds 32768 weights, so that LSTMs and GRUs are kept
-up to H = 1024 (of an LSTM, 128 blocks of 8 units), vanilla layers up to 2048; half types hold two in a word, which
+What that comes to on a GPU of 132 multiprocessors, in float32: each holds 32768 weights, so that LSTMs and GRUs are
+kept up to H = 1024 (of an LSTM, 128 blocks of 8 units), vanilla layers up to 2048; half types hold two in a word, which
 halves the blocks. An LSTM of H = 512 takes 32 blocks: a batch of 64 is dealt to four sets of them, 16 sequences each.
 """
 
