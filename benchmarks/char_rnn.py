@@ -7,8 +7,8 @@ how long a training step takes; and how long drawing a character takes, one at a
 
     python -m benchmarks.char_rnn [--threads 2] [--cells lstm,gru,rnn] [--steps 300] [--seeds 3] [--name NAME]
 
-The first cell is trained with each of the seeds, the others for 40 steps with one. Before each call there is a moment's pause: the
-worker threads of the side before go on spinning for milliseconds.
+The first cell is trained with each of the seeds, the others for 40 steps with one. Before each call there is a moment's
+pause: the worker threads of the side before go on spinning for milliseconds.
 """
 
 from __future__ import annotations
