@@ -88,7 +88,7 @@ class LSTM(Recurrent):
         return h, c
 
     def retreat(self, walk: Retreat, attributes: dict[str, Any]) -> None:
-        product, sums, gates, y = walk.product, walk.sums, walk.gates, walk.y
+        product, sums, gates = walk.product, walk.sums, walk.gates
         o, i, f, g = gates
         # What the gradients of h and c are multiplied by, of several steps at once: da_o = dh by_o, dh/dc = through,
         # and da_i, da_f, da_g = dc by_i, dc by_f, dc by_g. With h = o tanh(c) and u = i g they are
@@ -98,10 +98,11 @@ class LSTM(Recurrent):
         factors = scratch("recurrent.factors", gates.shape, dtype)
         by_o, by_i, by_f, by_g = factors
         np.tanh(walk.cells, part)
-        np.multiply(y, part, part)
+        np.multiply(o, part, by_o)  # h once more: sooner than read from memory
+        np.multiply(by_o, part, part)
         np.subtract(o, part, through)
-        np.multiply(y, o, part)
-        np.subtract(y, part, by_o)
+        np.multiply(by_o, o, part)
+        np.subtract(by_o, part, by_o)
         np.multiply(i, g, part)
         np.multiply(part, g, by_g)
         np.subtract(i, by_g, by_g)

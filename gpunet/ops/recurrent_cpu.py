@@ -341,9 +341,10 @@ def _weight_gradients(
 
     def sums(place: int, grads: Any, order: Any) -> None:
         total = found[place] = empty((cell.gates * hidden,), carry)
+        ones = np.ones(layout.rows, carry)  # BLAS adds columns up faster than NumPy
         for grad, (gate, _) in zip(grads, order, strict=True):
             target = total[gate * hidden : (gate + 1) * hidden]
-            tasks.append(lambda grad=grad, target=target: np.add.reduce(grad, axis=0, out=target))  # type: ignore[misc]
+            tasks.append(lambda grad=grad, target=target: np.matmul(ones, grad, out=target))  # type: ignore[misc]
 
     if needs_grad[at + 1]:
         products(at + 1, others, cell.hidden_gates, y_before)
