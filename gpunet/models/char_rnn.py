@@ -22,9 +22,13 @@ import gpunet.nn.functional as F
 from gpunet import nn
 from gpunet.autograd import Tensor, eye, from_numpy, no_grad
 from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.backend.kernels import uses_kernels
 from gpunet.backend.random import Generator, default_generator
+from gpunet.backend.threads import single_threaded_blas
 from gpunet.models._arguments import check_probability
 from gpunet.models._registry import register_model
+from gpunet.ops import REGISTRY
+from gpunet.ops.dtypes import FLOAT32, FLOAT64
 
 __all__ = ["CELLS", "CharRNN", "char_rnn", "draw_from_logits"]
 
@@ -204,15 +208,22 @@ class CharRNN(nn.Module):
         self, numbers: np.ndarray, temperature: float, random: np.random.Generator, state: State
     ) -> Iterator[int]:
         device = self.decoder.weight.device
+        steps: _Steps | None = None
         while True:
-            with _Evaluating(self), no_grad():
-                if len(numbers):
-                    hidden, state = self._read(from_numpy(numbers[:, None]).to(device), state)
-                    scores = self.decoder(hidden[-1])
-                else:
-                    scores = self.next_scores(self.start() if state is None else state)
-                values = scores.cpu().numpy()[0]
-            numbers = draw_from_logits(values, 1, temperature, random)
+            if steps is not None:
+                scores = steps(int(numbers[0]))
+            else:
+                with _Evaluating(self), no_grad():
+                    if len(numbers):
+                        hidden, state = self._read(from_numpy(numbers[:, None]).to(device), state)
+                        values = self.decoder(hidden[-1])
+                    else:
+                        state = self.start() if state is None else state
+                        values = self.next_scores(state)
+                    scores = values.cpu().numpy()[0]
+                if _Steps.take(self):
+                    steps = _Steps(self, state)
+            numbers = draw_from_logits(scores, 1, temperature, random)
             yield int(numbers[0])
 
     def _prompt(self, prompt: Any) -> np.ndarray:
@@ -234,6 +245,42 @@ class CharRNN(nn.Module):
             step = " of at least one step" if least else ""
             raise ShapeError(f"char_rnn: {name} must be 2-d (batch, steps){step}, got shape {tuple(x.shape)}")
         return x
+
+
+class _Steps:
+    """Reads one character after the other on the CPU: what the layers compute in one step, and nothing around it.
+
+    Checks of shapes, tensors and the record for gradients take longer there than the arithmetic of a small network.
+    """
+
+    def __init__(self, model: CharRNN, state: State) -> None:
+        rnn = model.rnn
+        self.op: Any = REGISTRY[model.cell]
+        self.attributes = {"nonlinearity": "tanh"} if model.cell == "rnn" else {}
+        self.table = model.one_hot if model.embedding is None else model.embedding.weight
+        self.layers = rnn.all_weights
+        bias = model.decoder.bias
+        assert bias is not None
+        self.decoder = model.decoder.weight, bias
+        parts = [part._array for part in (state if isinstance(state, tuple) else (state,))]
+        self.states = [tuple(part[layer] for part in parts) for layer in range(rnn.num_layers)]
+
+    @staticmethod
+    def take(model: CharRNN) -> bool:
+        """Whether a model can be read so: on the CPU, in a type that is not rounded on the way."""
+        weight = model.decoder.weight
+        return weight.device.type == "cpu" and weight.dtype in (FLOAT32, FLOAT64) and not uses_kernels(weight._array)
+
+    def __call__(self, number: int) -> np.ndarray:
+        """The scores (V,) of what comes after a character."""
+        x = self.table._array[number : number + 1]
+        with single_threaded_blas():
+            for layer, weights in enumerate(self.layers):
+                arrays = tuple(weight._array for weight in weights)
+                self.states[layer] = self.op.once(x, self.states[layer], arrays, self.attributes)
+                x = self.states[layer][0]
+            weight, bias = self.decoder
+            return (np.matmul(x, weight._array.T) + bias._array)[0]
 
 
 class _Evaluating:

@@ -82,20 +82,20 @@ def test_each_character_is_shown_as_it_is_drawn(
 ) -> None:
     """Flushed one by one, between the draws."""
     from gpunet.cli import sample
-    from gpunet.models import CharRNN
+    from gpunet.models import draw_from_logits
 
     events: list[str] = []
-    read, say_part = CharRNN._read, sample.say_part
+    say_part = sample.say_part
 
-    def draw(self: CharRNN, *arguments: Any) -> Any:
+    def draw(*arguments: Any) -> Any:
         events.append("draw")
-        return read(self, *arguments)
+        return draw_from_logits(*arguments)
 
     def show(text: str) -> bool:
         events.append(text)
         return say_part(text)
 
-    monkeypatch.setattr(CharRNN, "_read", draw)
+    monkeypatch.setattr(sys.modules["gpunet.models.char_rnn"], "draw_from_logits", draw)
     monkeypatch.setattr(sample, "say_part", show)
     done = gpunet("sample", writer, "--prompt", "and", "--length", 5)
     assert events[0] == "and"

@@ -17,6 +17,8 @@ from gpunet.models import CharRNN, draw_from_logits
 from gpunet.training import LanguageConfig, character_loss, prepare_language
 
 CELLS = ("rnn", "lstm", "gru")
+# The function ``char_rnn`` has taken the module's name in the package.
+char_rnn_module = sys.modules[CharRNN.__module__]
 
 
 def small(cell: str = "lstm", vocab_size: int = 4, **options: Any) -> CharRNN:
@@ -304,6 +306,34 @@ def test_a_stream_is_drawn_from_what_the_model_says(cell: str) -> None:
     for number in greedy:
         assert number == model(gn.tensor([prompt]))[0][0, -1].argmax().item()
         prompt = [*prompt, number]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("embedding_dim", [5, 0])
+@pytest.mark.parametrize("cell", CELLS)
+def test_single_steps_are_those_of_the_layers(
+    cell: str, embedding_dim: int, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU characters are read without what surrounds an operation, and come out the same."""
+    model = small(cell, embedding_dim=embedding_dim).to(getattr(gn, dtype))
+    seen: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    drawn = {}
+    draw = char_rnn_module.draw_from_logits
+    for quick in (True, False):
+
+        def note(scores: np.ndarray, *arguments: Any, quick: bool = quick) -> np.ndarray:
+            seen[quick].append(scores)
+            return draw(scores, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(char_rnn_module, "draw_from_logits", note)
+            if not quick:
+                patch.setattr(char_rnn_module._Steps, "take", staticmethod(lambda model: False))
+            drawn[quick] = model.sample(30, [2, 1], 1.0, gn.Generator(6)).tolist()
+    assert drawn[True] == drawn[False]
+    np.testing.assert_allclose(seen[True], seen[False], atol=1e-5 if dtype == "float32" else 1e-12)
+    assert char_rnn_module._Steps.take(model)
+    assert not char_rnn_module._Steps.take(small(cell).half())
 
 
 def test_streams_are_lazy_and_keep_what_was_read() -> None:
