@@ -279,7 +279,7 @@ def _put_together(states: list[Tensor]) -> Tensor:
     if _is_plain(states):
         arrays = [state._array for state in states]
         return Tensor._wrap(arrays[0][None] if len(arrays) == 1 else np.stack(arrays), states[0]._device)
-    return states[0].unsqueeze(0) if len(states) == 1 else stack(states)
+    return stack(states)  # of one as well: a view could not be taken out of the graph by detach_()
 
 
 def _permuted(state: Tensor, order: Tensor | None) -> Tensor:
