@@ -71,6 +71,14 @@ class Node(Context):
                     f"it is at version {counter[0]}, and {version} was saved; use an operation that makes a new tensor"
                 )
 
+    def part_with_output(self) -> None:
+        """Before the first output is written to in place: let the operation copy what it saved of it."""
+        place = len(self.edges)  # what is saved after the inputs
+        others = [entry for entry in self.versions if entry[2] != place]
+        if len(others) < len(self.versions):
+            self.op.part_with_output(self)
+            self.versions = others
+
     def free(self) -> None:
         """Let go of everything kept for backward."""
         self.saved = ()

@@ -159,6 +159,8 @@ class InPlace(Reductions):
                 )
         if isinstance(self._array, np.ndarray) and not self._array.flags.writeable:
             raise ValueError("in-place: the tensor shares read-only memory, or is expanded; use clone() first")
+        if root._node is not None and root._node.op.parts_with_output and root._index == 0:
+            root._node.part_with_output()
 
     def _check_view(self) -> None:
         """Raise if the tensor is a view that cannot be written to inside the graph.

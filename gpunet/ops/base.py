@@ -120,6 +120,8 @@ class Op:
         autocast: what ``autocast`` does to floating inputs: ``"lower"`` (half precision), ``"float32"``, or
             ``"promote"`` (leave them).
         epilogue: which of ``"bias"``, ``"activation"``, ``"residual"`` can be fused into it.
+        parts_with_output: True if it saves its first output, after its inputs, and copies that where somebody is about
+            to write to it in place; otherwise such a write is an error in backward.
     """
 
     name: str = ""
@@ -127,6 +129,7 @@ class Op:
     is_view: bool = False
     autocast: str = "promote"
     epilogue: tuple[str, ...] = ()
+    parts_with_output: bool = False
 
     def infer(self, *inputs: Any, **attributes: Any) -> Inferred:
         """Shapes, dtypes and multiply-adds from shapes alone; the place of all validation. Touches no data."""
@@ -138,6 +141,10 @@ class Op:
 
     def backward(self, ctx: Context, *grad_outputs: Any) -> tuple[Any, ...]:
         """The gradient of each input, None where ``ctx.needs_grad`` is false."""
+        raise NotImplementedError
+
+    def part_with_output(self, ctx: Context) -> None:
+        """Keep a copy of the first output from now on: it is about to be written to."""
         raise NotImplementedError
 
     def reference(self, *inputs: Any, **attributes: Any) -> Any:

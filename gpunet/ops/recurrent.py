@@ -87,6 +87,7 @@ class Recurrent(Op):
     """
 
     autocast = "lower"
+    parts_with_output = True
     gates: int
     states: int
     # What ``recurrent_walk.Cell`` says of these.
@@ -267,6 +268,14 @@ class Recurrent(Op):
             return self._backward_cpu(ctx, grad_outputs)
         gradients = self.reference_backward(grad_outputs, ctx.saved, **ctx.attributes)
         return tuple(gradient if wanted else None for gradient, wanted in zip(gradients, ctx.needs_grad, strict=True))
+
+    def part_with_output(self, ctx: Context) -> None:
+        *inputs, y = ctx.saved
+        if isinstance(ctx.state, Kept):
+            ctx.state.part_with_y()
+            ctx.save(*inputs, ctx.state.y)
+        else:
+            ctx.save(*inputs, y.copy())
 
     def _forward_once(self, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> tuple[Any, ...]:
         """One step whose gradient nobody will ask for: text is drawn so, character by character."""

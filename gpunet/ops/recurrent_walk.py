@@ -118,6 +118,10 @@ class Kept:
     y_before: Any
     is_used: bool = False
 
+    def part_with_y(self) -> None:
+        """Take a copy of ``y``, which is about to be written to."""
+        self.y, self.y_before = self.y.copy(), None  # the two may be parts of one buffer
+
 
 class Stretch(NamedTuple):
     """Steps one after another with the same number of rows.
