@@ -5,7 +5,8 @@ form. A sequence of T steps is cut into blocks of k. Each block starts with the 
 as a number: its *value* is carried over the cut, its *gradient* is not. So the gradient of a block holds the terms of
 dL_t/dW whose weight was used within that block, and no others. With k >= T there is one block, and nothing is cut.
 
-Truncation bounds the cost: memory for k steps instead of T, and a weight update every k steps. It bounds how long a
+Truncation bounds the cost, where blocks are run one by one: memory for k steps instead of T, and a weight update every
+k steps. It bounds how long a
 product of Jacobians can get, and with it how far a gradient can explode. It does not help against gradients that
 vanish: the terms it leaves out are just those of long range, and what is left of short range is as it was.
 """
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from gpunet import nn
-from gpunet.autograd import Tensor, stack
+from gpunet.autograd import Tensor, cat, stack
 from gpunet.backend.errors import ShapeError
 
 __all__ = ["Block", "TruncatedBPTT", "detach_state", "tbptt"]
@@ -83,7 +84,11 @@ class TruncatedBPTT:
         self.model = model
         self.loss = loss
         self.k = None if k is None else int(k)
-        self.batch_first = bool(getattr(model, "batch_first", False)) if batch_first is None else bool(batch_first)
+        self.batch_first = _is_batch_first(model) if batch_first is None else bool(batch_first)
+        for name, layer in _recurrent_layers(model):
+            if layer.bidirectional:
+                where = f"layer {name!r} is bidirectional; " if name else ""
+                raise ValueError(f"model: {where}a bidirectional layer has no single direction of time")
         self._cell = _is_cell(model)
         self.stepwise = bool(stepwise) or self._cell
         self.state: Any = None
@@ -105,28 +110,36 @@ class TruncatedBPTT:
         return self._run(input, target, time, steps)
 
     def backward(self, input: Tensor, target: Tensor, state: Any = None) -> Tensor:
-        """Add the gradients of all blocks of a sequence to the parameters', and return the sequence's loss.
+        """Add the truncated gradient of a sequence's loss to the parameters', and return the loss.
 
-        The weights stay as they are throughout. A loss that is a mean over its steps is weighted with the block's
-        share of them, so that the sum over blocks is the mean over the sequence: with k >= T this is
-        ``loss(model(input)[0], target).backward()``. A loss with ``reduction="sum"`` is added up as it is.
+        The state is cut between blocks and the weights stay as they are throughout. The loss is taken once, of the
+        outputs of all blocks together: with k >= T this is ``loss(model(input)[0], target).backward()``, and with a
+        smaller k the loss is the same number. So no loss has to say how blocks count in it, be it a mean, a sum, a
+        weighted mean or one that leaves targets out.
+
+        Its graphs are kept until the loss is taken: the memory is that of all T steps, whatever k is. For memory of k
+        steps, run the blocks one by one.
 
         Args:
             input, target, state: as in a call.
 
         Returns:
             A 0-d tensor without a graph. The state after the last step is in ``self.state``.
+
+        Raises:
+            TypeError, ShapeError: outputs of several blocks that cannot be joined, as they are not tensors, or
+                tuples, lists or dicts of them, with a step for each of the block's in the dimension of time.
         """
-        blocks = self(input, target, state)
-        _, steps = self._length(input, target)
-        summed = getattr(self.loss, "reduction", "mean") == "sum"
-        total: Tensor | None = None
-        for block in blocks:
-            part = block.loss if summed else block.loss * (block.steps / steps)
-            part.backward()
-            total = part.detach() if total is None else total + part.detach()
-        assert total is not None  # a sequence has a step
-        return total
+        time, steps = self._length(input, target)
+        self.state = detach_state(state)
+        outputs, sizes = [], []
+        for start, stop, _, _, output in self._outputs(input, target, time, steps):
+            outputs.append(output)
+            sizes.append(stop - start)
+        whole = outputs[0] if len(outputs) == 1 else _joined(outputs, sizes, time)
+        loss = self._loss_of(whole, target)
+        loss.backward()
+        return loss.detach()
 
     def _length(self, input: Tensor, target: Tensor) -> tuple[int, int]:
         """The dimension of time and how many steps there are."""
@@ -150,18 +163,28 @@ class TruncatedBPTT:
         return time, steps
 
     def _run(self, input: Tensor, target: Tensor, time: int, steps: int) -> Iterator[Block]:
+        for start, stop, part, wanted, output in self._outputs(input, target, time, steps):
+            yield Block(start, stop, part, wanted, output, self._loss_of(output, wanted), self.state)
+
+    def _outputs(
+        self, input: Tensor, target: Tensor, time: int, steps: int
+    ) -> Iterator[tuple[int, int, Tensor, Tensor, Any]]:
+        """(start, stop, input, target, output) of each block, from the state that the one before has left."""
         size = steps if self.k is None else self.k
         for start in range(0, steps, size):
             stop = min(start + size, steps)
             part, wanted = (value.narrow(time, start, stop - start) for value in (input, target))
             output, state = self._forward(part, time)
-            loss = self.loss(output, wanted)
-            if not isinstance(loss, Tensor):
-                raise TypeError(f"loss: must return a Tensor of one number, got {type(loss).__name__}")
-            if loss.numel() != 1:
-                raise ShapeError(f"loss: must return a Tensor of one number, got shape {tuple(loss.shape)}")
             self.state = detach_state(state)
-            yield Block(start, stop, part, wanted, output, loss, self.state)
+            yield start, stop, part, wanted, output
+
+    def _loss_of(self, output: Any, target: Tensor) -> Tensor:
+        loss = self.loss(output, target)
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"loss: must return a Tensor of one number, got {type(loss).__name__}")
+        if loss.numel() != 1:
+            raise ShapeError(f"loss: must return a Tensor of one number, got shape {tuple(loss.shape)}")
+        return loss
 
     def _forward(self, part: Tensor, time: int) -> tuple[Any, Any]:
         if not self.stepwise:
@@ -205,14 +228,19 @@ def tbptt(
             Or a cell (``nn.RNNCell``, ``nn.LSTMCell``, ``nn.GRUCell``), which is run step by step.
         loss: ``loss(output, target)`` of a block, a number.
         k: steps of a block; None for the whole sequence. k >= T is full backpropagation through time.
-        batch_first: sequences are (B, T, ...); None asks the model's ``batch_first``, and is False if it has none.
+        batch_first: input and target are (B, T, ...), not (T, B, ...): which dimension is cut into blocks. None asks
+            the model's ``batch_first`` or, where a Module has none, the recurrent layers in it. A function cannot be
+            asked: it counts as False. Only a recurrent layer itself takes one sequence without a batch, (T, I), with
+            ``batch_first``; a network around it needs False for that.
         stepwise: the model takes one step, (B, ...), at a time; outputs are stacked.
 
     Returns:
         What runs sequences: calling it gives an iterator over blocks, its ``backward`` runs them all.
 
     Raises:
-        TypeError, ValueError: a model or loss that cannot be called, k below 1.
+        TypeError, ValueError: a model or loss that cannot be called; k below 1; a bidirectional layer, whose state at a
+            cut depends on what comes after it (a function around the model is not looked into); layers of a model that
+            disagree about ``batch_first``.
     """
     return TruncatedBPTT(model, loss, k, batch_first=batch_first, stepwise=stepwise)
 
@@ -231,11 +259,56 @@ def detach_state(state: Any) -> Any:
     return state
 
 
+def _joined(outputs: list[Any], sizes: list[int], time: int) -> Any:
+    """Outputs of blocks along the dimension of time: tensors, or tuples, lists and dicts of them."""
+    first = outputs[0]
+    if isinstance(first, Tensor):
+        for output, steps in zip(outputs, sizes, strict=True):
+            if output.ndim <= time or output.shape[time] != steps:
+                raise ShapeError(
+                    f"model: its output must have a step for each of the block's {steps} in dimension {time}, so that "
+                    f"one loss can be taken of all blocks, got shape {tuple(output.shape)}; reshape it in the loss, or "
+                    "run the blocks one by one"
+                )
+        return cat(outputs, time)
+    if isinstance(first, (tuple, list)):
+        parts = [_joined(list(part), sizes, time) for part in zip(*outputs, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else type(first)(parts)
+    if isinstance(first, dict):
+        return {name: _joined([output[name] for output in outputs], sizes, time) for name in first}
+    raise TypeError(
+        f"model: its output must be a Tensor, or a tuple, list or dict of them, so that one loss can be taken of all "
+        f"blocks, got {type(first).__name__}; run the blocks one by one"
+    )
+
+
 def _two(result: Any) -> tuple[Any, Any]:
     if not isinstance(result, tuple) or len(result) != 2:
         got = f"{len(result)} values" if isinstance(result, tuple) else type(result).__name__
         raise TypeError(f"model: must return (output, state), got {got}")
     return result
+
+
+def _recurrent_layers(model: Any) -> list[tuple[str, nn.RNNBase]]:
+    """The recurrent layers of a Module by name; that of the module itself is empty."""
+    if not isinstance(model, nn.Module):
+        return []
+    return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.RNNBase)]
+
+
+def _is_batch_first(model: Any) -> bool:
+    own = getattr(model, "batch_first", None)
+    if own is not None:
+        return bool(own)
+    layers = _recurrent_layers(model)
+    found = {layer.batch_first for _, layer in layers}
+    if len(found) > 1:
+        listed = ", ".join(f"{name}: {layer.batch_first}" for name, layer in layers)
+        raise ValueError(
+            f"batch_first: the model's recurrent layers disagree ({listed}); give batch_first=True where sequences are "
+            "(B, T, ...), or False"
+        )
+    return bool(found) and found.pop()
 
 
 def _is_cell(model: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -172,6 +174,27 @@ def test_batch_first_is_asked_of_the_model(k: int | None) -> None:
     close(gradients(first), wanted)
 
 
+@pytest.mark.parametrize("k", [None, 3])
+def test_batch_first_is_asked_of_the_layers_of_a_model(k: int | None) -> None:
+    """A network around a layer with batch_first is cut in time, as the layer itself is, and not along the batch."""
+    model, (x, y) = Net("LSTM").double(), data()
+    tbptt(model, F.mse_loss, k).backward(x, y)
+    wanted = gradients(model)
+    first = Net("LSTM", batch_first=True).double()
+    first.load_state_dict(model.state_dict())
+    x, y = x.transpose(0, 1), y.transpose(0, 1)
+    bptt = tbptt(first, F.mse_loss, k)
+    bptt.backward(x, y)
+    close(gradients(first), wanted)
+    assert next(bptt(x, y)).output.shape[:2] == (B, k or T)
+    # What the model itself says comes first, and what the caller says before that.
+    first.batch_first = False
+    assert not tbptt(first, F.mse_loss).batch_first
+    assert tbptt(first, F.mse_loss, batch_first=True).batch_first
+    two = nn.ModuleList([nn.GRU(I, I, batch_first=True), nn.GRU(I, O)])
+    assert not tbptt(two, F.mse_loss, batch_first=False).batch_first
+
+
 def test_users_find_it_where_they_look() -> None:
     assert gn.training.tbptt is tbptt
 
@@ -184,6 +207,81 @@ def test_a_summed_loss_is_added_up() -> None:
     total = tbptt(model, loss, T).backward(x, y)
     close(gradients(model), wanted)
     assert tbptt(model, loss, 2).backward(x, y).item() == pytest.approx(total.item(), rel=1e-12)
+
+
+class Wrapped(nn.Module):
+    """A loss of a user's own, without a name for its reduction."""
+
+    def __init__(self, loss: Callable[..., gn.Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, output: gn.Tensor, target: gn.Tensor) -> gn.Tensor:
+        return self.loss(output, target)
+
+
+LOSSES: dict[str, Callable[[gn.Tensor, gn.Tensor], gn.Tensor]] = {
+    "partial": functools.partial(F.mse_loss, reduction="sum"),
+    "lambda": lambda output, target: ((output - target) ** 2).sum(),
+    "wrapped": Wrapped(nn.MSELoss(reduction="sum")),
+    "mean": F.mse_loss,
+    "root of a mean": lambda output, target: F.mse_loss(output, target).sqrt(),
+    "largest": lambda output, target: (output - target).abs().amax(),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("k", [1, 2, 3, T])
+def test_any_loss_is_that_of_the_whole_sequence(name: str, k: int) -> None:
+    """The loss is the same number for every k. The head is not recurrent: nothing of its gradient is cut away."""
+    model, (x, y) = Net("GRU").double(), data()
+    loss = LOSSES[name]
+    whole = loss(model(x)[0], y)
+    whole.backward()
+    wanted = gradients(model)[-2:]
+    assert tbptt(model, loss, k).backward(x, y).item() == pytest.approx(whole.item(), rel=1e-12)
+    close(gradients(model)[-2:], wanted)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_targets_that_are_left_out_do_not_count(k: int, weighted: bool) -> None:
+    """A mean over the targets that count, of which blocks have unequal numbers; one has none at all."""
+    model, x = Net("LSTM").double(), draw(T, B, I)
+    labels = gn.tensor(np.random.default_rng(4).integers(0, O, (T, B)))
+    labels[1, 1:] = -100
+    labels[3:6] = -100  # for k = 3 the second block, for k = 1 three of them
+    weight = gn.tensor([0.2, 3.0], dtype=gn.float64) if weighted else None
+    criterion = nn.CrossEntropyLoss(weight=weight)
+
+    def loss(output: gn.Tensor, target: gn.Tensor) -> gn.Tensor:
+        return criterion(output.flatten(0, 1), target.flatten())
+
+    whole = loss(model(x)[0], labels)
+    whole.backward()
+    wanted = gradients(model)[-2:]
+    assert math.isfinite(whole.item())
+    assert tbptt(model, loss, k).backward(x, labels).item() == pytest.approx(whole.item(), rel=1e-12)
+    close(gradients(model)[-2:], wanted)
+
+
+class Two(NamedTuple):
+    mean: gn.Tensor
+    more: dict[str, list[gn.Tensor]]
+
+
+def test_outputs_of_any_nesting_are_joined() -> None:
+    model, (x, y) = Net("RNN").double(), data()
+
+    def nested(part: gn.Tensor, state: Any) -> tuple[Two, Any]:
+        output, state = model(part, state)
+        return Two(output, {"twice": [2 * output]}), state
+
+    def loss(output: Two, target: gn.Tensor) -> gn.Tensor:
+        return F.mse_loss(output.mean, target) + F.mse_loss(output.more["twice"][0], target)
+
+    wanted = loss(nested(x, None)[0], y).item()
+    assert tbptt(nested, loss, 3).backward(x, y).item() == pytest.approx(wanted, rel=1e-12)
 
 
 def test_weights_may_change_between_blocks() -> None:
@@ -302,6 +400,22 @@ BAD: list[tuple[str, Callable[[Any], Any], type[Exception], str]] = [
      TypeError, "model: must return (output, state), got 3 values"),
     ("a loss for each", lambda z: next(tbptt(lambda x, h: (x, h), lambda a, b: a - b)(z(5, B, I), z(5, B, I))),
      ShapeError, "loss: must return a Tensor of one number, got shape (5, 3, 2)"),
+    ("layers that disagree",
+     lambda z: tbptt(nn.ModuleList([nn.GRU(I, I, batch_first=True), nn.GRU(I, O)]), F.mse_loss),
+     ValueError, "batch_first: the model's recurrent layers disagree (0: True, 1: False); give batch_first=True where "
+                 "sequences are (B, T, ...), or False"),
+    ("a bidirectional layer", lambda z: tbptt(nn.GRU(I, O, bidirectional=True), F.mse_loss, 2),
+     ValueError, "model: a bidirectional layer has no single direction of time"),
+    ("a bidirectional layer inside", lambda z: tbptt(Net("GRU", bidirectional=True), F.mse_loss, 2),
+     ValueError, "model: layer 'rnn' is bidirectional; a bidirectional layer has no single direction of time"),
+    ("outputs without time", lambda z: tbptt(lambda x, h: (x.flatten(0, 1), h), F.mse_loss, 2).backward(
+        z(5, B, I), z(5, B, I)),
+     ShapeError, "model: its output must have a step for each of the block's 2 in dimension 0, so that one loss can be "
+                 "taken of all blocks, got shape (6, 2); reshape it in the loss, or run the blocks one by one"),
+    ("outputs that are no tensors", lambda z: tbptt(lambda x, h: ("x", h), F.mse_loss, 2).backward(
+        z(5, B, I), z(5, B, I)),
+     TypeError, "model: its output must be a Tensor, or a tuple, list or dict of them, so that one loss can be taken "
+                "of all blocks, got str; run the blocks one by one"),
     ("a loss of Python", lambda z: next(tbptt(lambda x, h: (x, h), lambda a, b: 1.0)(z(5, B, I), z(5, B, I))),
      TypeError, "loss: must return a Tensor of one number, got float"),
 ]  # fmt: skip
