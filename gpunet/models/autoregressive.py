@@ -243,18 +243,33 @@ class LatentAR(nn.Module):
         return self.head(output), state
 
     @no_grad()
-    def roll_out(self, series: Tensor, steps: int, state: Any = None) -> Tensor:
+    def roll_out(self, series: Tensor | np.ndarray, steps: int, state: Any = None) -> Tensor:
         """Predict ``steps`` values after the series, each from the predictions before it.
 
         Args:
-            series: (T, B, input_size) or (T, input_size), of any length above 0.
+            series: (T, B, input_size) or (T, input_size), of any length above 0; (T,) where input_size is 1.
             steps: how many.
             state: before the series; None are zeros.
 
         Returns:
             (steps, ...), as a step of the series.
+
+        Raises:
+            ShapeError: a series (T,) of a model whose steps are several numbers.
+            TypeError, ValueError: no Tensor nor array; steps below 1.
         """
         _check_count("steps", steps)
+        if not isinstance(series, (Tensor, np.ndarray)):
+            raise TypeError(f"series: must be a Tensor or an array, got {type(series).__name__}")
+        weight = self.head.weight
+        series = as_tensor(series).to(device=weight.device, dtype=weight.dtype)
+        if series.ndim == 1:
+            if self.head.out_features != 1:
+                raise ShapeError(
+                    f"series: must be (T, B, {self.head.out_features}) or (T, {self.head.out_features}), got shape "
+                    f"{tuple(series.shape)}"
+                )
+            return self.roll_out(series.unsqueeze(1), steps, state).squeeze(1)
         output, state = self(series, state)
         predictions = [output[-1:]]
         for _ in range(steps - 1):

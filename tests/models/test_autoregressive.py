@@ -148,6 +148,11 @@ def test_the_state_of_a_latent_model_has_one_size(cell: str) -> None:
     np.testing.assert_allclose(ahead[0].numpy(), whole[-1].detach().numpy(), rtol=1e-5, atol=1e-6)
     longer, _ = model(gn.cat([series, ahead[:3]]))
     np.testing.assert_allclose(ahead.numpy(), longer[-4:].detach().numpy(), rtol=1e-4, atol=1e-5)
+    # A series of one number a step, as AR takes it: a tensor or an array of any dtype.
+    for one in (series[:, 0, 0], series[:, 0, 0].numpy().astype(np.float64)):
+        alone = model.roll_out(one, 4)
+        assert alone.shape == (4,)
+        np.testing.assert_allclose(alone.numpy(), ahead[:, 0, 0].numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_a_latent_model_learns_what_one_value_does_not_tell() -> None:
@@ -197,6 +202,10 @@ BAD: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
      gn.DeviceError, "series: a fit needs values, which 'meta' does not have"),
     ("another cell", lambda: LatentAR(cell="elman"),
      ValueError, "cell: must be one of rnn, lstm, gru, got 'elman'"),
+    ("one number a step in place of two", lambda: LatentAR(input_size=2).roll_out(gn.zeros(4), 3),
+     ShapeError, "series: must be (T, B, 2) or (T, 2), got shape (4,)"),
+    ("to roll out a list", lambda: LatentAR().roll_out([1.0, 2.0], 3),  # type: ignore[arg-type]
+     TypeError, "series: must be a Tensor or an array, got list"),
     ("to roll nothing out", lambda: LatentAR().roll_out(gn.zeros(4, 1), 0),
      ValueError, "steps: must be at least 1, got 0"),
 ]  # fmt: skip
