@@ -185,14 +185,16 @@ def bptt_terms(step: Callable[[Tensor, State], State], input: Tensor, state: Sta
 
     Args:
         step: ``step(x_t, h) -> h``; or a cell, or a recurrent layer in one direction, which is run a step at a time.
-            The state is a tensor or a tuple of them; their numbers count as one vector.
+            It returns the state alone, without an output. The state is a tensor or a tuple of them; their numbers count
+            as one vector.
         input: (T, ...), of a layer with ``batch_first`` (B, T, ...) if it has a batch.
         state: h_0; None are zeros, where the step takes None for a beginning as cells and layers do.
         weight: a tensor that requires grad and that the step uses.
 
     Raises:
         ShapeError: no steps.
-        TypeError, ValueError: no function, or a weight that the steps do not depend on.
+        TypeError, ValueError: no function, one that returns something besides the state, or a weight that the steps do
+            not depend on.
     """
     run, inputs = steps_of(step, input)
     if not isinstance(weight, Tensor):
@@ -237,6 +239,8 @@ def _numbers(gradient: Tensor | None, source: Tensor) -> np.ndarray:
     return gradient.cpu().numpy().astype(np.float64).ravel()
 
 
+_ALONE = "step: must return the next state alone, a Tensor or a tuple of as many as it is given, and no output"
+
 # Steps of whatever recurs ------------------------------------------------------------------------------------------
 
 
@@ -257,6 +261,10 @@ def steps_of(step: Any, input: Tensor) -> tuple[Callable[[Tensor, list[Tensor] |
         given: Any = None if state is None else state[0] if len(state) == 1 else tuple(state)
         after = step(x.unsqueeze(time), given)[1] if layer else step(x, given)
         parts = list(after) if isinstance(after, (tuple, list)) else [after]
+        if any(isinstance(part, (tuple, list)) for part in parts):
+            raise TypeError(f"{_ALONE}, got a tuple in a tuple, as (output, state) of an LSTM is one")
+        if state is not None and len(parts) != len(state):
+            raise TypeError(f"{_ALONE}; it was given {len(state)} and returned {len(parts)}")
         for part in parts:
             if not isinstance(part, Tensor):
                 raise TypeError(f"step: must return the next state as a Tensor or a tuple of them, got {part!r}")
@@ -268,7 +276,13 @@ def steps_of(step: Any, input: Tensor) -> tuple[Callable[[Tensor, list[Tensor] |
 def first_state(run: Callable[..., list[Tensor]], x: Tensor, state: State | None) -> list[Tensor]:
     """h_0 as a list of tensors."""
     if state is None:
-        return [zeros_like(part).detach() for part in run(x, None)]
+        zeros = [zeros_like(part).detach() for part in run(x, None)]
+        if len(zeros) > 1:  # (output, state) looks like a state of two tensors until the step is given it
+            try:
+                run(x, zeros)
+            except (AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
+                raise TypeError(f"{_ALONE}; it does not take what it returns for a state: {error}") from error
+        return zeros
     parts = list(state) if isinstance(state, (tuple, list)) else [state]
     for part in parts:
         if not isinstance(part, Tensor):

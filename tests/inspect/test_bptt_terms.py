@@ -254,6 +254,21 @@ def cell() -> nn.Module:
     return nn.RNNCell(2, 3)
 
 
+class Net(nn.Module):
+    """What tbptt takes and bptt_terms does not: (output, state)."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.rnn = getattr(nn, kind)(2, 3)
+
+    def forward(self, x: gn.Tensor, state: Any = None) -> Any:
+        return self.rnn(x.unsqueeze(0), state)
+
+
+GRU, LSTM = Net("GRU"), Net("LSTM")
+ALONE = "step: must return the next state alone, a Tensor or a tuple of as many as it is given, and no output"
+
+
 def square(x: Any, h: Any) -> Any:
     return h * h
 
@@ -277,6 +292,10 @@ BAD: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
      TypeError, "state: must be a Tensor, a tuple of them or None, got float"),
     ("no state back", lambda: bptt_terms(lambda x, h: None, gn.zeros(4), gn.ones(1), number(1.0)),
      TypeError, "step: must return the next state as a Tensor or a tuple of them, got None"),
+    ("an output and a state", lambda: bptt_terms(GRU, gn.zeros(4, 2), gn.zeros(1, 3), GRU.rnn.weight_hh_l0),
+     TypeError, f"{ALONE}; it was given 1 and returned 2"),
+    ("an output and a state of two", lambda: bptt_terms(LSTM, gn.zeros(4, 2), None, LSTM.rnn.weight_hh_l0),
+     TypeError, f"{ALONE}, got a tuple in a tuple, as (output, state) of an LSTM is one"),
     ("both directions", lambda: bptt_terms(nn.RNN(2, 3, bidirectional=True), gn.zeros(4, 2), None, number(1.0)),
      ValueError, "step: a bidirectional layer has no single direction of time"),
     ("step 0", lambda: scalar_terms().at(0), ValueError, "t: must be a step from 1 to 4, got 0"),
@@ -297,6 +316,15 @@ def test_bad_input(label: str, act: Callable[[], Any], error: type[Exception], t
         act()
     assert str(caught.value) == text
     assert type(caught.value) is error
+
+
+def test_an_output_beside_the_state_is_refused_without_a_first_state_too() -> None:
+    """(output, state) looks like a state of two tensors; the layer inside says why it cannot be one."""
+    with pytest.raises(TypeError) as caught:
+        bptt_terms(GRU, gn.zeros(4, 2), None, GRU.rnn.weight_hh_l0)
+    assert str(caught.value).startswith(f"{ALONE}; it does not take what it returns for a state: ")
+    terms = bptt_terms(lambda x, h: GRU(x, h)[1], gn.zeros(4, 2), None, GRU.rnn.weight_hh_l0)
+    assert terms.states.shape == (5, 3)
 
 
 @pytest.mark.parity
