@@ -20,7 +20,7 @@ class RandomSearch(NamedTuple):
     """What a random search found.
 
     Attributes:
-        loss: the least loss.
+        loss: the least loss, a finite number.
         at: which try gave it, from 0.
         losses: float64, of each try.
     """
@@ -31,8 +31,8 @@ class RandomSearch(NamedTuple):
 
     @property
     def best_so_far(self) -> np.ndarray:
-        """The least loss of all tries up to each: what a plot shows beside the loss of gradient descent."""
-        return np.fmin.accumulate(self.losses)
+        """The least finite loss of all tries up to each, NaN before the first: beside it stands gradient descent's."""
+        return np.fmin.accumulate(np.where(np.isfinite(self.losses), self.losses, np.nan))
 
 
 def random_search(
@@ -64,7 +64,9 @@ def random_search(
     Raises:
         TypeError, ValueError: not tensors, none at all, tries that are no whole number above 0, a std that is not
             positive, or a closure that gives no number.
-        RuntimeError: no try had a loss that is a number; the parameters are those of the last one.
+        RuntimeError: no try had a finite loss.
+
+        After any error, one that the closure raises too, the parameters are those from before the search.
     """
     if isinstance(params, Tensor) or not isinstance(params, Iterable):
         raise TypeError(f"params: expected an iterable of Tensors, got {type(params).__name__}")
@@ -91,22 +93,31 @@ def random_search(
     losses = np.empty(tries)
     best, before_best = -1, stream.get_state()
     with no_grad():
-        for attempt in range(tries):
-            before = stream.get_state()
-            draw()
-            loss = closure()
-            try:
-                losses[attempt] = loss.item() if isinstance(loss, Tensor) else float(loss)
-            except (TypeError, ValueError) as error:
-                given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-                raise TypeError(f"closure: must return a number, got {given}") from error
-            if not math.isnan(losses[attempt]) and (best < 0 or losses[attempt] < losses[best]):
-                best, before_best = attempt, before
-        if best < 0:
-            raise RuntimeError(f"random_search: none of {tries} tries had a loss that is a number")
+        found = [parameter.detach().clone() for parameter in parameters]
+        try:
+            for attempt in range(tries):
+                before = stream.get_state()
+                draw()
+                losses[attempt] = _number(closure())
+                if math.isfinite(losses[attempt]) and (best < 0 or losses[attempt] < losses[best]):
+                    best, before_best = attempt, before
+            if best < 0:
+                raise RuntimeError(f"random_search: none of {tries} tries had a finite loss")
+        except BaseException:
+            for parameter, value in zip(parameters, found, strict=True):
+                parameter.copy_(value)
+            raise
         # The best one is drawn again, rather than kept in a copy.
         after = stream.get_state()
         stream.set_state(before_best)
         draw()
         stream.set_state(after)
     return RandomSearch(float(losses[best]), best, losses)
+
+
+def _number(loss: Any) -> float:
+    try:
+        return float(loss.item() if isinstance(loss, Tensor) else loss)
+    except (TypeError, ValueError) as error:
+        given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise TypeError(f"closure: must return a number, got {given}") from error

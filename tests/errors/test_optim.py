@@ -95,7 +95,7 @@ CATALOGUE = [
     BadInput("random_search loss", lambda z, on: optim.random_search(lambda: None, [z(3)]),
              TypeError, "closure: must return a number, got NoneType"),
     BadInput("random_search without a number", lambda z, on: optim.random_search(lambda: float("nan"), [z(3)], 2),
-             RuntimeError, "random_search: none of 2 tries had a loss that is a number"),
+             RuntimeError, "random_search: none of 2 tries had a finite loss"),
     BadInput("LRScheduler", lambda z, on: lr_scheduler.LRScheduler(sgd(z(3))),
              NotImplementedError, "LRScheduler defines no get_lr()"),
     BadInput("LRScheduler of nothing", lambda z, on: lr_scheduler.StepLR(None, 1),

@@ -87,3 +87,26 @@ def test_losses_that_are_no_numbers_are_never_the_best() -> None:
     assert (found.loss, found.at) == (4.0, 3)
     assert w.tolist() == seen[3]
     assert found.best_so_far[1:].tolist() == [5.0, 5.0, 4.0, 4.0, 4.0]
+
+
+def test_after_an_error_the_parameters_are_those_from_before() -> None:
+    w = gn.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    losses = iter([3.0, 2.0])
+    with pytest.raises(StopIteration):  # the third call
+        random_search(lambda: next(losses), [w], 5)
+    assert w.tolist() == [1.0, 2.0, 3.0]
+    with pytest.raises(TypeError, match="closure: must return a number, got str"):
+        random_search(lambda: "low", [w], 5)
+    assert w.tolist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("loss", [np.inf, -np.inf, np.nan])
+def test_an_infinite_loss_is_no_find(loss: float) -> None:
+    w = gn.ones(3)
+    with pytest.raises(RuntimeError, match="random_search: none of 4 tries had a finite loss"):
+        random_search(lambda: loss, [w], 4)
+    assert w.tolist() == [1.0, 1.0, 1.0]
+    values = iter([loss, 7.0, loss])
+    found = random_search(lambda: next(values), [w], 3)
+    assert (found.loss, found.at) == (7.0, 1)
+    assert np.array_equal(found.best_so_far, [np.nan, 7.0, 7.0], equal_nan=True)
