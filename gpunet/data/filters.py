@@ -12,11 +12,14 @@ defines it, (f * g)[i] = sum_j f[j] g[i - j]; for a kernel that is its own mirro
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import gpunet.nn.functional as F
 from gpunet.autograd import Tensor, as_tensor
 from gpunet.backend.errors import ShapeError
+from gpunet.ops.dtypes import is_floating
 
 __all__ = ["apply_filter", "blur", "box", "convolve", "emboss", "gaussian", "identity", "sharpen", "sobel"]
 
@@ -105,12 +108,12 @@ def emboss() -> Tensor:
     return _kernel([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
 
 
-def apply_filter(images: Tensor, kernel: Tensor, padding_mode: str = "reflect") -> Tensor:
+def apply_filter(images: Any, kernel: Any, padding_mode: str = "reflect") -> Tensor:
     """Correlate every channel with a kernel; the result has the images' size.
 
     Args:
-        images: (N, C, H, W), (C, H, W) or (H, W), floating point.
-        kernel: (height, width); of an even size the middle is the cell before the centre.
+        images: (N, C, H, W), (C, H, W) or (H, W); a Tensor, an array or a list. Whole numbers become float32.
+        kernel: (height, width), likewise; of an even size the middle is the cell before the centre.
         padding_mode: what lies outside the images: ``"reflect"`` (their mirror image), ``"replicate"`` (their edge),
             ``"circular"`` (their opposite side) or ``"zeros"``.
 
@@ -118,11 +121,13 @@ def apply_filter(images: Tensor, kernel: Tensor, padding_mode: str = "reflect") 
         A tensor of the images' shape and dtype.
 
     Raises:
+        TypeError: images or a kernel that are no numbers.
         ShapeError: another rank, or a kernel too large for the images' mirror image.
         ValueError: an unknown padding mode.
     """
     if padding_mode not in _BORDERS:
         raise ValueError(f"apply_filter: padding_mode must be one of {', '.join(_BORDERS)}, got {padding_mode!r}")
+    images, kernel = _numbers("apply_filter", "images", images), _numbers("apply_filter", "kernel", kernel)
     if images.ndim not in (2, 3, 4):
         raise ShapeError(
             f"apply_filter: images must be (N, C, H, W), (C, H, W) or (H, W), got shape {tuple(images.shape)}"
@@ -137,8 +142,23 @@ def apply_filter(images: Tensor, kernel: Tensor, padding_mode: str = "reflect") 
     return F.conv2d(padded, weight, groups=channels).reshape(images.shape)
 
 
-def convolve(images: Tensor, kernel: Tensor, padding_mode: str = "reflect") -> Tensor:
+def convolve(images: Any, kernel: Any, padding_mode: str = "reflect") -> Tensor:
     """As ``apply_filter``, with the kernel flipped: convolution in the sense of mathematics, which commutes."""
+    images, kernel = _numbers("convolve", "images", images), _numbers("convolve", "kernel", kernel)
     if kernel.ndim != 2 or 0 in kernel.shape:
         raise ShapeError(f"convolve: kernel must be (height, width), got shape {tuple(kernel.shape)}")
     return apply_filter(images, kernel.flip((0, 1)), padding_mode)
+
+
+def _numbers(function: str, name: str, value: Any) -> Tensor:
+    """A floating-point Tensor of what was given."""
+    if not isinstance(value, Tensor):
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError) as error:  # lists of several lengths
+            raise TypeError(f"{function}: {name} must be numbers, got {type(value).__name__}") from error
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{function}: {name} must be numbers, got {type(value).__name__}")
+        # Numbers of a list are float32, as in a Tensor made from one.
+        value = as_tensor(array if isinstance(value, np.ndarray) else array.astype(np.float32))
+    return value if is_floating(value.dtype) else value.float()

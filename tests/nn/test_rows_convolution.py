@@ -261,3 +261,20 @@ def test_filters_against_their_definitions() -> None:
 def test_filters_are_differentiable() -> None:
     image = draw(1, 5, 5).requires_grad_()
     assert gn.autograd.gradcheck(lambda x: filters.apply_filter(x, filters.blur()), (image,))
+
+
+def test_filters_take_arrays_and_lists():
+    kernel = [[0, 1, 0], [1, 2, 1], [0, 1, 0]]
+    pixels = np.random.default_rng(0).random((2, 6, 7)).astype(np.float32)
+    for apply in (filters.apply_filter, filters.convolve):
+        expected = apply(gn.from_numpy(pixels), gn.tensor(np.array(kernel, np.float32))).numpy()
+        for images in (pixels, pixels.tolist()):
+            for given in (kernel, np.array(kernel), np.array(kernel, np.float64)):
+                result = apply(images, given)
+                assert result.dtype == np.float32
+                np.testing.assert_array_equal(result.numpy(), expected)
+        assert apply(pixels.astype(np.float64), kernel).dtype == np.float64
+        assert apply((pixels * 255).astype(np.uint8), kernel).dtype == np.float32
+        for name, images, given in (("images", "picture", kernel), ("kernel", pixels, [[1, 2], [3]])):
+            with pytest.raises(TypeError, match=f"{apply.__name__}: {name} must be numbers, got (str|list)"):
+                apply(images, given)
