@@ -35,6 +35,7 @@ _KINDS: tuple[tuple[str, type[Exception], str], ...] = (
     ("target probability", ValueError, "target: probabilities must lie in 0..1"),
     ("variance", ValueError, "var: variances must not be negative"),
     ("position", IndexError, "index: indices must lie in 0..size-1"),
+    ("deviation", ValueError, "sigma: standard deviations must be positive"),
 )
 _BITS = {name: 1 << position for position, (name, _, _) in enumerate(_KINDS)}
 

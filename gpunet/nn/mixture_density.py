@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import gpunet.nn.functional as F
 from gpunet.autograd import Tensor
+from gpunet.autograd.types import finfo
 from gpunet.backend.random import Generator
 from gpunet.nn import init
 from gpunet.nn.arguments import check_int
@@ -44,6 +45,9 @@ class MDN(Module):
     """The last layer of a mixture density network: Bishop 1994, "Mixture density networks". gpunet's own.
 
         pi = softmax(h W_pi^T + b_pi);  mu = h W_mu^T + b_mu;  sigma = exp(h W_sigma^T + b_sigma) + min_sigma
+
+    Where exp would pass the square root of the dtype's largest number (1.8e19 in float32), sigma goes on along the
+    tangent there: it stays finite for exponents up to about that root, and has a gradient that leads back.
 
     The network before it gives h. Where several outputs fit an input, squared error finds their mean, which may fit
     none; a mixture keeps them apart. Trained with ``F.mdn_loss(*layer(h), target)``.
@@ -120,7 +124,7 @@ class MDN(Module):
         return MixtureParameters(
             self.pi(input).log_softmax(-1),
             self.mu(input).reshape(shape),
-            self.log_sigma(input).exp().reshape(shape) + self.min_sigma,
+            _limited_exp(self.log_sigma(input)).reshape(shape) + self.min_sigma,
         )
 
     def sample(self, input: Tensor, *, generator: Generator | None = None) -> Tensor:
@@ -132,3 +136,9 @@ class MDN(Module):
             f"in_features={self.in_features}, out_features={self.out_features}, num_gaussians={self.num_gaussians}, "
             f"min_sigma={self.min_sigma}"
         )
+
+
+def _limited_exp(z: Tensor) -> Tensor:
+    """exp up to the square root of the dtype's largest number, its tangent from there on: finite where exp is not."""
+    bend = 0.5 * math.log(float(finfo(z.dtype).max))
+    return z.clamp(max=bend).exp() * (1 + (z - bend).relu())

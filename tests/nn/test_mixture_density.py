@@ -90,6 +90,54 @@ def test_far_targets_have_a_finite_loss() -> None:
     np.testing.assert_allclose(mu.grad.numpy().ravel(), [0, -1e4], rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [gn.float32, gn.float64])
+@pytest.mark.parametrize("scale", [1e2, 1e4, 1e6])
+def test_inputs_of_any_size_have_finite_losses_and_gradients(scale: float, dtype: np.dtype) -> None:
+    """exp(1e4) is infinite: a deviation goes on along the tangent before that, and min_sigma holds at the other end."""
+    gn.manual_seed(0)
+    layer = nn.MDN(4, 2, 3, dtype=dtype)
+    mixture = layer(gn.randn(50, 4, dtype=dtype) * scale)
+    loss = F.mdn_loss(*mixture, gn.randn(50, 2, dtype=dtype))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert np.isfinite(mixture.sigma.detach().numpy()).all()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None
+        assert np.isfinite(parameter.grad.numpy()).all(), name
+
+
+def test_a_deviation_that_is_far_too_wide_comes_back() -> None:
+    """Beyond the bend at b, where exp(b)^2 is the largest number, sigma = exp(b) (1 + z - b), and d log sigma / dz > 0.
+
+    Below, it is exp(z) + min_sigma.
+    """
+    layer = nn.MDN(1, 1, 1, min_sigma=1e-6, dtype=gn.float64)
+    bend = math.log(float(np.finfo(np.float64).max)) / 2
+    for z, wanted, slope in ((-2.0, math.exp(-2), 1.0), (20.0, math.exp(20), 1.0), (1e4, None, 1 / (1 + 1e4 - bend))):
+        layer.zero_grad()
+        with gn.no_grad():
+            for one in layer.parameters():
+                one.fill_(0.0)
+            layer.log_sigma.bias.fill_(z)
+        mixture = layer(gn.zeros(1, 1, dtype=gn.float64))
+        expected = math.exp(bend) * (1 + z - bend) if wanted is None else wanted + 1e-6
+        assert mixture.sigma.item() == pytest.approx(expected, rel=1e-9)
+        F.mdn_loss(*mixture, gn.zeros(1, 1, dtype=gn.float64)).backward()  # at the mean: log sigma alone
+        assert layer.log_sigma.bias.grad is not None
+        assert layer.log_sigma.bias.grad.item() == pytest.approx(slope, rel=1e-5)
+
+
+@pytest.mark.parametrize("value, shown", [(0.0, "0"), (-2.0, "-2"), (math.nan, "nan")])
+def test_deviations_must_be_positive(value: float, shown: str) -> None:
+    """As Normal's, also where the component has no probability; there are no values to look at on meta."""
+    sigma = gn.tensor([[[1.0], [value]]])
+    log_pi = gn.tensor([[0.0, -math.inf]])
+    with pytest.raises(ValueError, match=rf"^sigma: standard deviations must be positive; got {shown}$"):
+        F.mdn_loss(log_pi, gn.zeros(1, 2, 1), sigma, gn.zeros(1, 1))
+    on_meta = (one.to("meta") for one in (log_pi, gn.zeros(1, 2, 1), sigma, gn.zeros(1, 1)))
+    assert F.mdn_loss(*on_meta).shape == ()
+
+
 def test_gradients() -> None:
     layer = nn.MDN(3, 2, 2, dtype=gn.float64)
     x, target = draw(4, 3).requires_grad_(), draw(4, 2, seed=1).requires_grad_()

@@ -8,8 +8,11 @@ K components, each with a mean and a standard deviation for each of O outputs.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from gpunet.autograd import Tensor, no_grad, randn
+from gpunet.backend.devices import on_device
+from gpunet.backend.error_word import check_values
 from gpunet.backend.errors import ShapeError
 from gpunet.backend.random import Generator
 from gpunet.ops.base import require_floating, require_same_dtype
@@ -31,6 +34,10 @@ def _check(name: str, log_pi: Tensor, mu: Tensor, sigma: Tensor) -> None:
         raise ShapeError(f"{name}: sigma must have mu's shape {tuple(mu.shape)}, got {tuple(sigma.shape)}")
 
 
+def _first(values: Any, bad: Any) -> str:
+    return f"got {float(values[bad][0]):g}" if bad.any() else ""
+
+
 def mdn_loss(log_pi: Tensor, mu: Tensor, sigma: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """-log p(target) under a mixture of K normal distributions. gpunet's own.
 
@@ -50,7 +57,7 @@ def mdn_loss(log_pi: Tensor, mu: Tensor, sigma: Tensor, target: Tensor, reductio
     Raises:
         ShapeError: shapes that do not fit.
         DTypeError: dtypes that differ.
-        ValueError: another reduction.
+        ValueError: another reduction; a sigma that is not positive, NaN, on a GPU at the next point of synchronisation.
     """
     check_reduction("mdn_loss", reduction)
     _check("mdn_loss", log_pi, mu, sigma)
@@ -58,6 +65,10 @@ def mdn_loss(log_pi: Tensor, mu: Tensor, sigma: Tensor, target: Tensor, reductio
     if tuple(target.shape) != wanted:
         raise ShapeError(f"mdn_loss: target must have shape (..., O) = {wanted}, got {tuple(target.shape)}")
     require_same_dtype("mdn_loss", mu=mu, target=target)
+    if not sigma.is_meta:
+        with on_device(sigma.device):
+            bad = ~(sigma._array > 0)
+            check_values("deviation", bad, _first(sigma._array, bad) if sigma.device.type == "cpu" else "")
     distance = (target.unsqueeze(-2) - mu) / sigma
     log_density = -0.5 * distance**2 - sigma.log() - 0.5 * math.log(2 * math.pi)
     losses = -(log_pi + log_density.sum(-1)).logsumexp(-1)
