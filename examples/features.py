@@ -2,7 +2,9 @@
 
     python examples/features.py [--out FOLDER]
 
-First two rings of points: no line parts them, one threshold of the radius does. Then the bundled digits, enlarged to
+First two rings of points: one threshold of the radius parts them, and no line does. A linear classifier of x and y is
+right about half the time, by chance; at most two thirds are to be had, by a line that touches the inner ring and cuts a
+third off the outer one. Then the bundled digits, enlarged to
 32x32 pixels and drawn in one of ten colours on black, with two questions: which digit, and which colour? The digits
 themselves are grey and have no hue; the colours are drawn here so that there is one. A linear classifier gets the
 pixels, the hue histogram, HOG, both together, or visual words; a small convolutional network learns its features from
@@ -32,11 +34,11 @@ Loss = Callable[[gn.Tensor, gn.Tensor], gn.Tensor]
 
 
 def rings(count: int = 400) -> tuple[gn.Tensor, gn.Tensor]:
-    """Points around a circle of radius 1 (class 0) and one of radius 2 (class 1)."""
+    """Points around a circle of radius 1 (class 0) and one of radius 2 (class 1), evenly, so that no side has more."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 2
     radius = 1 + labels + rng.uniform(-0.2, 0.2, count)
-    angle = rng.uniform(0, 2 * np.pi, count)
+    angle = 2 * np.pi * (np.arange(count) // 2) / (count // 2)
     points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).astype(np.float32)
     return gn.from_numpy(points), gn.from_numpy(labels)
 
@@ -99,6 +101,7 @@ def main() -> int:
         for loss_name, loss in (("softmax", F.cross_entropy), ("svm", F.multi_margin_loss)):
             accuracy = linear_accuracy((values, ring), (values, ring), loss)
             print(f"rings, {name}, {loss_name}: accuracy {accuracy:.3f}")
+    print("chance is 0.5; the best of all lines, touching the inner ring, is right for two thirds")
 
     (images, digits, colours), (images_test, digits_test, colours_test) = (
         coloured_digits(part) for part in (True, False)

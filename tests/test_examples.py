@@ -237,8 +237,9 @@ def test_optimization(tmp_path: Path) -> None:
 def test_features_made_by_hand_and_learnt() -> None:
     """Rows B54 to B58: rings by their radius; what each feature knows, and what it leaves out; 154 dimensions."""
     output = run("features.py", timeout=280)
-    for loss in ("softmax", "svm"):
-        assert float(output.split(f"rings, x and y, {loss}: accuracy ")[1].split()[0]) < 0.7
+    # Near chance; no line gets above two thirds, and the SVM's loss is about as low along the way to that one.
+    for loss, most in (("softmax", 0.6), ("svm", 0.68)):
+        assert float(output.split(f"rings, x and y, {loss}: accuracy ")[1].split()[0]) < most
         assert f"rings, radius, {loss}: accuracy 1.000" in output
     lines = [line.split() for line in output.splitlines() if line[:1].isalpha() and len(line.split()) == 4]
     found = {line[0]: (int(line[1]), float(line[2]), float(line[3])) for line in lines if line[0] != "features"}

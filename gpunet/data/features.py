@@ -13,6 +13,7 @@ need NumPy alone. Everything is computed on the CPU, and nothing is differentiab
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -129,11 +130,15 @@ def polar(points: Any) -> Tensor:
 
     Raises:
         ShapeError: not pairs.
+        ValueError: values that are not finite.
     """
     tensor = as_tensor(points)
     if tensor.ndim not in (1, 2) or tensor.shape[-1] != 2:
         raise ShapeError(f"polar: points must be (N, 2) or (2,), got shape {tuple(tensor.shape)}")
-    x, y = np.moveaxis(tensor.detach().cpu().numpy().astype(np.float64), -1, 0)
+    array = tensor.detach().cpu().numpy().astype(np.float64)
+    if not np.isfinite(array).all():
+        raise ValueError("polar: points must be finite")
+    x, y = np.moveaxis(array, -1, 0)
     return from_numpy(np.stack([np.hypot(x, y), np.arctan2(y, x)], -1).astype(np.float32))
 
 
@@ -151,14 +156,14 @@ class BagOfVisualWords:
         stride: pixels from one patch to the next; None is ``patch_size`` (they touch).
         normalize: take each patch's mean away and scale it to length 1, so that a word means a shape, whatever the
             light. Patches that are the same everywhere stay zero.
-        max_patches: patches that ``fit`` learns from; of more, it draws so many.
+        max_patches: patches that ``fit`` learns from, at least ``k``; of more, it draws so many.
         seed: of that draw and of k-means. The same seed and images give the same code book.
 
     Attributes:
         codebook: float32 (k, d) with d = C * patch_size^2, once fitted.
 
     Raises:
-        TypeError, ValueError: no whole numbers above 0.
+        TypeError, ValueError: no whole numbers above 0, or fewer patches to learn from than words.
     """
 
     def __init__(
@@ -176,6 +181,8 @@ class BagOfVisualWords:
             ("k", k), ("patch_size", patch_size), ("stride", stride), ("max_patches", max_patches)
         ):  # fmt: skip
             _check_positive("BagOfVisualWords", name, value)
+        if max_patches < k:
+            raise ValueError(f"BagOfVisualWords: max_patches must be at least k = {k}, got {max_patches}")
         check_count("BagOfVisualWords: seed", seed)
         self.k, self.patch_size, self.stride = k, patch_size, stride
         self.normalize, self.max_patches, self.seed = bool(normalize), max_patches, seed
@@ -201,7 +208,7 @@ class BagOfVisualWords:
         Raises:
             FeaturesUnavailableError: scikit-learn is not installed.
             ShapeError: images of another rank, or smaller than a patch.
-            ValueError: fewer patches than words, or values that are not finite.
+            ValueError: fewer patches than words, counting equal ones once, or values that are not finite.
         """
         batch, _ = _batch("BagOfVisualWords", images)
         _check_values("BagOfVisualWords", batch)
@@ -210,6 +217,7 @@ class BagOfVisualWords:
             raise ValueError(f"BagOfVisualWords: {len(patches)} patches are too few for k = {self.k} words")
         try:
             from sklearn.cluster import KMeans
+            from sklearn.exceptions import ConvergenceWarning
         except ImportError as error:
             raise _unavailable("BagOfVisualWords.fit", "scikit-learn") from error
         from threadpoolctl import threadpool_limits
@@ -218,8 +226,15 @@ class BagOfVisualWords:
             chosen = np.random.default_rng(self.seed).choice(len(patches), self.max_patches, replace=False)
             patches = patches[np.sort(chosen)]
         # With one thread, so that sums are made in one order: the same seed gives the same words.
-        with threadpool_limits(1):
-            means = KMeans(self.k, init="k-means++", n_init=1, random_state=self.seed).fit(patches)
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)  # fewer groups than k: words would be there twice
+            try:
+                means = KMeans(self.k, init="k-means++", n_init=1, random_state=self.seed).fit(patches)
+            except ConvergenceWarning as error:
+                different = len(np.unique(patches, axis=0))
+                raise ValueError(
+                    f"BagOfVisualWords: {different} different patches are too few for k = {self.k} words"
+                ) from error
         self._codebook, self._channels = means.cluster_centers_.astype(np.float32), batch.shape[1]
         return self
 

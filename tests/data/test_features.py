@@ -146,15 +146,22 @@ def test_patches_without_a_shape_are_one_word() -> None:
     assert sorted(bag.transform(0 * flat).tolist()) == [0.0, 4.0]
 
 
+@NEEDS_EXTRA
+def test_equal_patches_are_one_word_and_no_warning() -> None:
+    with pytest.raises(ValueError, match="BagOfVisualWords: 1 different patches are too few for k = 4 words"):
+        BagOfVisualWords(k=4, patch_size=2).fit(np.full((2, 1, 8, 8), 0.3))
+    assert BagOfVisualWords(k=1, patch_size=2).fit(np.full((2, 1, 8, 8), 0.3)).codebook.tolist() == [[0.0] * 4]
+
+
 # Linear classifiers on features ------------------------------------------------------------------------------------
 
 
 def rings(count: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """Points on two rings around the origin."""
+    """Points on two rings around the origin, as many on each, evenly around it."""
     rng = np.random.default_rng(0)
     labels = np.arange(count) % 2
     radius = 1.0 + labels + rng.uniform(-0.2, 0.2, count)
-    angle = rng.uniform(0, 2 * np.pi, count)
+    angle = 2 * np.pi * (np.arange(count) // 2) / (count // 2)
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).astype(np.float32), labels
 
 
@@ -171,9 +178,17 @@ def accuracy(inputs: gn.Tensor, labels: np.ndarray, loss: Any) -> float:
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, F.multi_margin_loss], ids=["softmax", "svm"])
 def test_rings_are_separable_by_their_radius_alone(loss: Any) -> None:
-    """Row B54: no line parts two rings (at best it gets 2/3 of these right); one threshold of the radius does."""
+    """Row B54: a line parts two rings hardly better than chance, .5; one threshold of the radius does, always.
+
+    The best of all lines touches the inner ring and cuts a third off the outer one, which makes 2/3 of all points.
+    """
     points, labels = rings()
-    assert accuracy(gn.from_numpy(points), labels, loss) < 0.7
+    best = 0.0
+    for angle in np.linspace(0, 2 * np.pi, 60, endpoint=False):
+        along = points @ [np.cos(angle), np.sin(angle)]
+        best = max(best, *(((along > offset) == labels).mean() for offset in along))
+    assert 0.64 < best < 0.69
+    assert accuracy(gn.from_numpy(points), labels, loss) <= best
     assert accuracy(polar(points)[:, :1], labels, loss) == 1.0
 
 
@@ -218,6 +233,8 @@ def image(*shape: int) -> np.ndarray:
         (lambda: hog(image(8, 8), cell_size=0), ValueError, "hog: cell_size must be at least 1, got 0"),
         (lambda: hog(image(8, 8) + np.inf), ValueError, "hog: images must be finite"),
         (lambda: polar(image(4, 3)), gn.ShapeError, r"polar: points must be \(N, 2\) or \(2,\), got shape \(4, 3\)"),
+        (lambda: polar([1.0, np.nan]), ValueError, "polar: points must be finite"),
+        (lambda: BagOfVisualWords(4, max_patches=2), ValueError, "max_patches must be at least k = 4, got 2"),
         (lambda: BagOfVisualWords(0), ValueError, "BagOfVisualWords: k must be at least 1, got 0"),
         (lambda: BagOfVisualWords(stride=0), ValueError, "BagOfVisualWords: stride must be at least 1, got 0"),
         (lambda: BagOfVisualWords(seed=-1), ValueError, "BagOfVisualWords: seed: must not be negative, got -1"),
