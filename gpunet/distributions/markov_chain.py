@@ -107,10 +107,10 @@ class MarkovChain:
             TypeError, ValueError: what is no state.
         """
         states = as_tensor(value)
+        if states.ndim == 0 or states.shape[-1] < 1:  # asked first: an empty list has no integers to be seen
+            raise ShapeError(f"value: a sequence needs at least one state, got shape {tuple(states.shape)}")
         if states.dtype.kind not in "iu":
             raise DTypeError(f"value: states must be integers, got dtype {states.dtype}")
-        if states.ndim == 0 or states.shape[-1] < 1:
-            raise ShapeError(f"value: a sequence needs at least one state, got shape {tuple(states.shape)}")
         if states.device.type != "meta":
             _check_states("value", states.cpu().numpy(), self.num_states)
         states = states.to(device=self.initial.device).long()
