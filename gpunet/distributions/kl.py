@@ -1,4 +1,4 @@
-"""The Kullback-Leibler divergence of two distributions of one family."""
+"""The Kullback-Leibler divergence of two distributions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from gpunet.autograd import Tensor
+from gpunet.autograd.joining import broadcast_shapes
 from gpunet.distributions.bernoulli import Bernoulli
 from gpunet.distributions.categorical import Categorical
 from gpunet.distributions.distribution import Distribution
@@ -23,7 +24,7 @@ def kl_divergence(p: Distribution, q: Distribution) -> Tensor:
 
     Args:
         p: Normal, Uniform, Bernoulli, Categorical, or Independent of one of them.
-        q: of the same family.
+        q: of the same family; or Uniform for a Normal, and Normal for a Uniform.
 
     Returns:
         the shape to which the batches broadcast.
@@ -46,6 +47,18 @@ def _normal(p: Normal, q: Normal) -> Tensor:
 def _uniform(p: Uniform, q: Uniform) -> Tensor:
     divergence = ((q.high - q.low) / (p.high - p.low)).log()
     return divergence.masked_fill((q.low > p.low) | (q.high < p.high), math.inf)
+
+
+def _normal_uniform(p: Normal, q: Uniform) -> Tensor:
+    """Infinite: p gives values that q never gives."""
+    return p.loc.new_full(broadcast_shapes(p.batch_shape, q.batch_shape), math.inf)
+
+
+def _uniform_normal(p: Uniform, q: Normal) -> Tensor:
+    """log(sqrt(2 pi) scale / (high - low)) + E[(x - loc)^2] / (2 scale^2), x being uniform."""
+    width, middle = p.high - p.low, (p.high + p.low) / 2
+    square = width**2 / 12 + (middle - q.loc) ** 2
+    return (math.sqrt(2 * math.pi) * q.scale / width).log() + 0.5 * square / q.scale**2
 
 
 def _bernoulli(p: Bernoulli, q: Bernoulli) -> Tensor:
@@ -73,6 +86,8 @@ def _independent(p: Independent, q: Independent) -> Tensor:
 _DIVERGENCES = {
     (Normal, Normal): _normal,
     (Uniform, Uniform): _uniform,
+    (Normal, Uniform): _normal_uniform,
+    (Uniform, Normal): _uniform_normal,
     (Bernoulli, Bernoulli): _bernoulli,
     (Categorical, Categorical): _categorical,
     (Independent, Independent): _independent,

@@ -68,11 +68,14 @@ class Uniform(Distribution):
         return (self.high - self.low) ** 2 / 12
 
     def log_prob(self, value: Any) -> Tensor:
-        """-log(high - low); -inf at high and, where values are not checked, outside."""
+        """-log(high - low); -inf at high and, where values are not checked, outside.
+
+        The gradient is that of -log(high - low) everywhere, as in PyTorch.
+        """
         x = self._value(value)
         inside = (self.low <= x) & (x < self.high)
-        density = -(self.high - self.low).log()
-        return density.expand(inside.shape).masked_fill(~inside, -math.inf)
+        outside = self.low.new_zeros(inside.shape).masked_fill(~inside, -math.inf)
+        return outside - (self.high - self.low).log()
 
     def cdf(self, value: Any) -> Tensor:
         """(x - low) / (high - low), limited to 0..1."""

@@ -334,6 +334,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("Normal integer parameters",),
     ),
     Difference(
+        "kl_divergence of a Normal and a Uniform has the shape to which both broadcast",
+        "as all others have; PyTorch's has the shape of the Normal",
+        ("kl_divergence Normal and Uniform of another shape",),
+    ),
+    Difference(
         "Categorical refuses negative weights, all of them negative too",
         "no weight is negative; PyTorch looks at them after division by their sum",
         ("Categorical all negative",),

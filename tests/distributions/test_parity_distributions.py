@@ -70,6 +70,8 @@ of("Uniform", lambda d, a, b: d.Uniform(a, a + b), LOC, SCALE, value=LOC + SCALE
 add("Uniform at the ends", lambda d, x: d.Uniform(0.0, 2.0).log_prob(x).detach(), np.array([0.0, 2.0]))
 add("Uniform outside", lambda d, x: d.Uniform(0.0, 2.0, validate_args=False).log_prob(x).detach(),
     np.array([-1.0, 3.0]))
+add("Uniform outside, with gradients", lambda d, x, a, b: d.Uniform(a, a + b, validate_args=False).log_prob(x.detach()),
+    np.stack([LOC + SCALE * where for where in (-0.5, 0.3, 1.7)]), LOC, SCALE)
 add("Uniform cdf", lambda d, x, a, b: d.Uniform(a, a + b, validate_args=False).cdf(x), (4, 2, 3), LOC, SCALE)
 add("Uniform icdf", lambda d, p, a, b: d.Uniform(a, a + b).icdf(p), PROBS, LOC, SCALE)
 
@@ -147,6 +149,14 @@ add("kl_divergence Uniform inside", lambda d, a, b: d.kl_divergence(d.Uniform(a,
     LOC, LOC + SCALE)
 add("kl_divergence Uniform outside",
     lambda d, a, b: d.kl_divergence(d.Uniform(a, a + b), d.Uniform(a + 0.1, a + b + 1)).detach(), LOC, SCALE)
+add("kl_divergence Normal and Uniform", lambda d, m, s, a, b: d.kl_divergence(d.Normal(m, s), d.Uniform(a, a + b)),
+    LOC, SCALE, LOC[::-1].copy(), SCALE)
+add("kl_divergence Normal and Uniform of another shape",
+    lambda d, a, b: d.kl_divergence(d.Normal(0.0, 1.0), d.Uniform(a, a + b)), LOC, SCALE)
+add("kl_divergence Uniform and Normal", lambda d, a, b, m, s: d.kl_divergence(d.Uniform(a, a + b), d.Normal(m, s)),
+    LOC, SCALE, LOC[::-1].copy(), SCALE[::-1].copy())
+add("kl_divergence Uniform and Normal of another shape",
+    lambda d, a, b: d.kl_divergence(d.Uniform(a, a + b), d.Normal(0.5, 2.0)), LOC, SCALE)
 add("kl_divergence Bernoulli", lambda d, p, q: d.kl_divergence(d.Bernoulli(p), d.Bernoulli(q)), PROBS,
     PROBS[::-1].copy())
 add("kl_divergence Bernoulli certain",
