@@ -180,3 +180,56 @@ def test_packed_batches_are_refused(dynamic: bool, tmp_path: Path) -> None:
         export(Packed(), tmp_path, example_inputs=draw(2, STEPS, FEATURES), dynamic_batch=dynamic)
     assert str(caught.value) == text
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_steps_first_are_refused_where_the_batch_may_have_any_size(kind: str, tmp_path: Path) -> None:
+    """The first dimension is the batch, and would be the number of steps."""
+    layer = getattr(nn, kind)(FEATURES, HIDDEN)
+    for shape in ((STEPS, 2, FEATURES), (STEPS, FEATURES)):
+        with pytest.raises(ExportError) as caught:
+            export(layer, tmp_path, example_inputs=draw(*shape))
+        assert str(caught.value) == (
+            f"export: operation '{kind.lower()}' in the model itself goes through the batch step by step: the batch is "
+            "the first dimension of the model's inputs, and the layer takes that for steps; make it with "
+            "batch_first=True, or export with dynamic_batch=False for a file with one batch size"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_forward_that_turns_the_batch_around_is_exported(tmp_path: Path) -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(FEATURES, HIDDEN)
+
+        def forward(self, x: gn.Tensor) -> gn.Tensor:
+            return self.rnn(x.transpose(0, 1))[0][STEPS - 1]
+
+    model = Turned()
+    exported = export(model, tmp_path, (STEPS, FEATURES))
+    for batch in (1, 3):
+        assert_all_same(model, exported, draw(batch, STEPS, FEATURES))
+
+
+def test_a_step_that_another_batch_does_not_have(tmp_path: Path) -> None:
+    class Fifth(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.GRU(FEATURES, HIDDEN)
+
+        def forward(self, x: gn.Tensor) -> gn.Tensor:
+            return self.rnn(x)[0][4]
+
+    text = (
+        r"export: the model takes a batch of 6, but not one of 2 \(.*\); the batch is the first dimension of each "
+        "input: where that is steps, make recurrent layers with batch_first=True; or export with dynamic_batch=False "
+        "for a file with one batch size"
+    )
+    with pytest.raises(ExportError, match=text):
+        export(Fifth(), tmp_path, example_inputs=draw(STEPS, 2, FEATURES))
+    with pytest.raises(IndexError):  # the model's own fault: it does not take its example either
+        export(Fifth(), tmp_path, example_inputs=draw(4, 2, FEATURES))
+    x = draw(STEPS, 2, FEATURES)
+    model = Fifth()
+    assert_all_same(model, export(model, tmp_path, example_inputs=x, dynamic_batch=False), x)

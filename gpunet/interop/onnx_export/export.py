@@ -65,7 +65,7 @@ def export_onnx(
         input_size: size of one sample; None is the size the model is made for (its ``default_image_size``), else
             (3, 224, 224). The input has the parameters' dtype.
         example_inputs: instead of ``input_size``, the model's arguments: a Tensor or an array, or several in a tuple or
-            list, the batch in the first dimension of each.
+            list, the batch in the first dimension of each: recurrent layers need ``batch_first=True``.
         dynamic_batch: let the batch have any size; otherwise it is the examples', 1 for an ``input_size``.
         opset: version of ONNX's operators, 18 to 23.
         metadata: strings to put into the file.

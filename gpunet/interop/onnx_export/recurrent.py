@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.interop.onnx_export.graph import Call, Graph, translates
+from gpunet.interop.onnx_export.tracing import ExportError
 
 __all__: list[str] = []
 
@@ -29,6 +30,12 @@ _FORMS: dict[str, tuple[str, tuple[int, ...]]] = {
 def _recurrent(graph: Graph, call: Call) -> tuple[str, ...]:
     kind, order = _FORMS[call.op]
     states = 2 if call.op == "lstm" else 1
+    if not call.values[0].shape[0].is_fixed:
+        raise ExportError(
+            f"export: {call.step} goes through the batch step by step: the batch is the first dimension of the model's "
+            "inputs, and the layer takes that for steps; make it with batch_first=True, or export with "
+            "dynamic_batch=False for a file with one batch size"
+        )
     x, *initial = call.inputs[: 1 + states]
     w_ih, w_hh, b_ih, b_hh = call.inputs[1 + states :]
     hidden = call.values[1 + states + 1].shape[1].fixed

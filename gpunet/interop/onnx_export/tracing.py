@@ -201,6 +201,11 @@ class Inputs:
     def __init__(self, examples: Sequence[np.ndarray]) -> None:
         self.examples = list(examples)
 
+    @property
+    def batch(self) -> int | None:
+        """The examples' own batch size; None where there is none."""
+        return next((len(each) for each in self.examples if each.ndim), None)
+
     def specs(self, size: int | None) -> list[Spec]:
         """Shapes and dtypes for a batch size; None is the examples' own."""
         return [
@@ -251,13 +256,31 @@ def _runs(
         try:
             runs.append(run(model, inputs, size, number))
         except (ValueError, IndexError, TypeError) as error:
-            if number == 0 or isinstance(error, ExportError):
+            if isinstance(error, ExportError):
+                raise
+            taken = sizes[0] if number else _own_size(run, model, inputs, size)
+            if taken is None:
                 raise
             raise ExportError(
-                f"export: the model takes a batch of {sizes[0]}, but not one of {size} ({error}); export with "
-                "dynamic_batch=False for a file with one batch size"
+                f"export: the model takes a batch of {taken}, but not one of {size} ({error}); the batch is the first "
+                "dimension of each input: where that is steps, make recurrent layers with batch_first=True; or export "
+                "with dynamic_batch=False for a file with one batch size"
             ) from error
     return runs
+
+
+def _own_size(
+    run: Callable[[Module, Inputs, int | None, int], Trace], model: Module, inputs: Inputs, size: int | None
+) -> int | None:
+    """The examples' batch size, if it is another and the model takes it; None if it is the model that is at fault."""
+    own = inputs.batch
+    if size is None or own in (None, size):
+        return None
+    try:
+        run(model, inputs, own, 0)
+    except (ValueError, IndexError, TypeError):
+        return None
+    return own
 
 
 def _tensors(model: Module) -> Iterator[tuple[str, Tensor]]:
