@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_flag", "check_int", "check_pair", "check_sizes"]
+__all__ = ["check_eps", "check_flag", "check_int", "check_number", "check_pair", "check_probability", "check_sizes"]
 
 
 def check_int(layer: str, name: str, value: Any, minimum: int) -> int:
@@ -21,6 +22,41 @@ def check_int(layer: str, name: str, value: Any, minimum: int) -> int:
     if value < minimum:
         raise ValueError(f"{layer}: {name} must be at least {minimum}, got {value}")
     return int(value)
+
+
+def check_number(layer: str, name: str, value: Any) -> Any:
+    """The value, which must be a number, so that it can be compared with a bound.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{layer}: {name} must be a number, got {value!r}")
+    return value
+
+
+def check_eps(layer: str, value: Any, name: str = "eps") -> Any:
+    """What is added to a variance: a number that is not negative.
+
+    Raises:
+        TypeError: no number.
+        ValueError: a negative one, NaN.
+    """
+    if not check_number(layer, name, value) >= 0:
+        raise ValueError(f"{layer}: {name} must not be negative, got {value}")
+    return value
+
+
+def check_probability(layer: str, name: str, value: Any) -> Any:
+    """The value, which must be a number from 0 to 1.
+
+    Raises:
+        TypeError: no number.
+        ValueError: another one, NaN.
+    """
+    if not 0 <= check_number(layer, name, value) <= 1:
+        raise ValueError(f"{layer}: {name} must be between 0 and 1, got {value}")
+    return value
 
 
 def check_pair(layer: str, name: str, value: Any, minimum: int) -> tuple[int, int]:

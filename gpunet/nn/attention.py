@@ -6,7 +6,7 @@ from typing import Any
 
 from gpunet.autograd import Tensor, empty
 from gpunet.nn import init
-from gpunet.nn.arguments import check_int
+from gpunet.nn.arguments import check_int, check_probability
 from gpunet.nn.functional.attention import attend_heads
 from gpunet.nn.linear import Linear
 from gpunet.nn.module import Module
@@ -80,9 +80,7 @@ class MultiheadAttention(Module):
             raise ValueError(f"{name}: embed_dim must be divisible by num_heads, got {embed_dim} and {num_heads}")
         self.kdim = self.embed_dim if kdim is None else check_int(name, "kdim", kdim, 1)
         self.vdim = self.embed_dim if vdim is None else check_int(name, "vdim", vdim, 1)
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"{name}: dropout must be between 0 and 1, got {dropout}")
-        self.dropout = dropout
+        self.dropout = check_probability(name, "dropout", dropout)
         self.head_dim = self.embed_dim // self.num_heads
         self.add_zero_attn = add_zero_attn
         self.batch_first = batch_first

@@ -11,7 +11,7 @@ from gpunet.autograd import Tensor, empty, ones, zeros
 from gpunet.backend.devices import on_device
 from gpunet.backend.errors import ShapeError
 from gpunet.nn import init
-from gpunet.nn.arguments import check_int
+from gpunet.nn.arguments import check_eps, check_int, check_number
 from gpunet.nn.module import Module
 from gpunet.nn.parameter import Parameter
 
@@ -46,11 +46,9 @@ class TrackedNorm(Module):
         super().__init__()
         name = type(self).__name__
         self.num_features = check_int(name, "num_features", num_features, 1)
-        if not eps >= 0:
-            raise ValueError(f"{name}: eps must not be negative, got {eps}")
-        if momentum is not None and not 0 <= momentum <= 1:
+        if momentum is not None and not 0 <= check_number(name, "momentum", momentum) <= 1:
             raise ValueError(f"{name}: momentum must be between 0 and 1, or None, got {momentum}")
-        self.eps = eps
+        self.eps = check_eps(name, eps)
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats

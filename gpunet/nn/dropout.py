@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gpunet.nn.functional as F
 from gpunet.autograd import Tensor
+from gpunet.nn.arguments import check_probability
 from gpunet.nn.module import Module
 
 __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"]
@@ -12,9 +13,7 @@ __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Fe
 class _Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"{type(self).__name__}: p must be between 0 and 1, got {p}")
-        self.p = p
+        self.p = check_probability(type(self).__name__, "p", p)
         self.inplace = inplace
 
     def extra_repr(self) -> str:

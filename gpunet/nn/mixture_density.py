@@ -10,7 +10,7 @@ from gpunet.autograd import Tensor
 from gpunet.autograd.types import finfo
 from gpunet.backend.random import Generator
 from gpunet.nn import init
-from gpunet.nn.arguments import check_int
+from gpunet.nn.arguments import check_int, check_number
 from gpunet.nn.linear import Linear
 from gpunet.nn.module import Module
 
@@ -81,7 +81,7 @@ class MDN(Module):
         self.in_features = check_int("MDN", "in_features", in_features, 1)
         self.out_features = check_int("MDN", "out_features", out_features, 1)
         self.num_gaussians = check_int("MDN", "num_gaussians", num_gaussians, 1)
-        if not min_sigma > 0:
+        if not check_number("MDN", "min_sigma", min_sigma) > 0:
             raise ValueError(f"MDN: min_sigma must be positive, got {min_sigma}")
         self.min_sigma = min_sigma
         count, both = self.num_gaussians, self.num_gaussians * self.out_features

@@ -9,7 +9,7 @@ import gpunet.nn.functional as F
 from gpunet.autograd import Tensor, empty
 from gpunet.backend.errors import ShapeError
 from gpunet.nn import init
-from gpunet.nn.arguments import check_int
+from gpunet.nn.arguments import check_eps, check_int
 from gpunet.nn.batchnorm import TrackedNorm
 from gpunet.nn.module import Module
 from gpunet.nn.parameter import Parameter
@@ -23,12 +23,6 @@ __all__ = [
     "LocalResponseNorm",
     "RMSNorm",
 ]
-
-
-def _check_eps(layer: str, eps: float) -> float:
-    if not eps >= 0:
-        raise ValueError(f"{layer}: eps must not be negative, got {eps}")
-    return eps
 
 
 class _Affine(Module):
@@ -85,7 +79,7 @@ class LayerNorm(_Affine):
     ) -> None:
         super().__init__()
         self.normalized_shape = _check_shape("LayerNorm", normalized_shape)
-        self.eps = _check_eps("LayerNorm", eps)
+        self.eps = check_eps("LayerNorm", eps)
         self.elementwise_affine = elementwise_affine
         self._make(self.normalized_shape, elementwise_affine, elementwise_affine and bias, device, dtype)
 
@@ -129,7 +123,7 @@ class RMSNorm(Module):
     ) -> None:
         super().__init__()
         self.normalized_shape = _check_shape("RMSNorm", normalized_shape)
-        self.eps = None if eps is None else _check_eps("RMSNorm", eps)
+        self.eps = None if eps is None else check_eps("RMSNorm", eps)
         self.elementwise_affine = elementwise_affine
         made = Parameter(empty(self.normalized_shape, device=device, dtype=dtype)) if elementwise_affine else None
         self.register_parameter("weight", made)
@@ -184,7 +178,7 @@ class GroupNorm(_Affine):
             raise ValueError(
                 f"GroupNorm: num_channels must be divisible by num_groups, got {num_channels} and {num_groups}"
             )
-        self.eps = _check_eps("GroupNorm", eps)
+        self.eps = check_eps("GroupNorm", eps)
         self.affine = affine
         self._make((self.num_channels,), affine, affine and bias, device, dtype)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gpunet.nn.functional as F
 from gpunet.autograd import Tensor
-from gpunet.nn.arguments import check_int
+from gpunet.nn.arguments import check_eps, check_int, check_probability
 from gpunet.nn.attention import MultiheadAttention
 from gpunet.nn.container import ModuleList
 from gpunet.nn.dropout import Dropout
@@ -46,8 +46,8 @@ class TransformerEncoderLayer(Module):
         dtype: their floating type.
 
     Raises:
-        ValueError, TypeError: a size that is no positive integer, heads that do not divide d_model, no probability,
-            another activation.
+        ValueError, TypeError: a size that is no positive integer, heads that do not divide d_model, no probability, an
+            eps that is negative or no number, another activation.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class TransformerEncoderLayer(Module):
         if size % heads:
             raise ValueError(f"{name}: d_model must be divisible by nhead, got {d_model} and {nhead}")
         between = check_int(name, "dim_feedforward", dim_feedforward, 1)
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"{name}: dropout must be between 0 and 1, got {dropout}")
+        check_probability(name, "dropout", dropout)
+        check_eps(name, layer_norm_eps, "layer_norm_eps")
         if isinstance(activation, str):
             if activation not in _ACTIVATIONS:
                 raise ValueError(f"{name}: activation must be 'relu', 'gelu' or a function, got {activation!r}")

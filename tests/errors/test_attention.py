@@ -88,6 +88,8 @@ ENTRIES: list[tuple[str, Callable[[Any, Any], Any], type[Exception], str]] = [
      ValueError, "MultiheadAttention: kdim must be at least 1, got 0"),
     ("dropout", lambda z, on: nn.MultiheadAttention(4, 2, dropout=1.5),
      ValueError, "MultiheadAttention: dropout must be between 0 and 1, got 1.5"),
+    ("dropout of nothing", lambda z, on: nn.MultiheadAttention(4, 2, dropout=None),  # type: ignore[arg-type]
+     TypeError, "MultiheadAttention: dropout must be a number, got None"),
     ("function: heads", lambda z, on: heads(z, num_heads=3),
      ValueError, f"{NAME}: embed_dim must be divisible by num_heads, got 4 and 3"),
     ("function: features", lambda z, on: heads(z, embed_dim_to_check=6),
@@ -124,6 +126,12 @@ ENTRIES: list[tuple[str, Callable[[Any, Any], Any], type[Exception], str]] = [
      ValueError, "TransformerEncoderLayer: dim_feedforward must be at least 1, got 0"),
     ("encoder layer: dropout", lambda z, on: nn.TransformerEncoderLayer(4, 2, dropout=-1.0),
      ValueError, "TransformerEncoderLayer: dropout must be between 0 and 1, got -1.0"),
+    ("encoder layer: dropout of text", lambda z, on: nn.TransformerEncoderLayer(4, 2, dropout="a"),  # type: ignore[arg-type]
+     TypeError, "TransformerEncoderLayer: dropout must be a number, got 'a'"),
+    ("encoder layer: eps", lambda z, on: nn.TransformerEncoderLayer(4, 2, 8, layer_norm_eps="a"),  # type: ignore[arg-type]
+     TypeError, "TransformerEncoderLayer: layer_norm_eps must be a number, got 'a'"),
+    ("encoder layer: negative eps", lambda z, on: nn.TransformerEncoderLayer(4, 2, 8, layer_norm_eps=-1.0),
+     ValueError, "TransformerEncoderLayer: layer_norm_eps must not be negative, got -1.0"),
     ("encoder layer: activation", lambda z, on: nn.TransformerEncoderLayer(4, 2, activation="tanh"),
      ValueError, "TransformerEncoderLayer: activation must be 'relu', 'gelu' or a function, got 'tanh'"),
     ("encoder layer: no activation", lambda z, on: nn.TransformerEncoderLayer(4, 2, activation=None),  # type: ignore[arg-type]
@@ -144,6 +152,8 @@ ENTRIES: list[tuple[str, Callable[[Any, Any], Any], type[Exception], str]] = [
      ValueError, "MDN: num_gaussians must be at least 1, got 0"),
     ("MDN: min_sigma", lambda z, on: nn.MDN(3, 1, 2, min_sigma=0.0),
      ValueError, "MDN: min_sigma must be positive, got 0.0"),
+    ("MDN: min_sigma of text", lambda z, on: nn.MDN(3, 1, 2, min_sigma="a"),  # type: ignore[arg-type]
+     TypeError, "MDN: min_sigma must be a number, got 'a'"),
     ("MDN: input", lambda z, on: on(nn.MDN(3, 1, 2))(z(5, 4)),
      ShapeError, "linear: input must have 3 features in its last dimension (weight has shape (2, 3)), got shape "
                  "(5, 4); in layer pi (Linear)"),

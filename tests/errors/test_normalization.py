@@ -46,6 +46,14 @@ CATALOGUE = [
              "rms_norm: input must be floating point, got int64"),
     BadInput("RMSNorm shape", lambda z, on: on(nn.RMSNorm((2, 7)))(z(4, 7)), ShapeError,
              "rms_norm: the last dimensions of input must be normalized_shape (2, 7), got an input of shape (4, 7)"),
+    BadInput("LayerNorm eps of text", lambda z, on: nn.LayerNorm(3, eps="a"), TypeError,  # type: ignore[arg-type]
+             "LayerNorm: eps must be a number, got 'a'"),
+    BadInput("BatchNorm eps of text", lambda z, on: nn.BatchNorm2d(3, eps="a"), TypeError,  # type: ignore[arg-type]
+             "BatchNorm2d: eps must be a number, got 'a'"),
+    BadInput("BatchNorm momentum of text", lambda z, on: nn.BatchNorm2d(3, momentum="a"),  # type: ignore[arg-type]
+             TypeError, "BatchNorm2d: momentum must be a number, got 'a'"),
+    BadInput("Dropout of text", lambda z, on: nn.Dropout("a"), TypeError,  # type: ignore[arg-type]
+             "Dropout: p must be a number, got 'a'"),
     BadInput("RMSNorm eps", lambda z, on: nn.RMSNorm(3, -1.0), ValueError,
              "RMSNorm: eps must not be negative, got -1.0"),
     BadInput("group_norm groups", lambda z, on: F.group_norm(z(2, 6, 3), 4), ShapeError,
