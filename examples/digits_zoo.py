@@ -1,7 +1,8 @@
 """Each family of the model zoo, small enough to learn the bundled handwritten digits in a minute on two CPU cores.
 
-    python examples/digits_zoo.py                         # all of them
+    python examples/digits_zoo.py                         # resnet18
     python examples/digits_zoo.py resnet18 densenet       # some
+    python examples/digits_zoo.py --all                   # all fourteen, some minutes
     python examples/digits_zoo.py --validate vgg11        # on a fifth of the training images, which is held out
 
 The networks are the classes of ``gpunet.models`` with fewer channels, and the digits of 8x8 pixels are scaled up as far
@@ -94,6 +95,9 @@ VARIANTS = {
 }
 
 
+DEFAULT = "resnet18"
+
+
 def images_of(train: bool, size: int) -> TensorDataset:
     """The digits as a network shall see them, (1, size, size)."""
     digits = Digits(train)
@@ -145,7 +149,8 @@ def split(images: TensorDataset) -> tuple[TensorDataset, TensorDataset]:
 def main() -> int:
     """Train, test, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(VARIANTS)} ({DEFAULT})")
+    parser.add_argument("--all", action="store_true", help="every network")
     parser.add_argument("--validate", action="store_true", help="hold out training images instead of testing")
     parser.add_argument("--lr", type=float, help="another learning rate")
     parser.add_argument("--epochs", type=int, help="more or fewer")
@@ -155,7 +160,7 @@ def main() -> int:
         parser.error(f"unknown {', '.join(sorted(unknown))}; there are {', '.join(VARIANTS)}")
 
     worst = 1.0
-    for name in arguments.names or VARIANTS:
+    for name in VARIANTS if arguments.all else arguments.names or [DEFAULT]:
         chosen = VARIANTS[name]
         variant = Variant(
             chosen.make, chosen.size, arguments.lr or chosen.learning_rate, arguments.epochs or chosen.epochs

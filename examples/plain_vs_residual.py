@@ -92,7 +92,7 @@ def main() -> int:
     """Train all, print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder for a table and a picture")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--depths", type=int, nargs="+", default=[8, 32], help="6n + 2 layers (8 32)")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()

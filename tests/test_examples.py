@@ -206,7 +206,7 @@ def test_a_deep_plain_network_trains_worse_than_a_residual_one(tmp_path: Path) -
     assert loss["plain", "32"] > 2 * loss["plain", "8"]
     table = (tmp_path / "plain_vs_residual.csv").read_text(encoding="utf-8").splitlines()
     assert table[0] == "network,layers,seed,epoch,training loss"
-    assert len(table) == 1 + 2 * 2 * 3 * 4  # depths, kinds, seeds, epochs
+    assert len(table) == 1 + 2 * 2 * 3 * 3  # depths, kinds, seeds, epochs
     assert (tmp_path / "plain_vs_residual.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
 
 
@@ -271,13 +271,21 @@ def test_hello_is_learned_and_drawn() -> None:
 
 
 def test_cells_learn_to_write(tmp_path: Path) -> None:
-    """Each far below what the characters' frequencies alone give; which is best, the example prints and draws."""
+    """Each far below what the characters' frequencies alone give, all near each other, and what that says stands there.
+
+    At its own learning rate each reaches 2.25 to 2.45 bits; at one for all, 0.006, they lay 0.3 bits apart.
+    """
     lines = run("char_rnn.py", "--out", str(tmp_path)).splitlines()
     by_frequency = float(lines[0].split(": ")[1].split()[0])
     assert 4.3 < by_frequency < 4.6
     reached = {line.split()[0]: float(line.split("weights: ")[1].split()[0]) for line in lines[1:4]}
     assert set(reached) == {"rnn", "lstm", "gru"}
-    assert max(reached.values()) < 3.2
+    assert max(reached.values()) < 2.7
+    assert max(reached.values()) - min(reached.values()) < 0.25
+    apart, between_seeds = numbers(lines[4])[:2]
+    assert apart == pytest.approx(max(reached.values()) - min(reached.values()), abs=2e-3)
+    assert 0 < between_seeds < 0.25
+    assert "no order of the cells" in lines[4]
     assert (tmp_path / "char_rnn.png").exists() == (importlib.util.find_spec("matplotlib") is not None)
 
 
