@@ -8,9 +8,11 @@ from __future__ import annotations
 from gpunet import _startup as _startup  # before all that takes time
 
 # isort: split
+import importlib as _importlib
 import math as _math
 import sys as _sys
 import types as _types
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any
 
 import numpy as _np
@@ -28,7 +30,6 @@ from gpunet import (
     nn,
     ops,
     optim,
-    training,
 )
 from gpunet._version import __version__
 from gpunet.autograd import (
@@ -191,6 +192,9 @@ from gpunet.inspect.profile import profile
 from gpunet.inspect.profile import record_function as _record_function
 from gpunet.interop import load, save
 from gpunet.ops.dtypes import get_default_dtype, set_default_dtype
+
+if _TYPE_CHECKING:
+    from gpunet import training
 
 __all__ = [
     "BoolTensor",
@@ -423,7 +427,13 @@ _sys.modules["gpunet.profiler"] = profiler
 
 
 def __getattr__(name: str) -> Any:
-    """``gn.bfloat16`` needs the ml_dtypes package, which is an extra: it is imported when asked for."""
+    """What is imported when it is asked for: ``gn.training``, and ``gn.bfloat16``, whose ml_dtypes is an extra."""
     if name == "bfloat16":
         return ops.dtypes.bfloat16()
+    if name == "training":
+        return _importlib.import_module("gpunet.training")
     raise _missing.missing(__name__, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "training"})

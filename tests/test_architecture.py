@@ -249,6 +249,19 @@ def test_import_brings_none_of_the_extras(tmp_path: Path) -> None:
     assert loaded & EXTRAS == set()
 
 
+def test_import_leaves_training_until_it_is_asked_for(tmp_path: Path) -> None:
+    code = """
+import sys
+import gpunet as gn
+assert not [name for name in sys.modules if name.startswith("gpunet.training")]
+assert "training" in dir(gn)
+assert gn.training.tbptt is sys.modules["gpunet.training"].tbptt
+assert "training" in vars(gn)
+"""
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def cupy_trap(tmp_path: Path) -> str:
     """A PYTHONPATH on which `import cupy` and `import cupyx` end the process with status 77."""
