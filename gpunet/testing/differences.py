@@ -32,6 +32,11 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ("view after transpose",),
     ),
     Difference(
+        "a gradient, and the array that grad.numpy() gives of it, changes with the next backward after zero_grad",
+        "its memory is the parameter's for life, so that training allocates none; clone() or .copy() keeps an old one",
+        ("gradient kept as an array", "gradient kept as a tensor"),
+    ),
+    Difference(
         "floor division by // or floor_divide is a constant: its result requires no grad",
         "PyTorch records a gradient that it refuses to compute in backward; div(rounding_mode=) has one, of zero",
         ("floor divide",),

@@ -54,7 +54,20 @@ def reshaped(y: Any, name: str, *args: Any) -> Any:
     return given is y, y, part, y.sum()
 
 
+def kept(m: Any, see: Any) -> Any:
+    """What ``see`` has made of a gradient, looked at after the gradient is hidden and there is another."""
+    weight = m.ones(3).requires_grad_()
+    (2 * weight).sum().backward()
+    seen = see(weight.grad)
+    m.optim.SGD([weight], lr=1.0).zero_grad()
+    (5 * weight).sum().backward()
+    return m.tensor(seen.tolist())
+
+
 CASES = [
+    case("gradient kept as an array", lambda m: kept(m, lambda grad: grad.numpy())),
+    case("gradient kept as a tensor", lambda m: kept(m, lambda grad: grad)),
+    case("gradient kept as a clone", lambda m: kept(m, lambda grad: grad.clone())),
     *(case(name, lambda m, x, name=name: changed(x, name), INSIDE) for name in UNARY),
     *(case(f"{name} view", lambda m, x, name=name: changed(x, name, part=1), INSIDE) for name in UNARY),
     *(case(f"{name} integers", lambda m, name=name: changed(m.tensor(WHOLE), name)) for name in UNARY),
