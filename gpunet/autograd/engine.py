@@ -220,7 +220,7 @@ def _run(node: Node, arrays: list[Any]) -> tuple[Any, ...]:
     """The gradients of a node's inputs."""
     if all(array is None for array in arrays):
         return ()
-    if len(arrays) == 1 or node.op.name in ("split", "exchange"):
+    if len(arrays) == 1 or node.op.name in ("split", "exchange", "hook_point"):
         outputs = tuple(arrays)
     else:
         # Operations with several outputs see zeros where no gradient came.

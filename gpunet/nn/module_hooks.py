@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from gpunet.autograd import HookHandle, Tensor, apply, is_grad_enabled, no_grad
+from gpunet.autograd import HookHandle, Tensor, apply, is_grad_enabled, no_grad, zeros
 from gpunet.nn.module_tree import ModuleTree
 from gpunet.ops.hook_point import HOOK_POINT
 
@@ -110,8 +110,8 @@ class ModuleHooks(ModuleTree):
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_input, grad_output)`` when backward has reached the module's inputs.
 
-        Both are tuples with an entry for each positional input and each output, None where no gradient goes; a
-        gradient that did not arrive is zeros. What the hook returns, if anything, replaces ``grad_input``. Where no
+        Both are tuples with an entry for each positional input and each output, None where no gradient goes, and
+        for an output that the loss does not depend on. What the hook returns, if anything, replaces ``grad_input``. Where no
         input requires grad it is called as soon as the gradients of the outputs are there. The module's output must
         be a Tensor or a tuple.
 
@@ -150,7 +150,7 @@ class _GradientHooks:
 
     def watch_outputs(self, result: Any) -> Any:
         outputs = result if isinstance(result, tuple) else (result,)
-        watched = _through_point(outputs, _requiring_grad(outputs), self._at_outputs)
+        watched = _through_point(outputs, _requiring_grad(outputs), self._at_outputs, none_for_missing=True)
         if not isinstance(result, tuple):
             return watched[0]
         return type(result)(*watched) if hasattr(result, "_fields") else watched
@@ -180,24 +180,34 @@ def _requiring_grad(values: tuple[Any, ...]) -> list[int]:
 
 
 def _through_point(
-    values: tuple[Any, ...], places: list[int], change: Callable[[tuple[Any, ...]], tuple[Any, ...]]
+    values: tuple[Any, ...],
+    places: list[int],
+    change: Callable[[tuple[Any, ...]], tuple[Any, ...]],
+    none_for_missing: bool = False,
 ) -> tuple[Any, ...]:
-    """The values, those at ``places`` passed through a point of the graph that calls ``change`` in backward."""
+    """The values, those at ``places`` passed through a point of the graph that calls ``change`` in backward.
+
+    Gradients that did not arrive go on as zeros; ``change`` is shown None in their place if ``none_for_missing``.
+    """
     if not places:
         return values
     tensors = [values[place] for place in places]
-    devices = [tensor.device for tensor in tensors]
-
+    specs = [(tuple(tensor.shape), tensor.dtype, tensor.device) for tensor in tensors]
     count = len(values)
 
     def changed_arrays(arrays: tuple[Any, ...]) -> tuple[Any, ...]:
         # It stays with the graph, and must not keep the values alive.
         gradients: list[Any] = [None] * count
-        for place, array, device in zip(places, arrays, devices, strict=True):
-            gradients[place] = Tensor._wrap(array, device)
+        missing: dict[int, Tensor] = {}
+        for place, array, (shape, dtype, device) in zip(places, arrays, specs, strict=True):
+            if array is None:
+                missing[place] = zeros(shape, dtype=dtype, device=device)
+            gradients[place] = Tensor._wrap(array, device) if array is not None else missing[place]
+        shown = [None if none_for_missing and place in missing else one for place, one in enumerate(gradients)]
         with no_grad():
-            changed = change(tuple(gradients))
-        return tuple(None if changed[place] is None else changed[place]._array for place in places)
+            changed = change(tuple(shown))
+        handed_on = [missing.get(place) if changed[place] is None else changed[place] for place in places]
+        return tuple(None if gradient is None else gradient._array for gradient in handed_on)
 
     outputs = apply(HOOK_POINT, *tensors, change=changed_arrays)
     result = list(values)

@@ -17,7 +17,7 @@ Change = Callable[[tuple[Any, ...]], tuple[Any, ...]]
 class HookPoint(Op):
     """Its outputs are its inputs, the same arrays; in backward ``change`` takes their gradients and gives new ones.
 
-    Gradients that did not arrive are zeros.
+    Gradients that did not arrive are None.
     """
 
     name = "hook_point"

@@ -526,6 +526,21 @@ def several(m: Any, x: Any, y: Any) -> Any:
     return seen
 
 
+def unused(m: Any, x: Any, y: Any) -> Any:
+    """The hooks of a module of two outputs, of which the loss takes one."""
+
+    class Two(m.nn.Module):
+        def forward(self, a: Any, b: Any) -> Any:
+            return a * 2, b * 3
+
+    seen: list[Any] = []
+    two = Two()
+    two.register_full_backward_pre_hook(lambda module, go: seen.extend(go))
+    two.register_full_backward_hook(lambda module, gi, go: seen.extend([*gi, *go]))
+    two(x, y)[1].sum().backward()
+    return [one is None for one in seen], [one for one in seen if one is not None], x.grad, y.grad
+
+
 HOOKS = [
     case("forward hook", lambda m, x: hooked(m, x, lambda layer, seen: layer.register_forward_hook(
         lambda module, args, out: seen.append((len(args), out.detach())))), (4, 3)),
@@ -561,6 +576,7 @@ HOOKS = [
         m, x, lambda layer, seen: layer.register_full_backward_hook(
             lambda module, grad_in, grad_out: seen.append(len(grad_in)))), (4, 3)),
     case("backward hook of several", several, (2, 3), (2, 3)),
+    case("backward hook with an output that is not used", unused, (2, 3), (2, 3)),
     case("hooks of a whole model", lambda m, x: (lambda net, shapes: (
         [layer.register_forward_hook(lambda module, args, out: shapes.append((type(module).__name__, out.dim())))
          for layer in net.modules()], net(x), shapes))(three(m).to(x.dtype), [])[2], (4, 3)),
