@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from gpunet.autograd import Tensor, as_tensor, no_grad
+from gpunet.autograd import Tensor, as_tensor, from_dlpack, no_grad
 from gpunet.backend.errors import CheckpointError, DTypeError
 from gpunet.nn.module_hooks import Hook, ModuleHooks, RemovableHandle, add_hook
 from gpunet.nn.parameter import Parameter
@@ -101,7 +101,7 @@ class ModuleState(ModuleHooks):
         """Copy values into the parameters and buffers: everything, or nothing if anything does not fit.
 
         Args:
-            state_dict: Tensors or NumPy arrays by dotted name. They are cast to the module's dtypes.
+            state_dict: Tensors, NumPy arrays or tensors of PyTorch by dotted name. They are cast to the module's dtypes.
             strict: raise where keys are missing or unexpected. Values that do not fit are an error in any case.
             assign: put the tensors themselves in the place of the module's, with their dtypes and devices, instead of
                 copying: for a model that was made on ``meta``. An optimizer must be made after that.
@@ -208,6 +208,26 @@ def _has_extra_state(module: ModuleState) -> bool:
     return type(module).get_extra_state is not ModuleState.get_extra_state
 
 
+def _as_value(value: Any) -> Any:
+    """A Tensor or an array as it is; another library's tensor, such as PyTorch's, as a Tensor; None for all else.
+
+    Raises:
+        DTypeError: a tensor of a type, or on a device, that gpunet does not have.
+    """
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+        return value
+    if not (hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__")):
+        return None
+    detached = value.detach() if hasattr(value, "detach") else value  # what requires grad is not shared
+    try:
+        return from_dlpack(detached)
+    except DTypeError:
+        raise
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # each library has its own
+        kind = getattr(value, "dtype", type(value).__qualname__)
+        raise DTypeError(f"cannot take over {kind} from its library ({error}); convert it, or load a file") from error
+
+
 def _fitting_values(
     expected: Mapping[str, Tensor], state: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
@@ -217,9 +237,15 @@ def _fitting_values(
     for key, tensor in expected.items():
         if key not in state:
             continue
-        value = state[key]
-        if not isinstance(value, (Tensor, np.ndarray, np.generic)):
-            wrong.append((key, f"expected a Tensor or an array, got {type(value).__name__}"))
+        try:
+            value = _as_value(state[key])
+        except DTypeError as error:
+            wrong.append((key, str(error)))
+            continue
+        if value is None:
+            kind = type(state[key])
+            name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+            wrong.append((key, f"expected a Tensor or an array, got {name}"))
             continue
         if is_lazy(value):
             if not is_lazy(tensor):

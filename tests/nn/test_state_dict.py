@@ -80,6 +80,29 @@ def test_one_report_for_everything_that_is_wrong_and_nothing_is_written():
         np.testing.assert_array_equal(value, before[key])
 
 
+@pytest.mark.parity
+def test_a_state_dict_of_pytorch_is_taken_as_it_is():
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.Sequential(torch.nn.LSTM(3, 4), torch.nn.BatchNorm1d(4))
+    with torch.no_grad():
+        theirs[1].running_mean.add_(3)
+        theirs[1].num_batches_tracked.add_(5)
+    mine = nn.Sequential(nn.LSTM(3, 4), nn.BatchNorm1d(4))
+    for state in (theirs.state_dict(), dict(theirs.named_parameters()) | dict(theirs.named_buffers())):
+        mine.load_state_dict(state)
+        for key, value in theirs.state_dict().items():
+            np.testing.assert_array_equal(mine.state_dict()[key].numpy(), value.numpy())
+        before = theirs[0].weight_ih_l0.detach().clone()
+        with gn.no_grad():
+            mine[0].weight_ih_l0.fill_(0)  # a copy
+        assert torch.equal(theirs[0].weight_ih_l0, before)
+    for dtype in (torch.bfloat16, torch.complex64):
+        with pytest.raises(gn.CheckpointError, match=f"unfit: *weight: .*{str(dtype).partition('.')[2]}"):
+            nn.Linear(2, 2, bias=False).load_state_dict({"weight": torch.zeros(2, 2, dtype=dtype)})
+    with pytest.raises(gn.CheckpointError, match=r"expected a Tensor or an array, got torch\.Size"):
+        nn.Linear(2, 2, bias=False).load_state_dict({"weight": torch.Size([2, 2])})
+
+
 def test_not_strict_passes_over_names_but_not_over_shapes():
     net = make()
     state: dict[str, object] = {"0.bias": np.full(2, 3.0), "other": np.zeros(1)}
