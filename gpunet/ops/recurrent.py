@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,8 @@ from gpunet.ops.base import NO_GRAD, Context, Inferred, Op, Sample, Spec, requir
 from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.recurrent_layout import Layout, make_layout
 from gpunet.ops.recurrent_walk import Advance, Kept, Retreat
+
+_ONE_THREAD = 1 << 24  # multiply-adds of a single step up to which it is not shared out
 
 __all__ = ["Recurrent", "add_rows", "layout_of", "sigmoid", "sigmoids_and_tanh", "sum_of_parts"]
 
@@ -76,6 +78,12 @@ def sigmoids_and_tanh(a: Any, blocks: int, tanh_block: int | None) -> None:
     np.tanh(a, a)
     a *= scale
     a += shift
+
+
+class OneStep(NamedTuple):
+    """What ``cell`` kept, of a layer that was run for one step."""
+
+    kept: Any
 
 
 class Recurrent(Op):
@@ -250,8 +258,11 @@ class Recurrent(Op):
             return self._forward_cuda(ctx, inputs, layout, reverse, attributes)
         if path != "reference" and layout.rows and inputs[-4].size and inputs[-3].size:
             keep = ctx is not NO_GRAD
-            if not keep and layout.steps == 1 and inputs[0].dtype == compute_dtype(inputs[0].dtype):
-                return self._forward_once(inputs, attributes)
+            if layout.steps == 1 and inputs[0].dtype == compute_dtype(inputs[0].dtype):
+                if not keep:
+                    return self._forward_once(inputs, attributes)
+                if layout.rows * (inputs[-4].size + inputs[-3].size) <= _ONE_THREAD:
+                    return self._forward_step(ctx, inputs, attributes)
             outputs, kept = recurrent_cpu.forward_cpu(self, inputs, layout, reverse, attributes, keep)
             if keep:
                 ctx.save(*inputs, outputs[0])
@@ -266,6 +277,8 @@ class Recurrent(Op):
             return self._backward_cuda(ctx, grad_outputs)
         if isinstance(ctx.state, Kept):
             return self._backward_cpu(ctx, grad_outputs)
+        if isinstance(ctx.state, OneStep):
+            return self._backward_step(ctx, grad_outputs)
         gradients = self.reference_backward(grad_outputs, ctx.saved, **ctx.attributes)
         return tuple(gradient if wanted else None for gradient, wanted in zip(gradients, ctx.needs_grad, strict=True))
 
@@ -285,6 +298,45 @@ class Recurrent(Op):
                 x if x.ndim == 2 else x[0], tuple(rest[: self.states]), tuple(rest[self.states :]), attributes
             )
         return states[0].reshape(*x.shape[:-1], -1).copy(), *states
+
+    def _forward_step(self, ctx: Context, inputs: tuple[Any, ...], attributes: dict[str, Any]) -> tuple[Any, ...]:
+        """One step with a gradient, as cells in a loop take: nothing is brought into another order for it."""
+        x, *rest = inputs
+        states, (w_ih, w_hh, b_ih, b_hh) = tuple(rest[: self.states]), rest[self.states :]
+        with single_threaded_blas():
+            x_part, h_part = np.matmul(x if x.ndim == 2 else x[0], w_ih.T), np.matmul(states[0], w_hh.T)
+        if b_ih is not None:
+            x_part += b_ih
+        if b_hh is not None:
+            h_part += b_hh
+        after, kept = self.cell(x_part, h_part, states, **attributes)
+        ctx.save(*inputs)
+        ctx.state = OneStep(kept)
+        # Copies, for what the cell keeps may be the states themselves, and these are the caller's to write to.
+        return after[0].reshape(*x.shape[:-1], -1).copy(), *(state.copy() for state in after)
+
+    def _backward_step(self, ctx: Context, grad_outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, *rest = ctx.saved
+        states, (w_ih, w_hh) = tuple(rest[: self.states]), rest[self.states : self.states + 2]
+        attributes = {name: value for name, value in ctx.attributes.items() if name == "nonlinearity"}
+        dh = grad_outputs[1] + grad_outputs[0].reshape(grad_outputs[1].shape)
+        dx_part, dh_part, before = self.cell_backward((dh, *grad_outputs[2:]), ctx.state.kept, states, **attributes)
+        found: list[Any] = [None, *before, None, None, None, None]
+        x_needs, h_needs, (w_ih_needs, w_hh_needs, b_ih_needs, b_hh_needs) = (*ctx.needs_grad[:2], ctx.needs_grad[-4:])
+        with single_threaded_blas():
+            if x_needs:
+                found[0] = np.matmul(dx_part, w_ih).reshape(x.shape)
+            if h_needs:
+                found[1] += np.matmul(dh_part, w_hh)
+            if w_ih_needs:
+                found[-4] = np.matmul(dx_part.T, x if x.ndim == 2 else x[0])
+            if w_hh_needs:
+                found[-3] = np.matmul(dh_part.T, states[0])
+        if b_ih_needs:
+            found[-2] = dx_part.sum(axis=0)
+        if b_hh_needs:
+            found[-1] = found[-2].copy() if b_ih_needs and dx_part is dh_part else dh_part.sum(axis=0)
+        return tuple(grad if wanted else None for grad, wanted in zip(found, ctx.needs_grad, strict=True))
 
     def _backward_cpu(self, ctx: Context, grad_outputs: tuple[Any, ...]) -> tuple[Any, ...]:
         *inputs, _ = ctx.saved

@@ -124,3 +124,22 @@ def test_states_may_be_written_to(kind: str) -> None:
     output, last = layer(draw(5, 2, 3))
     (output.sum() + sum(3 * state.sum() for state in states_of(last))).backward()
     np.testing.assert_allclose(gradient, layer.weight_hh_l0.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_the_states_of_a_cell_may_be_written_to(kind: str) -> None:
+    """What the cell keeps of them is its own."""
+    cell = getattr(nn, kind)(3, 4, dtype=gn.float64)
+    x = draw(2, 3).requires_grad_()
+    found = []
+    for copied in (False, True):
+        cell.zero_grad()
+        x.grad = None
+        states = [state.clone() if copied else state for state in states_of(cell(x))]
+        for state in states:
+            state.mul_(3).add_(1)
+        for _ in range(2):
+            sum((state * state).sum() for state in states).backward(retain_graph=True)
+        found.append([tensor.grad.numpy().copy() for tensor in (x, *cell.parameters())])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
