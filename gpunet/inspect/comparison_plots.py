@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from gpunet.backend.errors import ShapeError
+from gpunet.inspect.checks import check_numbers
 from gpunet.inspect.explain import ParamExplanation, explain_params, product_text
 from gpunet.inspect.pictures import check_path, finished, new_figure
 from gpunet.inspect.summary import summary
@@ -162,17 +164,28 @@ def plot_curves(
 
     Raises:
         PlotUnavailableError: Matplotlib is not installed.
-        ValueError: no curves, or an empty one.
+        TypeError, ShapeError: no dict, or curves that are no vectors of numbers.
+        ValueError: no curves, an empty one, values that are not finite, or with ``log`` such as are not above 0.
         OSError: the file cannot be written.
     """
     check_path(path)
-    if not curves or any(not len(values) for values in curves.values()):
+    if not isinstance(curves, Mapping):
+        raise TypeError(f"curves: must be a dict of curves by name, got {type(curves).__name__}")
+    arrays = {name: check_numbers(f"curves: {name!r}", values) for name, values in curves.items()}
+    for name, array in arrays.items():
+        if array.ndim != 1:
+            raise ShapeError(f"curves: {name!r} must be a vector, got shape {array.shape}")
+        if log and array.size and array.min() <= 0:
+            raise ValueError(f"curves: {name!r} must be above 0 on a logarithmic scale, got {array.min():g}; log=False")
+    if not arrays or not all(array.size for array in arrays.values()):
         raise ValueError("curves: must be one or more, none of them empty")
     figure = new_figure(6.5, 4.0)
+    # Margins by what the labels take: those of a logarithmic axis may be long.
+    figure.set_layout_engine("constrained")
     from matplotlib.ticker import MaxNLocator
 
-    axes = figure.add_axes((0.12, 0.13, 0.85, 0.78))
-    for number, (name, values) in enumerate(curves.items()):
+    axes = figure.add_subplot()
+    for number, (name, values) in enumerate(arrays.items()):
         axes.plot(
             np.arange(1, len(values) + 1), values, color=COLOURS[number % len(COLOURS)],
             linestyle=LINES[number // len(COLOURS) % len(LINES)], marker="o" if len(values) <= 30 else None,

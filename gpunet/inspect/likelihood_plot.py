@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from gpunet.autograd import as_tensor
+from gpunet.backend.errors import ShapeError
 from gpunet.distributions import Normal
+from gpunet.inspect.checks import check_numbers, finite_number
 from gpunet.inspect.pictures import check_path, finished, new_figure
 
 __all__ = ["likelihood", "plot_likelihood"]
@@ -23,9 +25,20 @@ def likelihood(x0: float, means: Sequence[float] | np.ndarray, scale: float = 1.
     As a function of x it is a density, whose integral is 1. As a function of the mean, with x0 fixed, it is the
     likelihood: it says how well each mean explains what was seen, and is no probability of the mean. It is largest
     where the mean is x0; so is its logarithm, which keeps the order.
+
+    Raises:
+        TypeError, ShapeError: no numbers, or several for one.
+        ValueError: numbers that are not finite, or a scale that is not positive.
     """
-    normal = Normal(as_tensor(np.asarray(means, np.float64)), as_tensor(np.float64(scale)))
-    return normal.log_prob(as_tensor(np.float64(x0))).exp().numpy()
+    at, places, deviation = finite_number("x0", x0), check_numbers("means", means), _scale(scale)
+    return Normal(as_tensor(places), as_tensor(np.float64(deviation))).log_prob(as_tensor(np.float64(at))).exp().numpy()
+
+
+def _scale(scale: Any) -> float:
+    deviation = finite_number("scale", scale)
+    if deviation <= 0:
+        raise ValueError(f"scale: must be positive, got {deviation:g}")
+    return deviation
 
 
 def plot_likelihood(
@@ -47,18 +60,22 @@ def plot_likelihood(
 
     Raises:
         PlotUnavailableError: Matplotlib is not installed.
-        ValueError: no means, or a scale that is not positive.
+        TypeError, ShapeError: no numbers, or no vector of means.
+        ValueError: no means, numbers that are not finite, or a scale that is not positive.
         OSError: the file cannot be written.
     """
     check_path(path)
-    if not len(means):
+    x0, scale, middles = finite_number("x0", x0), _scale(scale), check_numbers("means", means)
+    if middles.ndim != 1:
+        raise ShapeError(f"means: must be a vector, got shape {middles.shape}")
+    if not middles.size:
         raise ValueError("means: there are none")
-    at = likelihood(x0, means, scale)
+    at = likelihood(x0, middles, scale)
     figure = new_figure(9.0, 3.6)
     left, right = figure.subplots(1, 2)
-    low, high = min(*means, x0, x0) - 4 * scale, max(*means, x0, x0) + 4 * scale
+    low, high = min(middles.min(), x0) - 4 * scale, max(middles.max(), x0) + 4 * scale
     line = np.linspace(low, high, 401)
-    for number, (mean, value) in enumerate(zip(means, at, strict=True)):
+    for number, (mean, value) in enumerate(zip(middles, at, strict=True)):
         colour = COLOURS[number % len(COLOURS)]
         density = Normal(float(mean), float(scale)).log_prob(as_tensor(line)).exp().numpy()
         label = f"μ = {mean:g}: {value:.4f} at x0"
@@ -69,9 +86,11 @@ def plot_likelihood(
     left.set_xlabel("x")
     left.set_ylabel("density")
     left.set_title(f"densities of x, σ = {scale:g}", fontsize=9)
+    left.set_ylim(top=0.4 / scale * (1.1 + 0.07 * len(middles)))  # room for the legend above the curves
     left.legend(frameon=False, fontsize=7)
     right.plot(line, likelihood(x0, line, scale), color="#444444", linewidth=1.2, zorder=0, gid="likelihood")
     right.set_xlabel("μ")
+    right.set_ylabel("likelihood")
     right.set_title(f"likelihood of μ at x0 = {x0:g}", fontsize=9)
-    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.14, top=0.9, wspace=0.18)
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.14, top=0.9, wspace=0.22)
     return finished(figure, path)

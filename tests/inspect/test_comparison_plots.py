@@ -135,6 +135,37 @@ def test_curves() -> None:
             plot_curves(bad)
 
 
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: plot_curves([1, 2]), TypeError, "curves: must be a dict of curves by name, got list"),
+        (lambda: plot_curves({"a": "abc"}), TypeError, "curves: 'a': must be numbers, got str"),
+        (lambda: plot_curves({"a": [1.0, np.nan]}), ValueError, "curves: 'a': must be finite"),
+        (
+            lambda: plot_curves({"a": [1.0, 0.0]}),
+            ValueError,
+            "curves: 'a' must be above 0 on a logarithmic scale, got 0",
+        ),
+        (lambda: plot_curves({"a": [[1.0, 2.0]]}), gn.ShapeError, r"curves: 'a' must be a vector, got shape \(1, 2\)"),
+        (lambda: plot_curves({"a": [[1.0], [1.0, 2.0]]}), TypeError, "curves: 'a': must be numbers, got list"),
+        (lambda: plot_likelihood("a"), TypeError, "x0: must be numbers, got str"),
+        (lambda: plot_likelihood(np.nan), ValueError, "x0: must be finite"),
+        (lambda: plot_likelihood((1.0, 2.0)), gn.ShapeError, "x0: must be one number"),
+        (lambda: plot_likelihood(1.0, 2.0), gn.ShapeError, "means: must be a vector"),
+        (lambda: plot_likelihood(1.0, (np.inf,)), ValueError, "means: must be finite"),
+        (lambda: plot_likelihood(1.0, (0.0,), -1.0), ValueError, "scale: must be positive, got -1"),
+    ],
+)
+def test_bad_curves(call: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_curves_may_be_tensors() -> None:
+    shown = named(plot_curves({"a": gn.tensor([2.0, 1.0])}), "curve ")["a"]
+    assert list(shown.get_ydata()) == [2.0, 1.0]
+
+
 # Likelihood --------------------------------------------------------------------------------------------------------
 
 
