@@ -15,6 +15,7 @@ import numpy as np
 
 from gpunet.autograd import Tensor, as_tensor, no_grad
 from gpunet.backend.errors import ShapeError
+from gpunet.inspect.checks import check_numbers, finite_number
 from gpunet.inspect.optimizer_family import OPTIMIZER_FAMILY
 from gpunet.nn import Parameter
 from gpunet.optim import SGD, Optimizer
@@ -41,7 +42,13 @@ class Descent(NamedTuple):
 
 
 def valley(point: Tensor) -> Tensor:
-    """f(x, y) = x^2 / 2 + 10 y^2 / 2: a valley that is ten times as steep across as along."""
+    """f(x, y) = x^2 / 2 + 10 y^2 / 2: a valley that is ten times as steep across as along.
+
+    Raises:
+        ShapeError: a point of other than two weights.
+    """
+    if tuple(point.shape) != (2,):
+        raise ShapeError(f"valley: point must be two weights, got shape {tuple(point.shape)}")
     return 0.5 * point[0] ** 2 + 5.0 * point[1] ** 2
 
 
@@ -63,9 +70,10 @@ def descend(
 
     Raises:
         ShapeError: a start that is no vector, or a loss of several numbers.
-        TypeError, ValueError: no optimizer, an unknown name, or steps below 1.
+        TypeError, ValueError: a start of no numbers or that is not finite, a loss that is no Tensor or was not computed
+            from the weights, no optimizer, an unknown name, or steps below 1.
     """
-    weights = np.array(start, np.float64)
+    weights = check_numbers("start", start)
     if weights.ndim != 1 or not weights.size:
         raise ShapeError(f"start: must be a vector of weights, got shape {weights.shape}")
     if not callable(loss):
@@ -75,18 +83,28 @@ def descend(
     parameter = Parameter(as_tensor(weights))
     walker = _maker(optimizer)([parameter])
     points, losses = [parameter.detach().numpy().copy()], []
-    for step in range(steps + 1):
-        walker.zero_grad()
-        value = loss(parameter)
-        if value.numel() != 1:
-            raise ShapeError(f"loss: must return one number, got shape {tuple(value.shape)}")
-        losses.append(float(value.item()))
-        if step == steps or not math.isfinite(losses[-1]):
-            break
-        value.backward()
-        walker.step()
-        points.append(parameter.detach().numpy().copy())
+    # A walk that goes up and away leaves the numbers that there are: that is its end, and no reason for warnings.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for step in range(steps + 1):
+            walker.zero_grad()
+            value = _one_number(loss(parameter))
+            losses.append(float(value.item()))
+            if step == steps or not math.isfinite(losses[-1]):
+                break
+            if not value.requires_grad:
+                raise ValueError("loss: must be computed from the weights that it is given, which this one is not")
+            value.backward()
+            walker.step()
+            points.append(parameter.detach().numpy().copy())
     return Descent(np.array(points), np.array(losses))
+
+
+def _one_number(value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"loss: must return a Tensor of one number, got {type(value).__name__}")
+    if value.numel() != 1:
+        raise ShapeError(f"loss: must return one number, got shape {tuple(value.shape)}")
+    return value
 
 
 def loss_grid(
@@ -95,16 +113,20 @@ def loss_grid(
     """A loss of two weights on a grid: x and y (R,), and the losses (R, R) with y down the rows.
 
     Raises:
+        TypeError, ShapeError: limits that are no numbers, or a loss that gives no Tensor of one number.
         ValueError: limits that are no intervals, or a resolution below 2.
     """
+    if not callable(loss):
+        raise TypeError(f"loss: must be a function, got {type(loss).__name__}")
     for name, limits in (("xlim", xlim), ("ylim", ylim)):
-        if len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf:
+        array = check_numbers(name, limits)
+        if array.shape != (2,) or array[0] >= array[1]:
             raise ValueError(f"{name}: must be (least, largest), got {limits!r}")
     if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 2:
         raise ValueError(f"resolution: must be a whole number of at least 2, got {resolution!r}")
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
-    with no_grad():
-        values = [[float(loss(as_tensor(np.array([a, b]))).item()) for a in x] for b in y]
+    with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+        values = [[float(_one_number(loss(as_tensor(np.array([a, b])))).item()) for a in x] for b in y]
     return x, y, np.array(values)
 
 
@@ -122,13 +144,13 @@ def optimizer_trace(
         float64 (steps,).
 
     Raises:
-        TypeError, ValueError: no optimizer, or an unknown name.
+        TypeError, ValueError: no optimizer, an unknown name, or gradients that are no finite numbers.
     """
     weight = Parameter(as_tensor(np.zeros(1)))
     walker = _maker(optimizer, race=False)([weight])
     places = []
     for gradient in gradients:
-        weight.grad = as_tensor(np.array([float(gradient)]))
+        weight.grad = as_tensor(np.array([finite_number("gradients", gradient)]))
         walker.step()
         places.append(weight.item())
     return np.array(places)

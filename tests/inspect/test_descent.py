@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,12 @@ def test_grid() -> None:
         (lambda: descend(valley, (1.0, 1.0), "Sgd"), ValueError, "optimizer: must be one of GD, SGD, .* got 'Sgd'"),
         (lambda: descend(valley, (1.0, 1.0), None), TypeError, "optimizer: must be a name, a learning rate or a func"),
         (lambda: descend(1.0, (1.0, 1.0), 0.1), TypeError, "loss: must be a function, got float"),
+        (lambda: descend(valley, (1.0,), 0.1), gn.ShapeError, r"valley: point must be two weights, got shape \(1,\)"),
+        (lambda: descend(valley, (1.0, np.nan), 0.1), ValueError, "start: must be finite"),
+        (lambda: descend(valley, "ab", 0.1), TypeError, "start: must be numbers, got str"),
+        (lambda: descend(lambda w: 1.0, (1.0,), 0.1), TypeError, "loss: must return a Tensor of one number, got float"),
+        (lambda: descend(lambda w: gn.ones(1), (1.0,), 0.1), ValueError, "loss: must be computed from the weights"),
+        (lambda: optimizer_trace("GD", (1.0, np.inf)), ValueError, "gradients: must be finite"),
         (lambda: loss_grid(valley, (1.0, 1.0), (0.0, 1.0)), ValueError, r"xlim: must be \(least, largest\)"),
         (lambda: loss_grid(valley, (0.0, 1.0), (0.0, 1.0), 1), ValueError, "resolution: must be a whole number"),
     ],
@@ -170,12 +178,72 @@ def test_the_surface_has_the_walks() -> None:
     assert left < -4.0 < 0.0 < right
     assert bottom < -0.7 < 1.0 < top
     assert curve.get_yscale() == "log"
+    # The least loss is marked, and in the middle: the whole bowl is seen.
+    assert named(figure, "")["least"].get_xydata() == pytest.approx(np.zeros((1, 2)), abs=1e-2)
+    assert (left + right, bottom + top) == pytest.approx((0.0, 0.0), abs=0.05)
+    shown = [float(text.get_text()) for text in surface.texts]
+    assert len(shown) > 5, "values of the lines"
+    assert any(getattr(one, "filled", False) for one in surface.collections), "shades"
     limited = plot_loss_surface(walks, xlim=(-1, 1), ylim=(-2, 2), resolution=5)
     assert limited.axes[0].get_xlim() == (-1, 1)
     with pytest.raises(ValueError, match="walks: must be one or more over two weights each"):
         plot_loss_surface({})
     with pytest.raises(ValueError, match="walks: must be one or more over two weights each"):
         plot_loss_surface({"one weight": descend(parabola, (1.0,), 0.1)})
+
+
+def test_steps_are_drawn_at_right_angles_to_lines_of_equal_loss() -> None:
+    """Row B49: on the picture, in its pixels, a small step of gradient descent crosses the level line at 90 degrees."""
+    pytest.importorskip("matplotlib")
+    walk = descend(valley, (-4.0, 1.0), 0.01, 60)
+    for figure in (plot_loss_surface({"small": walk}), plot_optimizer_race({"small": walk})):
+        figure.draw_without_rendering()
+        surface = figure.axes[0]
+        for n in (0, 5, 20):
+            x, y = walk.points[n]
+            tangent = np.array([-10 * y, x]) * 1e-3  # across the gradient (x, 10 y)
+            place, ahead, aside = surface.transData.transform(
+                [walk.points[n], walk.points[n + 1], walk.points[n] + tangent]
+            )
+            step, line = ahead - place, aside - place
+            assert abs(step @ line) < 1e-6 * np.linalg.norm(step) * np.linalg.norm(line)
+
+
+def test_ten_walks_are_told_apart() -> None:
+    colors = pytest.importorskip("matplotlib.colors")
+    lines = named(plot_optimizer_race(), "path ")
+    assert len(lines) == 10
+    colours = [np.array(colors.to_rgb(line.get_color())) for line in lines.values()]
+    for number, colour in enumerate(colours):
+        assert all(np.abs(colour - other).max() > 0.2 for other in colours[:number])
+    styles = [line.get_linestyle() for line in lines.values()]
+    assert all(one != next_one for one, next_one in pairwise(styles))
+    walk = descend(valley, (-4.0, 1.0), 0.02, 2)
+    with pytest.raises(ValueError, match=r"walks: 11 are more than can be told apart \(10\)"):
+        plot_loss_surface({str(number): walk for number in range(11)})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: plot_loss_surface("a"), TypeError, "walks: must be a dict of what descend gives, by name, got str"),
+        (lambda: plot_loss_surface({"a": 1}), TypeError, "walks: must be a dict of what descend gives"),
+        (
+            lambda: plot_loss_surface({"a": descend(valley, (1.0, 1.0), 0.1)}, lambda w: 1.0),
+            TypeError,
+            "loss: must return a Tensor of one number, got float",
+        ),
+        (lambda: plot_learning_rates(0.1), gn.ShapeError, r"rates: must be a vector, got shape \(\)"),
+        (lambda: plot_learning_rates(()), ValueError, "rates: there are none"),
+        (lambda: plot_learning_rates("a"), TypeError, "rates: must be numbers, got str"),
+        (lambda: plot_learning_rates((np.nan,)), ValueError, "rates: must be finite"),
+        (lambda: plot_learning_rates([0.1] * 50), ValueError, "rates: more than 8 are too many"),
+    ],
+)
+def test_bad_pictures(call: Any, error: type[Exception], text: str) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(error, match=text):
+        call()
 
 
 def test_the_race_is_drawn_whole() -> None:
@@ -209,12 +277,36 @@ def test_learning_rates_are_drawn() -> None:
     figure = plot_learning_rates()
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[0] == "lr 0.1: w = 0.1216 after 20 steps"
-    assert titles[2:] == ["lr 1.9: w = 0.1216 after 20 steps", "lr 2.1: w = 6.727 after 20 steps"]
+    assert titles[2:4] == ["lr 1.9: w = 0.1216 after 20 steps", "lr 2.1: w = 6.727 after 20 steps"]
     line = named(figure, "path ")["1.9"]
     assert np.all(line.get_xdata()[:-1] * line.get_xdata()[1:] < 0), "from side to side"
     assert line.get_ydata() == pytest.approx(line.get_xdata() ** 2 / 2)
-    with pytest.raises(ValueError, match="rates: there are none"):
-        plot_learning_rates(())
+    # What comes down and what goes up look different: one scale, and |w| over the steps.
+    *above, below = figure.axes
+    assert len({(axes.get_xlim(), axes.get_ylim()) for axes in above}) == 1
+    assert below.get_yscale() == "log"
+    assert above[0].get_ylabel()
+    assert below.get_ylabel()
+    for rate, falls in (("0.1", True), ("1.9", True), ("2.1", False)):
+        size = named(figure, "size ")[rate].get_ydata()
+        assert size == pytest.approx(np.abs(1 - float(rate)) ** np.arange(21), rel=1e-9)
+        assert np.all(np.diff(size) < 0) == falls
+        assert named(figure, "start ")[rate].get_xydata().tolist() == [[1.0, 0.5]]
+        first = named(figure, "step ")[f"{rate} 1"]
+        assert (first.xyann, first.xy) == ((1.0, 0.5), pytest.approx((1 - float(rate), (1 - float(rate)) ** 2 / 2)))
+
+
+def test_numbers_that_overflow_are_no_warnings() -> None:
+    pytest.importorskip("matplotlib")
+    figure = plot_learning_rates((1e9,))
+    assert named(figure, "size ")["1e+09"].get_ydata()[1] == pytest.approx(1e9)
+    figure.savefig(io.BytesIO(), format="png")
+    walks = {"away": descend(valley, (-4.0, 1.0), 1e9, 60), "down": descend(valley, (-4.0, 1.0), 0.1, 60)}
+    assert not np.isfinite(walks["away"].losses[-1])
+    figure = plot_loss_surface(walks)
+    assert np.ptp(figure.axes[0].get_xlim()) < 1000
+    figure.savefig(io.BytesIO(), format="png")
+    loss_grid(lambda w: (w * w).sum().exp(), (0.0, 1e3), (0.0, 1.0), 3)
 
 
 def test_files(tmp_path: Path) -> None:
