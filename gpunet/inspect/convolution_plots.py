@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import gpunet.nn.functional as F
-from gpunet.autograd import Tensor, as_tensor, no_grad
+from gpunet.autograd import as_tensor, no_grad
 from gpunet.backend.errors import ShapeError
+from gpunet.inspect.checks import check_numbers
 from gpunet.inspect.pictures import check_path, finished, new_figure
 
 __all__ = ["ChannelParts", "channel_parts", "plot_channels", "plot_global_average", "plot_input_gradient"]
@@ -42,13 +43,18 @@ def channel_parts(image: Any, kernel: Any) -> ChannelParts:
         kernel: (C, kh, kw), one filter: ``conv.weight[0]``.
 
     Raises:
-        ShapeError: other shapes, or channels that do not fit.
+        TypeError, ValueError: no numbers, or such as are not finite.
+        ShapeError: other shapes, no pixels, or channels that do not fit.
     """
-    pixels, weight = (as_tensor(value).detach().cpu().numpy().astype(np.float64) for value in (image, kernel))
+    pixels, weight = check_numbers("image", image), check_numbers("kernel", kernel)
     if pixels.ndim != 3 or weight.ndim != 3:
         raise ShapeError(f"image, kernel: must be (C, H, W) and (C, kh, kw), got {pixels.shape} and {weight.shape}")
     if len(pixels) != len(weight):
         raise ShapeError(f"kernel: must have the image's {len(pixels)} channels, got {len(weight)}")
+    if not pixels.size or not weight.size:
+        raise ShapeError(f"image, kernel: must not be empty, got shapes {pixels.shape} and {weight.shape}")
+    if weight.shape[1] > pixels.shape[1] or weight.shape[2] > pixels.shape[2]:
+        raise ShapeError(f"kernel: must lie inside the image of {pixels.shape[1:]}, got {weight.shape[1:]}")
     with no_grad():
         # A depthwise convolution keeps the channels apart; the ordinary one adds them up.
         parts = F.conv2d(as_tensor(pixels[None]), as_tensor(weight[:, None]), groups=len(weight))
@@ -72,7 +78,7 @@ def plot_channels(
 
     Raises:
         PlotUnavailableError: Matplotlib is not installed.
-        ShapeError: other shapes, channels that do not fit, or more than 8.
+        TypeError, ShapeError, ValueError: as ``channel_parts``, or more than 8 channels.
         OSError: the file cannot be written.
     """
     check_path(path)
@@ -97,7 +103,8 @@ def plot_channels(
         )
         for column, (what, values, look) in enumerate(columns):
             axes = figure.add_subplot(grid[c, column])
-            axes.imshow(values, interpolation="nearest", **look).set_gid(f"{what} {c}")
+            picture = axes.imshow(values, interpolation="nearest", **look)
+            picture.set_gid(f"{what} {c}")
             axes.set_xticks([])
             axes.set_yticks([])
             if column == 0:
@@ -106,7 +113,10 @@ def plot_channels(
                 axes.set_title({"input": "input", "kernel": "its slice", "part": "what it adds"}[what], fontsize=8)
             if what == "kernel" and values.size <= 25:
                 for (y, x), value in np.ndenumerate(values):
-                    axes.text(x, y, f"{value:.3g}", ha="center", va="center", fontsize=6)
+                    axes.text(
+                        x, y, f"{value:.3g}", ha="center", va="center", fontsize=6,
+                        color=_readable_on(picture.to_rgba(value)), gid=f"value {c} {y} {x}",
+                    )  # fmt: skip
     axes = figure.add_subplot(grid[:, 3])
     axes.imshow(shown.output, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest").set_gid("output")
     axes.set_xticks([])
@@ -141,13 +151,18 @@ def plot_input_gradient(
 
     Raises:
         PlotUnavailableError: Matplotlib is not installed.
-        ValueError: no such position, or sizes that do not fit.
+        TypeError, ShapeError: no vectors of numbers.
+        ValueError: no such position, numbers that are not finite, or sizes that do not fit.
         OSError: the file cannot be written.
     """
     check_path(path)
-    w, delta = np.array(weight, np.float64), np.array(grad_output, np.float64)
+    w, delta = check_numbers("weight", weight), check_numbers("grad_output", grad_output)
+    if isinstance(input_size, bool) or not isinstance(input_size, int):
+        raise TypeError(f"input_size: must be a whole number, got {input_size!r}")
+    if w.ndim != 1 or delta.ndim != 1:
+        raise ShapeError(f"weight, grad_output: must be vectors, got shapes {w.shape} and {delta.shape}")
     outputs = input_size - len(w) + 1
-    if w.ndim != 1 or delta.ndim != 1 or outputs < 1 or len(delta) != outputs:
+    if outputs < 1 or len(delta) != outputs:
         raise ValueError(
             f"grad_output: must be one for each of the {max(outputs, 0)} outputs of {input_size} inputs and a kernel "
             f"of {w.size}, got {delta.size}"
@@ -219,6 +234,7 @@ def plot_global_average(maps: Any = None, path: str | os.PathLike[str] | None = 
 
     Raises:
         PlotUnavailableError: Matplotlib is not installed.
+        TypeError, ValueError: no numbers, or such as are not finite.
         ShapeError: no maps, or more than 16.
         OSError: the file cannot be written.
     """
@@ -226,10 +242,9 @@ def plot_global_average(maps: Any = None, path: str | os.PathLike[str] | None = 
     if maps is None:
         y, x = np.mgrid[0:10, 0:10] / 9
         maps = np.stack([np.sin(4 * (number * x + y)) ** 2 * (number + 1) / 5 for number in range(5)])
-    values: Tensor = as_tensor(maps)
-    if values.ndim != 3 or not 1 <= values.shape[0] <= 16 or 0 in values.shape:
-        raise ShapeError(f"maps: must be (C, H, W) with 1 to 16 channels, got shape {tuple(values.shape)}")
-    array = values.detach().cpu().numpy().astype(np.float64)
+    array = check_numbers("maps", maps)
+    if array.ndim != 3 or not 1 <= array.shape[0] <= 16 or 0 in array.shape:
+        raise ShapeError(f"maps: must be (C, H, W) with 1 to 16 channels, got shape {array.shape}")
     with no_grad():
         means = F.adaptive_avg_pool2d(as_tensor(array[None]), 1).numpy().ravel()
     figure = new_figure(1.5 * len(array) + 0.4, 2.2)
@@ -241,6 +256,13 @@ def plot_global_average(maps: Any = None, path: str | os.PathLike[str] | None = 
     shape = "×".join(map(str, array.shape))
     figure.suptitle(f"{shape} → {len(array)}×1×1", fontsize=9)
     return finished(figure, path)
+
+
+def _readable_on(colour: Any) -> str:
+    """Black or white, whichever is further from a colour (r, g, b, ...) in luminance (WCAG 2, relative luminance)."""
+    channels = np.asarray(colour[:3], np.float64)
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "black" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "white"
 
 
 _EDGE = np.outer([1.0, 2.0, 1.0], [-1.0, 0.0, 1.0]) / 4

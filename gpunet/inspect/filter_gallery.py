@@ -11,9 +11,13 @@ import numpy as np
 from gpunet.autograd import Tensor, as_tensor, no_grad
 from gpunet.backend.errors import ShapeError
 from gpunet.data import filters
+from gpunet.inspect.checks import check_numbers
 from gpunet.inspect.pictures import check_path, finished, new_figure
 
 __all__ = ["filter_gallery", "plot_filter_gallery"]
+
+
+MOST_KERNELS = 16  # that can be drawn side by side
 
 
 def filter_gallery() -> dict[str, Tensor]:
@@ -34,7 +38,7 @@ def plot_filter_gallery(
     image: Any = None,
     path: str | os.PathLike[str] | None = None,
     *,
-    kernels: Mapping[str, Tensor] | None = None,
+    kernels: Mapping[str, Any] | None = None,
     convolve: bool = False,
     title: str = "",
 ) -> Any:
@@ -46,7 +50,8 @@ def plot_filter_gallery(
     Args:
         image: (3, H, W) or (1, H, W) in 0..1; None is a disc and a ring. The grey picture is its channels' mean.
         path: where to write the picture, as SVG or PNG by its suffix; None writes none.
-        kernels: by name, each (height, width); None are those of ``filter_gallery``.
+        kernels: by name, each (height, width), a Tensor, an array or a list, at most 16 of them; None are those of
+            ``filter_gallery``.
         convolve: flip the kernels, as convolution does in mathematics; else they correlate, as in networks.
         title: above the picture.
 
@@ -55,17 +60,27 @@ def plot_filter_gallery(
 
     Raises:
         PlotUnavailableError: Matplotlib is not installed.
-        ShapeError, ValueError: another shape, or no kernels.
+        TypeError: no numbers, or kernels without names.
+        ShapeError, ValueError: another shape, values outside 0..1 or not finite, no kernels, or more than 16.
         OSError: the file cannot be written.
     """
     check_path(path)
     new_figure(1.0, 1.0)  # without Matplotlib, fail before the work
-    picture = _disc() if image is None else as_tensor(image).detach().cpu().float()
+    picture = _disc() if image is None else as_tensor(check_numbers("image", image).astype(np.float32))
     if picture.ndim != 3 or picture.shape[0] not in (1, 3) or 0 in picture.shape:
         raise ShapeError(f"image: must be (3, H, W) or (1, H, W), got shape {tuple(picture.shape)}")
-    chosen = filter_gallery() if kernels is None else kernels
-    if not chosen:
-        raise ValueError("kernels: there are none")
+    low, high = picture.min().item(), picture.max().item()
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise ValueError(f"image: must be in 0..1, got values from {low:g} to {high:g}; divide bytes by 255")
+    given = filter_gallery() if kernels is None else kernels
+    if not isinstance(given, Mapping):
+        raise TypeError(f"kernels: must be a dict of kernels by name, got {type(given).__name__}")
+    if not 1 <= len(given) <= MOST_KERNELS:
+        raise ValueError("kernels: there are none" if not given else f"kernels: more than {MOST_KERNELS} are too many")
+    chosen = {name: check_numbers(f"kernels: {name!r}", kernel) for name, kernel in given.items()}
+    for name, values in chosen.items():
+        if values.ndim != 2 or not values.size:
+            raise ShapeError(f"kernels: {name!r} must be (height, width), got shape {values.shape}")
     apply = filters.convolve if convolve else filters.apply_filter
     rows = {"grey": picture.mean(0, keepdim=True)}
     if picture.shape[0] == 3:
@@ -73,8 +88,7 @@ def plot_filter_gallery(
     figure = new_figure(1.35 * len(chosen) + 0.3, 1.5 * (len(rows) + 1) + 0.4)
     grid = figure.subplots(len(rows) + 1, len(chosen), squeeze=False)
     with no_grad():
-        for column, (name, kernel) in enumerate(chosen.items()):
-            values = kernel.detach().cpu().numpy().astype(np.float64)
+        for column, (name, values) in enumerate(chosen.items()):
             reach = max(float(np.abs(values).max()), 1e-12)
             axes = grid[0, column]
             axes.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest").set_gid(
@@ -82,7 +96,7 @@ def plot_filter_gallery(
             )
             axes.set_title(f"{name}\nsum {values.sum():.3g}", fontsize=8)
             for row, (kind, source) in enumerate(rows.items(), 1):
-                result = apply(source, kernel).numpy().astype(np.float64)
+                result = apply(source, values).numpy().astype(np.float64)
                 mean = round(float(result.mean()), 3) + 0.0  # no -0
                 # What is as often below 0 as above is shown around the middle grey.
                 shown = np.clip(result + (0.5 if abs(values.sum()) < 1e-6 else 0.0), 0.0, 1.0).transpose(1, 2, 0)

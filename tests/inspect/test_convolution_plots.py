@@ -24,6 +24,7 @@ from gpunet.inspect import (
 from gpunet.nn import functional as F
 
 pytest.importorskip("matplotlib")
+from matplotlib.colors import to_rgba
 
 
 def named(figure: Any, start: str = "") -> dict[str, Any]:
@@ -57,9 +58,29 @@ def test_channels_add_up_to_one_map() -> None:
     assert named(plot_channels(), "part ").keys() == {"0", "1", "2"}
 
 
+def test_numbers_can_be_read_on_their_cells() -> None:
+    """In contrast to its cell each number has at least the 4.5 : 1 of WCAG 2."""
+    figure = plot_channels(np.ones((1, 5, 5)), np.linspace(-1, 1, 25).reshape(1, 5, 5))
+    cells, numbers = named(figure)["kernel 0"], named(figure, "value 0 ")
+    assert len(numbers) == 25
+
+    def luminance(colour: Any) -> float:
+        values = np.asarray(colour[:3])
+        return float(
+            np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+        )
+
+    for place, text in numbers.items():
+        y, x = map(int, place.split())
+        pair = sorted((luminance(to_rgba(text.get_color())), luminance(cells.to_rgba(cells.get_array()[y, x]))))
+        assert (pair[1] + 0.05) / (pair[0] + 0.05) > 4.5, place
+
+
 @pytest.mark.parametrize(
     ("image", "kernel", "text"),
     [
+        ((0, 9, 9), (0, 3, 3), r"image, kernel: must not be empty, got shapes \(0, 9, 9\) and \(0, 3, 3\)"),
+        ((1, 2, 2), (1, 3, 3), r"kernel: must lie inside the image of \(2, 2\), got \(3, 3\)"),
         ((3, 8, 8), (2, 3, 3), "kernel: must have the image's 3 channels, got 2"),
         ((8, 8), (2, 3, 3), r"image, kernel: must be \(C, H, W\) and \(C, kh, kw\)"),
         ((9, 8, 8), (9, 3, 3), r"image: 9 channels are more than can be drawn \(8\)"),
@@ -172,6 +193,47 @@ def test_bad_galleries() -> None:
         plot_filter_gallery(np.zeros((2, 8, 8)))
     with pytest.raises(ValueError, match="kernels: there are none"):
         plot_filter_gallery(kernels={})
+
+
+def test_kernels_of_a_gallery_may_be_arrays_and_lists() -> None:
+    kernel = [[0.0, 0.5], [0.5, 0.0]]
+    figure = plot_filter_gallery(kernels={"list": kernel, "array": np.array(kernel), "tensor": gn.tensor(kernel)})
+    for what in ("kernel", "grey", "colour"):
+        for kind in ("list", "array"):
+            assert np.array_equal(pixels(figure, f"{what} {kind}"), pixels(figure, f"{what} tensor"))
+
+
+NAN = np.full((3, 6, 6), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: plot_filter_gallery(NAN), ValueError, "image: must be finite"),
+        (
+            lambda: plot_filter_gallery(np.full((3, 6, 6), 255, np.uint8)),
+            ValueError,
+            "image: must be in 0..1, got .*255",
+        ),
+        (lambda: plot_filter_gallery("a"), TypeError, "image: must be numbers, got str"),
+        (lambda: plot_filter_gallery(kernels=[1]), TypeError, "kernels: must be a dict of kernels by name, got list"),
+        (lambda: plot_filter_gallery(kernels={"a": [1.0]}), gn.ShapeError, r"kernels: 'a' must be \(height, width\)"),
+        (lambda: plot_filter_gallery(kernels={"a": NAN[0]}), ValueError, "kernels: 'a': must be finite"),
+        (
+            lambda: plot_filter_gallery(kernels={n: [[1.0]] for n in range(17)}),
+            ValueError,
+            "more than 16 are too many",
+        ),
+        (lambda: plot_channels(NAN, np.ones((3, 2, 2))), ValueError, "image: must be finite"),
+        (lambda: plot_channels(np.ones((3, 6, 6)), NAN), ValueError, "kernel: must be finite"),
+        (lambda: plot_global_average(NAN), ValueError, "maps: must be finite"),
+        (lambda: plot_input_gradient(weight=[np.nan] * 3), ValueError, "weight: must be finite"),
+        (lambda: plot_input_gradient(weight="abc"), TypeError, "weight: must be numbers, got str"),
+    ],
+)
+def test_what_cannot_be_drawn(call: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        call()
 
 
 def test_files(tmp_path: Path) -> None:
