@@ -11,6 +11,7 @@ import numpy as np
 from gpunet.autograd import as_tensor
 from gpunet.inspect.bptt_terms import BPTTTerms, bptt_terms
 from gpunet.inspect.bptt_trace import BPTTTrace, bptt_trace
+from gpunet.inspect.checks import finite_number
 from gpunet.inspect.pictures import check_path, finished, new_figure
 from gpunet.nn import Parameter
 from gpunet.nn.functional import mse_loss
@@ -26,11 +27,16 @@ def repeated_factor(factor: float, lags: int = 50) -> BPTTTerms:
     """The terms of h_t = w h_{t-1} + (1 - w), which stays at 1: every direct derivative is 1, every Jacobian is w.
 
     So what differs between the terms of dh_T/dw is the product alone: w^lag.
+
+    Raises:
+        TypeError, ShapeError: a factor that is not one number.
+        ValueError: a factor that is not finite, or lags that are no whole number of at least 0.
     """
+    factor = finite_number("factor", factor)
     if isinstance(lags, bool) or not isinstance(lags, int) or lags < 0:
         raise ValueError(f"lags: must be a whole number of at least 0, got {lags!r}")
-    weight = Parameter(as_tensor(np.array([float(factor)])))
-    rest = 1.0 - float(factor)
+    weight = Parameter(as_tensor(np.array([factor])))
+    rest = 1.0 - factor
     return bptt_terms(
         lambda x, h: weight * h + x, as_tensor(np.full((lags + 1, 1), rest)), as_tensor(np.ones(1)), weight
     )
@@ -72,10 +78,12 @@ def plot_bptt_terms(
     if not named:
         raise ValueError("terms: there are none")
     left, right = figure.subplots(1, 2)
+    drawn: dict[str, np.ndarray] = {}
     for number, (name, one) in enumerate(named.items()):
         norms, colour = one.norms(), COLOURS[number % len(COLOURS)]
         space = f"{name} " if name else ""
         for what, values, line in (("product", norms.product, "-"), ("direct", norms.direct, ":")):
+            drawn[f"{space}{what}"] = values
             # A logarithm has no place for 0: there the line ends.
             left.plot(
                 norms.lag, np.where(values > 0, values, np.nan), line, color=colour, linewidth=1.4,
@@ -85,6 +93,10 @@ def plot_bptt_terms(
             norms.lag, norms.partial_sum, color=colour, linewidth=1.4, label=name or None, gid=f"sum {name}".strip()
         )
     left.set_yscale("log")
+    if together := _on_one_line(drawn):
+        left.set_xlabel(f"lag: steps back in time\n{together}", fontsize=8, gid="on one line")
+    else:
+        left.set_xlabel("lag: steps back in time")
     left.set_ylabel("norm")
     left.set_title("product of Jacobians, and direct derivative", fontsize=9)
     left.legend(frameon=False, fontsize=7)
@@ -92,13 +104,28 @@ def plot_bptt_terms(
     right.set_title("sum of the terms up to a lag", fontsize=9)
     if "" not in named:
         right.legend(frameon=False, fontsize=7)
+    right.set_xlabel("lag: steps back in time")
+    right.set_ylabel("norm")
     for axes in (left, right):
-        axes.set_xlabel("lag: steps back in time")
         axes.grid(True, linewidth=0.4, alpha=0.6)
     if title:
         figure.suptitle(title, fontsize=10)
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.14, top=0.84 if title else 0.9, wspace=0.2)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.18, top=0.84 if title else 0.9, wspace=0.22)
     return finished(figure, path)
+
+
+def _on_one_line(drawn: Mapping[str, np.ndarray]) -> str:
+    """Which of the curves cannot be told from each other, in words."""
+    groups: list[list[str]] = []
+    for name, values in drawn.items():
+        for group in groups:
+            other = drawn[group[0]]
+            if other.shape == values.shape and np.allclose(other, values, rtol=1e-3, atol=0.0):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return "\n".join("on one line: " + ", ".join(group) for group in groups if len(group) > 1)
 
 
 def plot_bptt_trace(

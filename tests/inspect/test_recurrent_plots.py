@@ -168,6 +168,17 @@ def test_products_and_sums_are_drawn() -> None:
     assert np.array_equal(named(figure)["sum"].get_ydata(), terms.norms().partial_sum)
     dead = named(plot_bptt_terms(repeated_factor(0.0, 3)))["product"].get_ydata()
     assert np.array_equal(dead, [1.0, np.nan, np.nan, np.nan], equal_nan=True)
+    # Lines that hide each other are named.
+    text = named(plot_bptt_terms())["on one line"].get_text()
+    assert "on one line: w = 0.9 direct, w = 1 product, w = 1 direct, w = 1.1 direct" in text
+    assert "on one line" not in named(figure)
+    for bad, error, text in (
+        ("a", TypeError, "factor: must be numbers, got str"),
+        (np.nan, ValueError, "factor: must be finite"),
+        ([0.9, 1.0], gn.ShapeError, r"factor: must be one number, got shape \(2,\)"),
+    ):
+        with pytest.raises(error, match=text):
+            repeated_factor(bad, 3)
     with pytest.raises(TypeError, match="terms: must be those of bptt_terms"):
         plot_bptt_terms([1.0])
     with pytest.raises(ValueError, match="terms: there are none"):
