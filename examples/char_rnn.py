@@ -60,17 +60,18 @@ def main() -> int:
             reached[cell].append(-log_prob / math.log(2) / HELD_OUT)
         curves[cell] = np.mean(runs, axis=0)
         said = characters.decode(model.sample(50, characters.encode("She "), 0.5, gn.Generator(1)))
+        each, seconds = ", ".join(f"{bits:.3f}" for bits in reached[cell]), time.perf_counter() - start
         print(
-            f"{cell:<4} with {gn.inspect.count_params(model):,} weights: {np.mean(reached[cell]):.3f} bits per character "
-            f"({', '.join(f'{bits:.3f}' for bits in reached[cell])}), {time.perf_counter() - start:.1f} s; She {said!r}",
+            f"{cell:<4} with {gn.inspect.count_params(model):,} weights: "
+            f"{np.mean(reached[cell]):.3f} bits per character ({each}), {seconds:.1f} s; She {said!r}",
             flush=True,
         )
     means = [float(np.mean(bits)) for bits in reached.values()]
     between_seeds = max(max(bits) - min(bits) for bits in reached.values())
     print(
-        f"The cells lie {max(means) - min(means):.3f} bits apart, and runs of one cell up to {between_seeds:.3f}: after "
-        f"{EPOCHS} passes over {LENGTH:,} characters, each at its own learning rate, that is no order of the cells. "
-        "What gates are for, remembering over hundreds of steps, takes longer to learn."
+        f"The cells lie {max(means) - min(means):.3f} bits apart, and runs of one cell up to {between_seeds:.3f}: "
+        f"after {EPOCHS} passes over {LENGTH:,} characters, each at its own learning rate, that is no order of the "
+        "cells. What gates are for, remembering over hundreds of steps, takes longer to learn."
     )
     if folder is not None:
         draw(folder / "char_rnn.png", curves, {cell: float(np.mean(bits)) for cell, bits in reached.items()})
