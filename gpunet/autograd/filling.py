@@ -9,10 +9,10 @@ import numpy as np
 
 from gpunet.autograd import draws, function
 from gpunet.autograd.reshaping import Reshaping
-from gpunet.autograd.shapes import sizes
+from gpunet.autograd.shapes import Size, sizes
 from gpunet.backend.devices import CPU, META, to_numpy
 from gpunet.backend.devices import device as to_device
-from gpunet.backend.errors import DeviceError, ShapeError
+from gpunet.backend.errors import DeviceError, DTypeError, ShapeError
 from gpunet.backend.random import Generator
 from gpunet.ops.dtypes import canonical_dtype, stored_scalar
 
@@ -86,6 +86,30 @@ class Filling(Reshaping):
         kind = self.dtype if dtype is None else dtype
         target = self._device if device is None else device
         return tensor(data, dtype=kind, device=target, requires_grad=requires_grad)
+
+    def new(self, *data: Any, device: Any = None) -> Tensor:
+        """Another tensor of this dtype and device: PyTorch's oldest form, for the scripts that have it.
+
+        Args:
+            data: sizes of an uninitialised tensor, one by one or as a ``Size``; a sequence of numbers or an array, to
+                copy; or a tensor of the same dtype, which is viewed. Nothing makes an empty tensor. ``new_empty`` and
+                ``new_tensor`` say which is meant.
+            device: another one.
+
+        Raises:
+            TypeError: something else, such as a single float.
+            DTypeError: a tensor of another dtype.
+        """
+        if len(data) == 1 and (isinstance(data[0], (bool, float, str, bytes)) or data[0] is None):
+            raise TypeError(f"new: expected sizes, a sequence, an array or a tensor, got {data[0]!r}")
+        if len(data) == 1 and hasattr(data[0], "_array"):
+            if data[0].dtype != self.dtype:
+                raise DTypeError(f"new: the tensor must have dtype {self.dtype.name}, got {data[0].dtype.name}")
+            viewed: Tensor = data[0].reshape(tuple(data[0].shape))
+            return viewed
+        if len(data) == 1 and not isinstance(data[0], (int, Size)):
+            return self.new_tensor(data[0], device=device)
+        return self._new("new", data or (0,), None, None, device, False)
 
     # Random numbers in place -----------------------------------------------------------------------------------------
 
