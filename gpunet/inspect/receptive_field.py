@@ -9,7 +9,8 @@ dilation d turns (size, jump, start) into
 (Araujo, Norris and Sim 2019, "Computing receptive fields of convolutional neural networks"). Branches that meet in a
 sum or a concatenation see what any of them sees; fully connected layers and global pooling see all positions. It is
 the field of the equations: it reaches into the padding, and past the image if the network's is larger. Normalisations
-count as working pixel by pixel, though their statistics come from everywhere.
+count as working pixel by pixel, though their statistics come from everywhere. Sequences of features, (N, steps,
+features), have none: what recurrent layers, or a linear one of such an input, make of them.
 """
 
 from __future__ import annotations
@@ -255,6 +256,8 @@ def _padded(seen: list[tuple[_Field, Shape]], attributes: dict[str, Any], output
 def _linear(seen: list[tuple[_Field, Shape]], attributes: dict[str, Any], outputs: list[Shape]) -> list[_Field]:
     field, shape = seen[0]
     assert field is not None
+    if field == (_Axis(1, 1, 0, len(shape) - 1),):  # an input (N, steps, features): a sequence, not an image of one row
+        return [None]
     mixed = tuple(_whole(axis, shape) if axis.place == len(shape) - 1 else axis for axis in field)
     return [_merged([(mixed, outputs[0]), *seen[1:]], outputs[0])]
 
@@ -263,6 +266,11 @@ def _everywhere(seen: list[tuple[_Field, Shape]], attributes: dict[str, Any], ou
     """Any output may see all of every input."""
     whole = [(tuple(_whole(axis, shape) for axis in field or ()), shape) for field, shape in seen]
     return [_merged(whole, shape) for shape in outputs]
+
+
+def _unknown(seen: list[tuple[_Field, Shape]], attributes: dict[str, Any], outputs: list[Shape]) -> list[_Field]:
+    """Recurrent layers: what is seen grows from step to step, and the last dimension is no position."""
+    return [None] * len(outputs)
 
 
 def _softmax(seen: list[tuple[_Field, Shape]], attributes: dict[str, Any], outputs: list[Shape]) -> list[_Field]:
@@ -460,6 +468,7 @@ _RULES: dict[str, _Rule] = {
         ),
         _everywhere,
     ),
+    **dict.fromkeys(("rnn", "lstm", "gru"), _unknown),
     "linear": _linear,
     "cat": _joined,
     "stack": _stacked,

@@ -175,3 +175,23 @@ def test_what_has_no_field() -> None:
     assert "second" in fields
     assert "" not in fields  # the two do not lie on one grid
     assert receptive_field(nn.Linear(3, 4), (3,)) == {}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.LSTM(8, 4, 2, batch_first=True),
+        nn.Sequential(nn.GRUCell(8, 4)),
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1),
+        nn.Sequential(nn.Linear(8, 4), nn.ReLU()),
+    ],
+    ids=["recurrent", "cell", "attention", "linear"],
+)
+def test_sequences_of_features_have_none(model: nn.Module) -> None:
+    """Their last dimension is no position; that of a convolved sequence is."""
+    size = (8,) if isinstance(model[0] if isinstance(model, nn.Sequential) else model, nn.GRUCell) else (7, 8)
+    assert receptive_field(model, size) == {}
+    text = str(gn.inspect.summary(model, size))
+    assert "field" not in text
+    assert "jump" not in text
+    assert receptive_field(nn.Sequential(nn.Conv1d(7, 2, 3), nn.Linear(6, 1)), (7, 8))["1"].size == (8,)
