@@ -17,15 +17,16 @@ import numpy as np
 import gpunet.nn.functional as F
 from gpunet.autograd import Tensor, apply, cat, empty, is_grad_enabled, stack
 from gpunet.autograd.observer import state as observer_state
-from gpunet.backend.errors import ShapeError
+from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.nn import init
 from gpunet.nn.arguments import check_flag, check_int
 from gpunet.nn.module import Module
 from gpunet.nn.parameter import Parameter
 from gpunet.nn.utils.rnn import PackedSequence
 from gpunet.ops import REGISTRY
+from gpunet.ops.dtypes import canonical_dtype, is_floating
 
-__all__ = ["GRU", "LSTM", "RNN", "RNNBase", "check_pair", "draw_recurrent", "require_tensors"]
+__all__ = ["GRU", "LSTM", "RNN", "RNNBase", "check_floating_weights", "check_pair", "draw_recurrent", "require_tensors"]
 
 # Mode -> operation, its attributes, and how many blocks of hidden_size rows the weights have.
 _MODES: Final[dict[str, tuple[str, dict[str, Any], int]]] = {
@@ -107,6 +108,7 @@ class RNNBase(Module):
         self.batch_first = check_flag(name, "batch_first", batch_first)
         self.dropout = _check_dropout(name, dropout)
         self.bidirectional = check_flag(name, "bidirectional", bidirectional)
+        check_floating_weights(name, dtype)
         self.proj_size = check_int(name, "proj_size", proj_size, 0)
         if self.proj_size:
             raise ValueError(
@@ -249,6 +251,16 @@ class RNNBase(Module):
                 label = f"hx[{place}]" if self.mode == "LSTM" else "hx"
                 kind = "layers * directions, hidden_size" if unbatched else "layers * directions, batch, hidden_size"
                 raise ShapeError(f"{name}: {label} must have shape {wanted} ({kind}), got {tuple(state.shape)}")
+
+
+def check_floating_weights(layer: str, dtype: Any) -> None:
+    """Raise unless a dtype, None for the default one, can be that of weights.
+
+    Raises:
+        DTypeError: naming the layer.
+    """
+    if dtype is not None and not is_floating(canonical_dtype(dtype)):
+        raise DTypeError(f"{layer}: dtype must be floating point, got {canonical_dtype(dtype).name}")
 
 
 def _check_dropout(layer: str, dropout: Any) -> float:

@@ -10,7 +10,7 @@ from gpunet.backend.errors import ShapeError
 from gpunet.nn.arguments import check_flag, check_int
 from gpunet.nn.module import Module
 from gpunet.nn.parameter import Parameter
-from gpunet.nn.recurrent import check_pair, draw_recurrent, require_tensors
+from gpunet.nn.recurrent import check_floating_weights, check_pair, draw_recurrent, require_tensors
 from gpunet.ops import REGISTRY
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell", "RNNCellBase"]
@@ -49,6 +49,7 @@ class RNNCellBase(Module):
         self.input_size = check_int(name, "input_size", input_size, 1)
         self.hidden_size = check_int(name, "hidden_size", hidden_size, 1)
         self.bias = check_flag(name, "bias", bias)
+        check_floating_weights(name, dtype)
         rows = check_int(name, "num_chunks", num_chunks, 1) * self.hidden_size
         self.weight_ih = Parameter(empty((rows, self.input_size), device=device, dtype=dtype))
         self.weight_hh = Parameter(empty((rows, self.hidden_size), device=device, dtype=dtype))

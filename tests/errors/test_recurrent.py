@@ -52,6 +52,12 @@ LAYERS = [
         "LSTM: dropout must be a probability from 0 to 1, got True",
     ),
     BadInput(
+        "layer of integers",
+        lambda z, on: nn.LSTM(3, 4, dtype=gn.int64),
+        DTypeError,
+        "LSTM: dtype must be floating point, got int64",
+    ),
+    BadInput(
         "projections",
         lambda z, on: nn.LSTM(3, 4, proj_size=2),
         ValueError,
@@ -219,6 +225,12 @@ CELLS = [
         "RNNCell: nonlinearity must be 'tanh' or 'relu', got 'gelu'",
     ),
     BadInput(
+        "cell of integers",
+        lambda z, on: nn.GRUCell(3, 4, dtype=gn.int32),
+        DTypeError,
+        "GRUCell: dtype must be floating point, got int32",
+    ),
+    BadInput(
         "LSTMCell rank",
         lambda z, on: on(nn.LSTMCell(3, 4))(z(5, 2, 3)),
         ShapeError,
@@ -328,6 +340,54 @@ PACKING = [
         lambda z, on: pack_padded_sequence(z(4, 0, 2), []),
         ValueError,
         "pack_padded_sequence: there must be at least one sequence, got none",
+    ),
+    BadInput(
+        "no lengths",
+        lambda z, on: pack_padded_sequence(z(4, 3), None),
+        TypeError,
+        "pack_padded_sequence: lengths must be a list or a tensor of integers, got None",
+    ),
+    BadInput(
+        "a word for lengths",
+        lambda z, on: unpad_sequence(z(4, 3), "abc"),
+        TypeError,
+        "unpad_sequence: lengths must be a list or a tensor of integers, got 'abc'",
+    ),
+    BadInput(
+        "a letter for padding",
+        lambda z, on: pad_packed_sequence(packed(z, 4, 2), padding_value="a"),
+        TypeError,
+        "pad_packed_sequence: padding_value must be a number, got 'a'",
+    ),
+    BadInput(
+        "None for padding",
+        lambda z, on: pad_sequence([z(3)], padding_value=None),
+        TypeError,
+        "pad_sequence: padding_value must be a number, got None",
+    ),
+    BadInput(
+        "an order that is none",
+        lambda z, on: PackedSequence(z(4, 2), gn.tensor([3, 1]), gn.tensor([0, 0, 7])),
+        ValueError,
+        "PackedSequence: sorted_indices must hold each number from 0 to 2 once, got [0, 0, 7]",
+    ),
+    BadInput(
+        "an inverse order that is none",
+        lambda z, on: PackedSequence(z(4, 2), gn.tensor([3, 1]), gn.tensor([1, 0, 2]), gn.tensor([1, 0, -1])),
+        ValueError,
+        "PackedSequence: unsorted_indices must hold each number from 0 to 2 once, got [1, 0, -1]",
+    ),
+    BadInput(
+        "an order of halves",
+        lambda z, on: PackedSequence(z(4, 2), gn.tensor([3, 1]), gn.tensor([0.0, 1.0, 2.0])),
+        DTypeError,
+        "PackedSequence: sorted_indices must be integers, got float32",
+    ),
+    BadInput(
+        "an order of other sequences",
+        lambda z, on: pad_packed_sequence(PackedSequence(z(4, 2), gn.tensor([3, 1]), gn.tensor([1, 0]))),
+        ShapeError,
+        "pad_packed_sequence: indices must be those of 3 sequences, got 2",
     ),
     BadInput(
         "a vector to pack",

@@ -205,3 +205,7 @@ CASES = [
 def test_agrees_with_pytorch(checked: Any) -> None:
     pytest.importorskip("torch")
     check_case(checked)
+
+
+def test_a_packed_batch_is_not_in_pinned_memory() -> None:
+    assert pack_sequence([gn.zeros(2, 3)]).is_pinned() is False

@@ -6,6 +6,7 @@ sequences longer than t. Recurrent layers take it as it is and waste nothing on 
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ class PackedSequence(_PackedSequence):
     Raises:
         DeviceError: ``batch_sizes`` elsewhere than on the CPU.
         TypeError: not Tensors.
+        ValueError: indices that are no permutation.
     """
 
     def __new__(
@@ -67,7 +69,10 @@ class PackedSequence(_PackedSequence):
         assert batch_sizes is not None
         if batch_sizes.device.type != "cpu":
             raise DeviceError(f"PackedSequence: batch_sizes must be on the CPU, got {str(batch_sizes.device)!r}")
-        if unsorted_indices is None:
+        _check_permutation("PackedSequence", "sorted_indices", sorted_indices)
+        if unsorted_indices is not None:
+            _check_permutation("PackedSequence", "unsorted_indices", unsorted_indices)
+        else:
             unsorted_indices = invert_permutation(sorted_indices)
         return super().__new__(cls, data, batch_sizes, sorted_indices, unsorted_indices)
 
@@ -125,6 +130,10 @@ class PackedSequence(_PackedSequence):
     def is_cuda(self) -> bool:
         """Whether the data is on a GPU."""
         return self.data.is_cuda
+
+    def is_pinned(self) -> bool:
+        """Whether the data is in memory that a GPU reads directly: never; for scripts that ask."""
+        return False
 
 
 def invert_permutation(permutation: Tensor | None) -> Tensor | None:
@@ -206,6 +215,7 @@ def pad_packed_sequence(
     name = "pad_packed_sequence"
     if not isinstance(sequence, PackedSequence):
         raise TypeError(f"{name}: sequence must be a PackedSequence, got {type(sequence).__name__}")
+    _check_padding(name, padding_value)
     data, sizes = sequence.data, sequence.batch_sizes.numpy()
     if not sizes.size or sizes.min() < 1 or (sizes[1:] > sizes[:-1]).any():
         raise ValueError(f"{name}: batch_sizes must be positive and never grow, got {sizes.tolist()}")
@@ -225,6 +235,8 @@ def pad_packed_sequence(
     lengths = np.bincount(place, minlength=batch)
     if sequence.unsorted_indices is not None:
         unsorted = sequence.unsorted_indices.cpu().numpy()
+        if len(unsorted) != batch:
+            raise ShapeError(f"{name}: indices must be those of {batch} sequences, got {len(unsorted)}")
         lengths = lengths[unsorted]
         place = np.argsort(unsorted)[place]
     rows = place * steps + step if batch_first else step * batch + place
@@ -251,6 +263,7 @@ def pad_sequence(
         ValueError: no sequences, or another side.
     """
     name = "pad_sequence"
+    _check_padding(name, padding_value)
     if padding_side not in ("left", "right"):
         raise ValueError(f"{name}: padding_side must be 'left' or 'right', got {padding_side!r}")
     parts = _listed(name, sequences)
@@ -338,6 +351,28 @@ def _require_tensor(caller: str, name: str, value: Any) -> None:
         raise TypeError(f"{caller}: {name} must be a Tensor, got {type(value).__name__}")
 
 
+def _check_padding(caller: str, padding_value: Any) -> None:
+    if isinstance(padding_value, Tensor) and padding_value.ndim == 0:
+        return
+    if not isinstance(padding_value, (bool, numbers.Real, np.bool_)):
+        raise TypeError(f"{caller}: padding_value must be a number, got {padding_value!r}")
+
+
+def _check_permutation(caller: str, name: str, indices: Any) -> None:
+    """Raise unless indices are None or say of each of B sequences where it is; on the CPU, where values can be read."""
+    if indices is None:
+        return
+    _require_tensor(caller, name, indices)
+    if indices.dtype.kind not in "iu":
+        raise DTypeError(f"{caller}: {name} must be integers, got {indices.dtype.name}")
+    if indices.ndim != 1:
+        raise ShapeError(f"{caller}: {name} must be 1-d, got shape {tuple(indices.shape)}")
+    if indices.device.type == "cpu" and not np.array_equal(np.sort(indices.numpy()), np.arange(len(indices))):
+        raise ValueError(
+            f"{caller}: {name} must hold each number from 0 to {len(indices) - 1} once, got {indices.tolist()}"
+        )
+
+
 def _listed(caller: str, sequences: Any) -> list[Tensor]:
     """The sequences as Tensors of one dtype that differ in length alone."""
     if not isinstance(sequences, (Tensor, Iterable)):
@@ -363,6 +398,8 @@ def _checked_lengths(caller: str, lengths: Any, batch: int) -> np.ndarray:
         if lengths.device.type != "cpu":
             raise DeviceError(f"{caller}: lengths must be on the CPU, got {str(lengths.device)!r}")
         lengths = lengths.detach().numpy()
+    if lengths is None or isinstance(lengths, (str, bytes)):
+        raise TypeError(f"{caller}: lengths must be a list or a tensor of integers, got {lengths!r}")
     given = np.asarray(lengths)
     if given.size and given.dtype.kind not in "iu":
         raise DTypeError(f"{caller}: lengths must be integers, got {given.dtype.name}")
