@@ -110,10 +110,10 @@ class ModuleHooks(ModuleTree):
     def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_input, grad_output)`` when backward has reached the module's inputs.
 
-        Both are tuples with an entry for each positional input and each output, None where no gradient goes, and
-        for an output that the loss does not depend on. What the hook returns, if anything, replaces ``grad_input``. Where no
-        input requires grad it is called as soon as the gradients of the outputs are there. The module's output must
-        be a Tensor or a tuple.
+        Both are tuples with an entry for each positional input and each output, None where no gradient goes, and for
+        an output that the loss does not depend on. What the hook returns, if anything, replaces ``grad_input``. Where
+        no input requires grad it is called as soon as the gradients of the outputs are there. The module's output
+        must be a Tensor or a tuple.
 
         Args:
             hook: the function.

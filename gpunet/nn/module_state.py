@@ -101,7 +101,7 @@ class ModuleState(ModuleHooks):
         """Copy values into the parameters and buffers: everything, or nothing if anything does not fit.
 
         Args:
-            state_dict: Tensors, NumPy arrays or tensors of PyTorch by dotted name. They are cast to the module's dtypes.
+            state_dict: Tensors, NumPy arrays or PyTorch's tensors by dotted name, cast to the module's dtypes.
             strict: raise where keys are missing or unexpected. Values that do not fit are an error in any case.
             assign: put the tensors themselves in the place of the module's, with their dtypes and devices, instead of
                 copying: for a model that was made on ``meta``. An optimizer must be made after that.

@@ -322,7 +322,8 @@ class Recurrent(Op):
         dh = grad_outputs[1] + grad_outputs[0].reshape(grad_outputs[1].shape)
         dx_part, dh_part, before = self.cell_backward((dh, *grad_outputs[2:]), ctx.state.kept, states, **attributes)
         found: list[Any] = [None, *before, None, None, None, None]
-        x_needs, h_needs, (w_ih_needs, w_hh_needs, b_ih_needs, b_hh_needs) = (*ctx.needs_grad[:2], ctx.needs_grad[-4:])
+        x_needs, h_needs = ctx.needs_grad[:2]
+        w_ih_needs, w_hh_needs, b_ih_needs, b_hh_needs = ctx.needs_grad[-4:]
         with single_threaded_blas():
             if x_needs:
                 found[0] = np.matmul(dx_part, w_ih).reshape(x.shape)
