@@ -191,7 +191,7 @@ ZOO = (
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ZOO)
 def test_the_zoo_learns_the_digits(name: str) -> None:
-    """Rows B24, B77-B79, B81, B84, B85 and B87: 95 % on the test images; the example prints how long it took."""
+    """95 % on the test images; the example prints how long it took."""
     line = run("digits_zoo.py", name, timeout=600)
     assert line.startswith(name)
     assert float(line.split("test accuracy ")[1].split(",")[0]) >= 0.95

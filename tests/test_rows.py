@@ -1,4 +1,4 @@
-"""The rows of the notes: each is cited by a test, and stands on docs/notes.md with a call that gives what it says."""
+"""The rows of the notes: a test cites each and asserts it, and docs/notes.md has each with a call that shows it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if not PAGE.is_file():
 ROWS = [f"B{number:02d}" for number in range(1, 93)]
 # A quiz without its questions, a reading list, Python in general, and a claim that is no law.
 NO_CODE = {"B13", "B15", "B16", "B66"}
-NEEDS = {"B40": "matplotlib", "B92": "matplotlib"}
+NEEDS = {"B92": "matplotlib"}
 FEATURES = {"B56", "B57"}
 
 
@@ -40,12 +40,35 @@ def rows_in(text: str) -> set[str]:
 
 
 def cited(source: str) -> set[str]:
-    """The rows that a test module cites: in docstrings of tests, or in comments."""
-    functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
-    texts = [ast.get_docstring(node) or "" for node in functions if node.name.startswith("test_")]
+    """The rows that a module's tests cite, in their docstrings or in comments within them.
+
+    A test that asserts nothing shows nothing, and one that is marked slow is not run by default: neither counts.
+    """
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    texts += [token.string for token in tokens if token.type == tokenize.COMMENT]
-    return set().union(*map(rows_in, texts))
+    comments = [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_") or not asserts(node):
+            continue
+        if any(ast.unparse(decorator) == "pytest.mark.slow" for decorator in node.decorator_list):
+            continue
+        # Decorators too: a comment there says what a parameter is.
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        found |= rows_in(ast.get_docstring(node) or "")
+        found |= set().union(*(rows_in(text) for line, text in comments if first <= line <= (node.end_lineno or first)))
+    return found
+
+
+def asserts(test: ast.FunctionDef) -> bool:
+    """Whether a test can fail by what it finds: an assert, an expected error, or a call of what asserts or checks."""
+    for node in ast.walk(test):
+        if isinstance(node, ast.Assert):
+            return True
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func).rpartition(".")[2]
+            if name == "raises" or name.startswith(("assert_", "check")):
+                return True
+    return False
 
 
 def test_citations_are_found() -> None:
@@ -55,10 +78,32 @@ NAME = "B02"
 # Row B03.
 def helper():
     """B04"""
-def test_one():
-    """Rows B05, B07 to B09 and B11-B12: XB13."""
+    assert True
+@pytest.mark.parametrize("one", [
+    1,  # Row B05.
+])
+def test_one(one):
+    """Rows B06, B07 to B09 and B11-B12: XB13."""
+    assert one  # B14
+    # B15
+def test_without_an_assertion_b16():
+    """B16"""
+    print("B17")
+@pytest.mark.slow
+def test_that_is_slow():
+    """B18"""
+    assert True
+@pytest.mark.features
+def test_an_error():
+    """B19"""
+    with pytest.raises(ValueError):
+        helper()  # B20
+def test_arrays():
+    """B21"""
+    np.testing.assert_allclose(1, 1)
 '''
-    assert cited(source) == {"B03", "B05", "B07", "B08", "B09", "B11", "B12"}
+    asserted = {"B05", "B06", "B07", "B08", "B09", "B11", "B12", "B14"}
+    assert cited(source) == asserted | {"B19", "B20", "B21"}
 
 
 def test_every_row_is_cited_by_a_test() -> None:
@@ -164,6 +209,23 @@ def test_every_call_gives_what_the_page_says(row: str) -> None:
         assert f'run("{example}"' in (TESTS / "test_examples.py").read_text(encoding="utf-8"), "no test runs it"
         return
     check(call, given, names_of(PAGE))
+
+
+def test_every_call_shows_its_answer() -> None:
+    """A call that only runs shows nothing; examples print, and B92 is about drawing."""
+    without = {row for row, (_, _, call) in ENGLISH.items() if "` → `" not in call and not call.startswith("`python ")}
+    assert without == NO_CODE | {"B92"}
+
+
+def test_inception_blocks_of_the_pages_have_their_5x5() -> None:
+    """Row B81: by default a block has 3x3 kernels there, as torchvision's."""
+    for page in (PAGE, KOREAN, DOCS / "plots.md"):
+        blocks = re.findall(r"gn\.models\.Inception\([^)]*\)", page.read_text(encoding="utf-8"))
+        assert blocks
+        for block in blocks:
+            layers = eval(block, {"gn": gn}).modules()  # noqa: S307 (the page is ours)
+            kernels = {layer.kernel_size for layer in layers if isinstance(layer, gn.nn.Conv2d)}
+            assert kernels == {(1, 1), (3, 3), (5, 5)}
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_vggs_memory_is_early_and_its_parameters_late() -> None:
 
 
 def test_curves() -> None:
-    """Rows B83 and B92 (resnet1): training losses of plain and residual networks over each other."""
+    """Row B92 (resnet1): training losses of plain and residual networks over each other."""
     curves = {"plain, 32 layers": [2.0, 1.5, 1.2], "residual, 32 layers": [1.9, 0.4, 0.1]}
     figure = plot_curves(curves, title="degradation")
     for name, values in curves.items():

@@ -144,7 +144,7 @@ def test_four_branches_of_an_inception_block_are_joined(name: str, size5: str) -
     ],
 )  # fmt: skip
 def test_every_residual_block_has_a_skip(name: str, skips: int) -> None:
-    """A7 to A9, B22, B92."""
+    """A7 to A9, B92."""
     graph = drawn(name, False)
     assert len(graph.arrows_of("skip")) == skips
     assert sum(box.merge == "sum" for box in graph.boxes) == skips

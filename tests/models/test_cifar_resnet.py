@@ -15,6 +15,7 @@ from .counting import count, fact, fact_input
 
 @pytest.mark.parametrize("depth, shortcut", [*itertools.product((20, 32, 44, 56, 110), "AB"), (1202, "A")])
 def test_totals_b84(depth, shortcut):
+    """Row B84: parameters and multiply-adds of CIFAR ResNet-20 to -1202."""
     with gn.device("meta"):
         net = models.get_model(f"cifar_resnet{depth}", shortcut=shortcut)
     name = f"cifar_resnet{depth}_{shortcut}"

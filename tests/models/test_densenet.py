@@ -57,6 +57,7 @@ def test_totals_for_cifar(name):
 
 @pytest.mark.parametrize("name", CHANNELS)
 def test_channels_grow_linearly_and_transitions_halve_them_b87(name):
+    """Row B87: c0 + k l channels before layer l; a transition halves them."""
     net = meta(getattr(models, name))
     size = 32 if "cifar" in name else 224
     outputs = {layer.path: layer.output[0] for layer in run(net, (3, size, size))}
@@ -72,7 +73,7 @@ def test_channels_grow_linearly_and_transitions_halve_them_b87(name):
 
 
 def test_every_layer_sees_all_before_it_b87():
-    """L (L + 1) / 2 links: each of L layers sees those before it and the input, which comes out unchanged."""
+    """Row B87: L (L + 1) / 2 links: each of L layers sees those before it and the input, which comes out unchanged."""
     gn.manual_seed(0)
     block = DenseBlock(4, 3, bn_size=4, growth_rate=2).double().eval()
     seen = {}

@@ -59,7 +59,7 @@ def set_up(name, position, inputs=8):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_position_of_batchnorm_b85(name):
-    """As many parameters in each place where the shape stays, and another output, though all scales are 1."""
+    """Row B85: as many parameters in each place where the shape stays, and another output, though all scales are 1."""
     blocks = [set_up(name, position) for position in POSITIONS]
     assert len({sum(p.numel() for p in block.parameters()) for block in blocks}) == 1
     x = gn.tensor(np.random.default_rng(0).standard_normal((4, 8, 5, 5)))

@@ -28,6 +28,7 @@ def meta(make, **options):
 
 @pytest.mark.parametrize("name", NETS)
 def test_totals_b84(name):
+    """Row B84: parameters and multiply-adds of ResNet-18 to -152."""
     assert count(meta(getattr(models, name)), fact_input(name)) == fact(name)
 
 
@@ -48,6 +49,7 @@ def test_stages(name):
     ],
 )
 def test_shortcuts_and_plain_nets_b83(name, options, key):
+    """Row B83: a plain network has the parameters of its residual twin with shortcut A, 21,623,848 with 34 layers."""
     net = meta(getattr(models, name), **options)
     assert sum(p.numel() for p in net.parameters()) == golden()[key]
     assert run(net, (3, 224, 224))[-1].output == (1000,)
@@ -86,6 +88,7 @@ def test_bottleneck_weights_b86():
 
 @pytest.mark.parametrize("make", [partial(BasicBlock, 8, 8), partial(Bottleneck, 8, 2)])
 def test_a_block_whose_last_layer_is_zero_is_a_relu_b22(make):
+    """Rows B22 and B84: f(x) + x, then ReLU; where f gives 0, ReLU(x) is left."""
     block = make().double()
     nn.init.zeros_((block.bn3 if isinstance(block, Bottleneck) else block.bn2).weight)
     x = gn.tensor(np.random.default_rng(0).standard_normal((3, 8, 5, 4)), requires_grad=True)
@@ -96,7 +99,7 @@ def test_a_block_whose_last_layer_is_zero_is_a_relu_b22(make):
 
 
 def test_the_gradient_contains_the_identity_b22():
-    """Where no ReLU cuts, the Jacobian of a block is that of its plain twin and the identity."""
+    """Row B22: where no ReLU cuts, the Jacobian of a block is that of its plain twin and the identity."""
     block, plain = BasicBlock(2, 2).double().eval(), BasicBlock(2, 2, shortcut="none").double().eval()
     for net in (block, plain):
         nn.init.constant_(net.bn2.bias, 10)

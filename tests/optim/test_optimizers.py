@@ -31,6 +31,7 @@ NAMES = ["SGD", "momentum", "NAG", "Adagrad", "RMSprop", "RMSprop 0.9", "Adadelt
 
 @pytest.mark.parametrize("kind, options, trace", TRACES, ids=NAMES)
 def test_traces_of_rows_b51_and_b53(kind, options, trace):
+    """Rows B51 (momentum) and B53 (the genealogy of the optimizers)."""
     w = nn.Parameter(gn.zeros(1, dtype=gn.float64))
     optimizer = kind([w], **options)
     for gradient, expected in zip((1.0, 1.0, -0.5), trace, strict=True):
