@@ -76,7 +76,8 @@ class Node(Context):
         place = len(self.edges)  # what is saved after the inputs
         others = [entry for entry in self.versions if entry[2] != place]
         if len(others) < len(self.versions):
-            self.op.part_with_output(self)
+            with on_device(self.device):
+                self.op.part_with_output(self)
             self.versions = others
 
     def free(self) -> None:
