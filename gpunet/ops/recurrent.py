@@ -31,7 +31,7 @@ from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.recurrent_layout import Layout, make_layout
 from gpunet.ops.recurrent_walk import Advance, Kept, Retreat
 
-_ONE_THREAD = 1 << 24  # multiply-adds of a single step up to which it is not shared out
+_ONE_THREAD = 1 << 25  # multiply-adds of a single step up to which it is not shared out
 
 __all__ = ["Recurrent", "add_rows", "layout_of", "sigmoid", "sigmoids_and_tanh", "sum_of_parts"]
 
