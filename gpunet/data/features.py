@@ -129,10 +129,11 @@ def polar(points: Any) -> Tensor:
         float32 of the same shape: radius, and angle in (-pi, pi].
 
     Raises:
+        TypeError: no numbers.
         ShapeError: not pairs.
         ValueError: values that are not finite.
     """
-    tensor = as_tensor(points)
+    tensor = _tensor("polar", "points", points)
     if tensor.ndim not in (1, 2) or tensor.shape[-1] != 2:
         raise ShapeError(f"polar: points must be (N, 2) or (2,), got shape {tuple(tensor.shape)}")
     array = tensor.detach().cpu().numpy().astype(np.float64)
@@ -317,9 +318,16 @@ def _check_positive(function: str, name: str, value: Any) -> None:
         raise ValueError(f"{function}: {name} must be at least 1, got {value}")
 
 
+def _tensor(function: str, name: str, value: Any) -> Tensor:
+    try:
+        return as_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{function}: {name} must be numbers, got {type(value).__name__}") from error
+
+
 def _batch(function: str, images: Any) -> tuple[np.ndarray, bool]:
     """The images as float64 (N, C, H, W), and whether it was one alone."""
-    tensor = as_tensor(images)
+    tensor = _tensor(function, "images", images)
     shape = tuple(tensor.shape)
     if len(shape) not in (2, 3, 4):
         raise ShapeError(f"{function}: images must be (N, C, H, W), (C, H, W) or (H, W), got shape {shape}")

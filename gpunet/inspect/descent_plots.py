@@ -64,8 +64,8 @@ def plot_loss_surface(
     Raises:
         PlotUnavailableError: Matplotlib is not installed.
         TypeError: walks that are no dict of ``Descent``, or a loss that is no function.
-        ValueError: no walks or more than 10, walks over other than two weights, bad limits, or a loss that is finite
-            nowhere in them.
+        ValueError: no walks or more than 10, walks over other than two weights, bad limits, or a loss that is
+            infinite, or above 1e100, everywhere in them.
         OSError: the file cannot be written.
     """
     check_path(path)
@@ -82,7 +82,7 @@ def plot_loss_surface(
     )  # also checks them
     finite = np.isfinite(values) & (np.abs(values) < LARGEST)
     if not finite.any():
-        raise ValueError("loss: is not finite anywhere in the picture")
+        raise ValueError("loss: is infinite, or above 1e100, everywhere in the picture")
     values = np.where(finite, values, np.nan)
     surface, curve = figure.add_axes((0.06, 0.13, 0.54, 0.75)), figure.add_axes((0.68, 0.13, 0.3, 0.75))
     low, high = float(np.nanmin(values)), float(np.nanmax(values))

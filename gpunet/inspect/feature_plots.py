@@ -142,6 +142,7 @@ def image_batch(model: Module, image: Any) -> Tensor:
     Raises:
         TypeError: no model, or nothing that is an array.
         ShapeError: not (C, H, W) or (1, C, H, W).
+        ValueError: values that are not finite.
     """
     if not isinstance(model, Module):
         raise TypeError(f"model: must be a Module, got {type(model).__name__}")
@@ -159,6 +160,8 @@ def image_batch(model: Module, image: Any) -> Tensor:
         batch = batch.unsqueeze(0)
     elif len(shape) != 4 or shape[0] != 1:
         raise ShapeError(f"image: must be one image (C, H, W) or (1, C, H, W), got shape {shape}")
+    if not np.isfinite(batch.detach().cpu().numpy().astype(np.float64)).all():
+        raise ValueError("image: must be finite")
     weight = next(iter(model.parameters()), None)
     return batch if weight is None else batch.to(weight.device, weight.dtype)
 
@@ -205,7 +208,10 @@ def _weight(source: Any) -> np.ndarray:
         raise TypeError(f"source: must be a Module, a Tensor or an array, got {type(source).__name__}")
     if source.ndim != 4 or 0 in source.shape:
         raise ShapeError(f"source: a 2-D convolution's weight is (O, C, kh, kw), got shape {source.shape}")
-    return source.astype(np.float64)
+    weight = source.astype(np.float64)
+    if not np.isfinite(weight).all():
+        raise ValueError("source: the weights must be finite")
+    return weight
 
 
 def _chosen(maps: Any, count: int) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 from gpunet.autograd import as_tensor
 from gpunet.inspect.bptt_terms import BPTTTerms, bptt_terms
 from gpunet.inspect.bptt_trace import BPTTTrace, bptt_trace
-from gpunet.inspect.checks import finite_number
+from gpunet.inspect.checks import LARGEST, finite_number
 from gpunet.inspect.pictures import check_path, finished, new_figure
 from gpunet.nn import Parameter
 from gpunet.nn.functional import mse_loss
@@ -80,17 +80,23 @@ def plot_bptt_terms(
     left, right = figure.subplots(1, 2)
     drawn: dict[str, np.ndarray] = {}
     for number, (name, one) in enumerate(named.items()):
-        norms, colour = one.norms(), COLOURS[number % len(COLOURS)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms, colour = one.norms(), COLOURS[number % len(COLOURS)]
         space = f"{name} " if name else ""
         for what, values, line in (("product", norms.product, "-"), ("direct", norms.direct, ":")):
             drawn[f"{space}{what}"] = values
-            # A logarithm has no place for 0: there the line ends.
+            # A logarithm has no place for 0, nor a picture for what cannot be squared: there the line ends.
             left.plot(
-                norms.lag, np.where(values > 0, values, np.nan), line, color=colour, linewidth=1.4,
-                label=f"{space}{what}", gid=f"{what} {name}".strip(),
+                norms.lag, np.where((values > 0) & (values < LARGEST), values, np.nan), line, color=colour,
+                linewidth=1.4, label=f"{space}{what}", gid=f"{what} {name}".strip(),
             )  # fmt: skip
         right.plot(
-            norms.lag, norms.partial_sum, color=colour, linewidth=1.4, label=name or None, gid=f"sum {name}".strip()
+            norms.lag,
+            np.where(norms.partial_sum < LARGEST, norms.partial_sum, np.nan),
+            color=colour,
+            linewidth=1.4,
+            label=name or None,
+            gid=f"sum {name}".strip(),
         )
     left.set_yscale("log")
     if together := _on_one_line(drawn):

@@ -212,3 +212,13 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         plot_filters(np.zeros((2, 3, 2, 2)))
     with pytest.raises(PlotUnavailableError, match=r"gpunet\[plot\]"):
         plot_feature_maps(Net(), IMAGE, "conv1")
+
+
+def test_what_is_not_finite_cannot_be_drawn() -> None:
+    model, image = nn.Sequential(nn.Conv2d(3, 4, 3)), np.full((3, 8, 8), np.nan, np.float32)
+    with pytest.raises(ValueError, match="image: must be finite"):
+        plot_feature_maps(model, image, "0")
+    with pytest.raises(ValueError, match="image: must be finite"):
+        gn.inspect.plot_receptive_field(model, "0", (1, 1), image=image)
+    with pytest.raises(ValueError, match="source: the weights must be finite"):
+        plot_filters(image[None])

@@ -168,6 +168,9 @@ def test_products_and_sums_are_drawn() -> None:
     assert np.array_equal(named(figure)["sum"].get_ydata(), terms.norms().partial_sum)
     dead = named(plot_bptt_terms(repeated_factor(0.0, 3)))["product"].get_ydata()
     assert np.array_equal(dead, [1.0, np.nan, np.nan, np.nan], equal_nan=True)
+    huge = named(plot_bptt_terms(repeated_factor(1e9, 20)))
+    assert np.isfinite(huge["product"].get_ydata()[:10]).all()
+    assert np.isnan(huge["product"].get_ydata()[-1])
     # Lines that hide each other are named.
     text = named(plot_bptt_terms())["on one line"].get_text()
     assert "on one line: w = 0.9 direct, w = 1 product, w = 1 direct, w = 1.1 direct" in text
