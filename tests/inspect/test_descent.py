@@ -209,6 +209,19 @@ def test_steps_are_drawn_at_right_angles_to_lines_of_equal_loss() -> None:
             assert abs(step @ line) < 1e-6 * np.linalg.norm(step) * np.linalg.norm(line)
 
 
+def test_a_slope_without_a_least_loss_has_no_star() -> None:
+    pytest.importorskip("matplotlib")
+
+    def slope(w: gn.Tensor) -> gn.Tensor:
+        return 2 * w[0] - w[1]
+
+    figure = plot_loss_surface({"down": descend(slope, (1.0, 1.0), 0.1, 10)}, slope)
+    assert "least" not in named(figure, "")
+    (left, right), (bottom, top) = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
+    assert left < -1.0 < 1.0 < right
+    assert bottom < 1.0 < 2.0 < top
+
+
 def test_ten_walks_are_told_apart() -> None:
     colors = pytest.importorskip("matplotlib.colors")
     lines = named(plot_optimizer_race(), "path ")
