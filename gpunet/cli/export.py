@@ -8,18 +8,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gpunet import models
 from gpunet.backend.errors import CheckpointError
 from gpunet.cli.arguments import path_name, positive_integer
 from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, close_matches, say, say_json
-from gpunet.cli.model_argument import INPUT_HELP, model_options, sizes
+from gpunet.cli.model_argument import INPUT_HELP, check_sizes, model_options, sizes
 from gpunet.inspect.summary import run_on_meta
 from gpunet.interop import ExportError, export_onnx, save_safetensors
 from gpunet.interop.onnx_export.export import DEFAULT_OPSET
+from gpunet.models import CharRNN
+from gpunet.models.explicit_state import ExplicitState
 from gpunet.nn import Module
-from gpunet.nn.input_shape import default_sequence_length
 from gpunet.training import (
     RunFolder,
     RunFolderError,
@@ -37,7 +36,8 @@ any size; or as a safetensors file, which holds its weights under the names of i
 EPILOG = """\
 MODEL is a name that 'gpunet models' lists, or the folder of a run of 'gpunet train'; a folder of a model's name is
 meant by ./NAME. Without --weights a model by name has random weights. The model of a run takes images normalised as
-in training; the file's metadata say how.
+in training; the file's metadata say how. A character model's ONNX file takes one character at a time, or --input N of
+them, and its state besides: h_0 (and c_0 of an LSTM), zeros at first, and afterwards the h_n (and c_n) it gave.
 """
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors"}
 MIB = 1 << 20
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=path_name, metavar="FILE", help="the file to write (default: MODEL.onnx or the like)"
     )
     parser.add_argument("--weights", type=path_name, metavar="FILE", help="a .safetensors or .pth file; not for a run")
-    parser.add_argument("--input", type=sizes, metavar="C,H,W", help=INPUT_HELP)
+    parser.add_argument("--input", type=sizes, metavar="C,H,W", help=f"{INPUT_HELP} (default: 1)")
     parser.add_argument("--num-classes", type=positive_integer, metavar="N", help="not for a run")
     parser.add_argument(
         "--opset", type=int, metavar="N", help=f"version of ONNX's operators, 18 or above (default: {DEFAULT_OPSET})"
@@ -81,12 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model in models.list_models():
         model, options = _by_name(arguments)
         metadata, size = {"gpunet.model": arguments.model}, arguments.input
-        if size is None and to_onnx and default_sequence_length(model) is None:
+        if size is None and to_onnx and not isinstance(model, CharRNN):
             size = tuple(run_on_meta(arguments.model, **options).inputs[0][1:])
     else:
         model, metadata, size = _of_run(arguments)
-    if arguments.input is not None and default_sequence_length(model) is not None:
-        raise UsageError("argument --input: is for models of images, a model of sequences takes any length")
     document: dict[str, Any] = {"command": "export", "model": arguments.model, "to": arguments.to, "path": str(out)}
     try:
         if to_onnx:
@@ -142,8 +140,10 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Module, dict[str, str], tupl
         if folder.task == LANGUAGE:
             language, text = read_language_settings(folder)
             metadata = {"gpunet.model": language.model, "gpunet.text": json.dumps(text.to_dict())}
-            return load_language_model(arguments.model)[0], metadata, None
+            check_sizes(language.model, arguments.input, sequence=True)
+            return load_language_model(arguments.model)[0], metadata, arguments.input
         config, info = read_settings(folder)
+        check_sizes(config.model, arguments.input, sequence=False)
         model = load_model(arguments.model)
     except (RunFolderError, CheckpointError) as error:
         raise UsageError(str(error)) from error
@@ -154,13 +154,17 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Module, dict[str, str], tupl
 def _to_onnx(
     model: Module, out: Path, size: tuple[int, ...] | None, metadata: dict[str, str], arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    length = default_sequence_length(model)
-    # Values play no part; three sequences, so that the batch is told from other sizes.
-    examples = None if length is None else np.zeros((1 if arguments.fixed_batch else 3, length), np.int64)
+    examples, names = None, None
+    if isinstance(model, CharRNN):
+        model = ExplicitState(model)
+        # Values play no part; three sequences, so that the batch is told from other sizes. One step is what drawing
+        # takes, and a prompt is read by it too.
+        examples = model.examples(1 if arguments.fixed_batch else 3, 1 if size is None else size[0])
+        names, size = model.input_names, None
     try:
         exported = export_onnx(
             model, out, size, example_inputs=examples, dynamic_batch=not arguments.fixed_batch, metadata=metadata,
-            opset=DEFAULT_OPSET if arguments.opset is None else arguments.opset,
+            input_names=names, opset=DEFAULT_OPSET if arguments.opset is None else arguments.opset,
         )  # fmt: skip
     except (ExportError, ValueError, TypeError, IndexError) as error:
         raise UsageError(str(error)) from error

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="one of 'gpunet models'")
-    parser.add_argument("--input", type=sizes, metavar="C,H,W", help=INPUT_HELP)
+    parser.add_argument("--input", type=sizes, metavar="C,H,W", help=f"{INPUT_HELP} (default: 64)")
     parser.add_argument("--batch", type=positive_integer, default=1, metavar="N", help="number of images (1)")
     parser.add_argument("--num-classes", type=positive_integer, metavar="N", help="classes (default: the model's)")
     parser.add_argument("--depth", type=depth_number, metavar="N", help="show layers down to N modules deep (all)")

@@ -383,9 +383,11 @@ def test_what_the_other_commands_say(
     found = load_safetensors(tmp_path / "weights.safetensors")
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(found[name], value.numpy())
-    failed = gpunet("export", "here", "--to", "safetensors", "--input", "3,8,8")
-    assert failed.code == 2
-    assert "argument --input: is for models of images" in failed.one_error()
+    for size in ("3,8,8", "1,7"):
+        failed = gpunet("export", "here", "--to", "safetensors", "--input", size)
+        assert failed.code == 2
+        assert "argument --input: " in failed.one_error()
+        assert "steps" in failed.one_error()
 
     monkeypatch.setattr("gpunet.cli.models.list_models", lambda kind=None: ["char_rnn"])
     (line,) = gpunet("models").out.splitlines()
@@ -397,20 +399,41 @@ def test_what_the_other_commands_say(
 
 
 @pytest.mark.onnx
-def test_onnx_of_a_run_scores_the_same(gpunet: Callable[..., Any], text: Path) -> None:
+@pytest.mark.parametrize(("cell", "states"), [("rnn", ["h"]), ("gru", ["h"]), ("lstm", ["h", "c"])])
+def test_onnx_of_a_run_reads_on_from_its_state(
+    gpunet: Callable[..., Any], text: Path, cell: str, states: list[str]
+) -> None:
+    """Character by character in another program, the state handed on: the scores of the whole text at once."""
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
-    assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
-    done = gpunet("export", "here", "--to", "onnx", "--out", "here.onnx", "--json")
-    assert done.code == 0
-    assert done.json["inputs"] == {"input": ["batch", 64]}
-    model, vocabulary = load_language_model("here")
-    x = np.random.default_rng(0).integers(0, len(vocabulary), (5, 64))
-    scores = onnxruntime.InferenceSession("here.onnx").run(None, {"input": x})[0]
     from gpunet.autograd import from_numpy, no_grad
 
+    assert gpunet("train", "--text", text, *SMALL, "--cell", cell, "--epochs", 1, "--out", "here").code == 0
+    done = gpunet("export", "here", "--to", "onnx", "--out", "here.onnx", "--json")
+    assert done.code == 0, done.err
+    model, vocabulary = load_language_model("here")
+    known, state = len(vocabulary), ["batch", 2, 8]
+    assert done.json["inputs"] == {"input": ["batch", 1]} | {f"{name}_0": state for name in states}
+    assert done.json["outputs"] == {"output": ["batch", 1, known]} | {f"{name}_n": state for name in states}
+    x = np.random.default_rng(0).integers(0, known, (5, 7))
     with no_grad():
         expected = model(from_numpy(x))[0].numpy()
+    session = onnxruntime.InferenceSession("here.onnx")
+    carried = {f"{name}_0": np.zeros((5, 2, 8), np.float32) for name in states}
+    for step in range(7):
+        scores, *last = session.run(
+            ["output", *(f"{name}_n" for name in states)], {"input": x[:, step : step + 1], **carried}
+        )
+        np.testing.assert_allclose(scores[:, 0], expected[:, step], atol=1e-4)
+        carried = dict(zip(carried, last, strict=True))
+
+    done = gpunet("export", "here", "--to", "onnx", "--out", "seven.onnx", "--input", 7, "--json")
+    assert done.json["inputs"]["input"] == ["batch", 7]
+    zeros = {name: np.zeros_like(part) for name, part in carried.items()}
+    scores = onnxruntime.InferenceSession("seven.onnx").run(["output"], {"input": x, **zeros})[0]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
-    metadata = {entry.key: entry.value for entry in onnx.load("here.onnx").metadata_props}
+
+    exported = onnx.load("here.onnx")
+    metadata = {entry.key: entry.value for entry in exported.metadata_props}
     assert json.loads(metadata["gpunet.text"])["characters"] == vocabulary.characters
+    assert {"embedding.weight", "decoder.bias"} <= {each.name for each in exported.graph.initializer}

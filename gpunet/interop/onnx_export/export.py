@@ -52,6 +52,7 @@ def export_onnx(
     dynamic_batch: bool = True,
     opset: int = DEFAULT_OPSET,
     metadata: Mapping[str, str] | None = None,
+    input_names: Sequence[str] | None = None,
 ) -> Exported:
     """Write what a model computes in evaluation mode as an ONNX file, weights included.
 
@@ -69,6 +70,8 @@ def export_onnx(
         dynamic_batch: let the batch have any size; otherwise it is the examples', 1 for an ``input_size``.
         opset: version of ONNX's operators, 18 to 23.
         metadata: strings to put into the file.
+        input_names: of the inputs in the file, one for each; None is ``input``, or ``input_0`` and so on. Outputs are
+            named likewise, unless the model returns a dict: then by its keys.
 
     Returns:
         The path, size, and the names and shapes of inputs and outputs.
@@ -97,6 +100,8 @@ def export_onnx(
     if weights > LARGEST:
         raise ExportError(f"export: the weights take {weights:,} bytes, and an ONNX file holds less than 2 GiB")
     inputs = _inputs(model, state, input_size, example_inputs, dynamic_batch)
+    if input_names is not None:
+        inputs = Inputs(inputs.examples, _checked_names(input_names, len(inputs.examples)))
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -155,6 +160,14 @@ def _inputs(model: Module, state: Mapping[str, Any], input_size: Any, example_in
             "give dynamic_batch=False where that is not what these dimensions are"
         )
     return Inputs(examples)
+
+
+def _checked_names(names: Sequence[str], count: int) -> list[str]:
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+        raise TypeError(f"input_names: expected names that are not empty, got {names!r}")
+    if len(set(names)) != len(names) or len(names) != count:
+        raise ValueError(f"input_names: must be {count} different names, one for each input, got {list(names)}")
+    return list(names)
 
 
 def _array(value: Any) -> np.ndarray:

@@ -196,10 +196,15 @@ class Inputs:
 
     Args:
         examples: arrays whose first dimension is the batch; those without dimensions are the same for every batch.
+        names: of the inputs in the graph; None is ``input``, or ``input_0`` and so on where there are several.
     """
 
-    def __init__(self, examples: Sequence[np.ndarray]) -> None:
+    def __init__(self, examples: Sequence[np.ndarray], names: Sequence[str] | None = None) -> None:
         self.examples = list(examples)
+        several = len(self.examples) > 1
+        self.names = [f"input_{n}" if several else "input" for n in range(len(self.examples))]
+        if names is not None:
+            self.names = list(names)
 
     @property
     def batch(self) -> int | None:
@@ -295,7 +300,7 @@ def _run_on_meta(model: Module, inputs: Inputs, size: int | None, number: int) -
     with _on_meta(model):
         tensors = [Tensor._wrap(MetaArray(spec.shape, spec.dtype), META) for spec in inputs.specs(size)]
         try:
-            return _run(model, tensors)
+            return _run(model, tensors, inputs.names)
         except DeviceError as error:
             message, where = str(error).partition(";")[0], _where(model, error)
             if message.startswith("index: the result of a mask"):
@@ -337,14 +342,14 @@ def _run_where_it_is(model: Module, inputs: Inputs, size: int | None, number: in
     if device is None:
         device = Tensor(0.0).device
     arrays = inputs.arrays(size, number)
-    return _run(model, [Tensor._wrap(transfer(array, device), device) for array in arrays])
+    return _run(model, [Tensor._wrap(transfer(array, device), device) for array in arrays], inputs.names)
 
 
-def _run(model: Module, inputs: list[Tensor]) -> Trace:
+def _run(model: Module, inputs: list[Tensor], names: Sequence[str]) -> Trace:
     state = {id(tensor._array): name for name, tensor in reversed(list(_tensors(model)))}
     recorder = _Recorder(state)
-    for number, tensor in enumerate(inputs):
-        recorder.meet(tensor, "input", "input" if len(inputs) == 1 else f"input_{number}")
+    for name, tensor in zip(names, inputs, strict=True):
+        recorder.meet(tensor, "input", name)
     with no_grad(), observe(recorder):
         result = model(*inputs)
     recorder.trace.result = _with_references(result, recorder)
