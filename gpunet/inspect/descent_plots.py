@@ -53,7 +53,8 @@ def plot_loss_surface(
         loss: of two weights; it is evaluated ``resolution``^2 times, and some 600 times to find its least value.
         path: where to write the picture, as SVG or PNG by its suffix; None writes none.
         xlim, ylim: what is shown of the weights; None is the walks and as much again beyond the least loss near them,
-            or the least of theirs where there is none, which is in the middle. What goes further than a hundred times as far as the walks began is left out.
+            or the least of theirs where there is none, which is in the middle. What goes further than a hundred times
+            as far as the walks began is left out.
         resolution: points of the grid along each weight.
         title: above the picture.
 
