@@ -50,7 +50,7 @@ def plot_loss_surface(
 
     Args:
         walks: by name, each over two weights, as ``descend`` gives them; at most 10.
-        loss: of two weights; it is evaluated ``resolution``^2 times, and some 600 times to find its least value.
+        loss: of two weights; it is evaluated ``resolution``^2 times, and some 1,200 times to find its least value.
         path: where to write the picture, as SVG or PNG by its suffix; None writes none.
         xlim, ylim: what is shown of the weights; None is the walks and as much again beyond the least loss near them,
             or the least of theirs where there is none, which is in the middle. What goes further than a hundred times
