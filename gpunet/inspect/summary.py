@@ -23,7 +23,7 @@ from gpunet.inspect.flow import Flow
 from gpunet.inspect.receptive_field import ReceptiveField
 from gpunet.inspect.summary_text import html_table, text_table
 from gpunet.inspect.trace import Step, Trace, input_dtype, meta_model, trace
-from gpunet.nn import Conv1d, Conv2d, Conv3d, Linear, Module
+from gpunet.nn import Conv1d, Conv2d, Conv3d, Linear, Module, RNNBase
 from gpunet.nn.input_shape import default_input_shape
 from gpunet.ops.base import Spec
 from gpunet.ops.dtypes import canonical_dtype
@@ -60,6 +60,8 @@ class LayerSummary:
         operation: whether it is an operation and no module.
         again: whether the module was called before, so that its parameters are counted in another row.
         flattened: the shape (C, H, W) that the input was before it was flattened, for a linear layer.
+        batch_axis: the dimension of the first output that is the batch; None where none is. It is 1 in layers that
+            take steps first.
     """
 
     name: str
@@ -78,6 +80,7 @@ class LayerSummary:
     operation: bool
     again: bool
     flattened: Shape | None = None
+    batch_axis: int | None = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -403,7 +406,7 @@ def _summed(run: Trace, name: str, training: bool, depth: int | None) -> Summary
     model, top = run.model, run.steps[0]
     parameters = list(model.parameters())
     seen: set[int] = set()
-    layers = tuple(_layer(step, seen) for step in run.steps)
+    layers = tuple(_layer(step, axis, seen) for step, axis in zip(run.steps, _batch_axes(run, training), strict=True))
     total = sum(int(p.numel()) for p in parameters)
     uncalled = _uncalled(model, seen)
     return Summary(
@@ -426,7 +429,34 @@ def _summed(run: Trace, name: str, training: bool, depth: int | None) -> Summary
     )
 
 
-def _layer(step: Step, seen: set[int]) -> LayerSummary:
+def _batch_axes(run: Trace, training: bool) -> list[int | None]:
+    """Which dimension of each step's first output is the batch: the one that grows with it.
+
+    It is the first, but where there are layers that take the steps of a sequence first: there the model is run once
+    more, with one sample more.
+    """
+    first: list[int | None] = [0] * len(run.steps)
+    if all(module.batch_first for module in run.model.modules() if isinstance(module, RNNBase)):
+        return first
+    specs = [Spec((spec.shape[0] + 1, *spec.shape[1:]) if spec.shape else (), spec.dtype) for spec in run.specs]
+    try:
+        other = trace(run.model, specs, training=training)
+    except (ValueError, IndexError, TypeError, RuntimeError):  # made for one batch size
+        return first
+    if len(other.steps) != len(run.steps):  # the first dimension was no batch: there are steps in a loop
+        return first
+    return [_grown(one.output_shape, two.output_shape) for one, two in zip(run.steps, other.steps, strict=True)]
+
+
+def _grown(one: Shape | None, two: Shape | None) -> int | None:
+    """The one dimension in which two shapes differ; 0 where there are several."""
+    if one is None or two is None or len(one) != len(two):
+        return 0
+    axes = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+    return axes[0] if len(axes) == 1 else 0 if axes else None
+
+
+def _layer(step: Step, batch_axis: int | None, seen: set[int]) -> LayerSummary:
     module = step.module
     again = module is not None and id(module) in seen
     params = own = 0
@@ -437,7 +467,7 @@ def _layer(step: Step, seen: set[int]) -> LayerSummary:
     return LayerSummary(
         step.name, step.kind, step.depth, step.input_shape, step.output_shape, step.outputs, params, own, step.macs,
         step.written, step.stored, step.field, module is None or not module._modules, module is None, again,
-        step.flattened,
+        step.flattened, batch_axis,
     )  # fmt: skip
 
 

@@ -21,9 +21,18 @@ def shape_text(shape: tuple[int, ...] | None) -> str:
     return "x".join(map(str, shape[1:])) or "1"
 
 
-def _outputs_text(shapes: tuple[tuple[int, ...], ...]) -> str:
-    """The shapes of all outputs; whole where they do not begin with the batch, as the states of a recurrent layer."""
-    return " ".join(shape_text(shape) if shape[:1] == shapes[0][:1] else "x".join(map(str, shape)) for shape in shapes)
+def _outputs_text(shapes: tuple[tuple[int, ...], ...], batch_axis: int | None) -> str:
+    """The shapes of all outputs; whole where they do not begin with the batch, as the states of a recurrent layer.
+
+    ``batch_axis`` is that of the first one, which is shown without it.
+    """
+    if not shapes:
+        return ""
+    first = shapes[0]
+    if batch_axis == 0:
+        return " ".join(shape_text(shape) if shape[:1] == first[:1] else "x".join(map(str, shape)) for shape in shapes)
+    own = first if batch_axis is None else first[:batch_axis] + first[batch_axis + 1 :]
+    return " ".join("x".join(map(str, shape)) or "1" for shape in (own, *shapes[1:]))
 
 
 def bytes_text(count: int) -> str:
@@ -97,7 +106,7 @@ def _cells(summary: Summary, layer: LayerSummary, opened: bool) -> tuple[str, ..
     return (
         "  " * max(0, layer.depth - 1) + (layer.name or "(model)"),
         layer.type + (" (again)" if layer.again else ""),
-        _outputs_text(layer.outputs),
+        _outputs_text(layer.outputs, layer.batch_axis),
         f"{params:,}" if params else "",
         _percent(params, summary.total_params),
         f"{macs:,}" if macs else "",

@@ -79,6 +79,7 @@ class Trace:
         inputs: shapes of the inputs, with the batch.
         input_bytes: of the inputs.
         dtype: of the inputs.
+        specs: shapes and types of all inputs.
     """
 
     model: Module
@@ -86,6 +87,7 @@ class Trace:
     inputs: tuple[Shape, ...] = ()
     input_bytes: int = 0
     dtype: Any = None
+    specs: tuple[Spec, ...] = ()
 
 
 def meta_model(model: Module | str, **kwargs: Any) -> Module:
@@ -123,7 +125,8 @@ def trace(
         twin.train(training)
         images = [empty(spec.shape, dtype=spec.dtype) for spec in inputs]
         recorder = _Recorder(
-            Trace(twin, [], tuple(tuple(one.shape) for one in images), _bytes(images), inputs[0].dtype), flow
+            Trace(twin, [], tuple(tuple(one.shape) for one in images), _bytes(images), inputs[0].dtype, tuple(inputs)),
+            flow,
         )
         for number, one in enumerate(images):
             recorder.fields.begin(one)

@@ -576,3 +576,15 @@ def test_bad_options() -> None:
         count_params([])  # type: ignore[arg-type]
     with pytest.raises(KeyError, match="LeNet has run no layer 'conv9'"):
         summary("lenet")["conv9"]
+
+
+def test_layers_that_take_steps_first_are_shown_with_their_steps() -> None:
+    """One sample is T rows of a time-first layer, whatever the batch: not the batch's size, not as many as samples."""
+    for batch in (1, 3, 64):
+        result = summary("char_rnn", batch=batch)
+        rows = {line.split()[0]: line.split() for line in str(result).splitlines() if line.strip()}
+        assert rows["embedding"][2] == "64x64"
+        assert rows["rnn"][2:4] == ["64x256", f"2x{batch}x256"]
+        assert rows["decoder"][2] == "64x96"
+        assert result["rnn"].batch_axis == 1
+        assert result.layers[0].batch_axis == 0
