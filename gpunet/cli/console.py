@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import traceback
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
@@ -42,6 +43,26 @@ def say(text: str = "") -> None:
 def say_part(text: str) -> bool:
     """Print a part of a line on standard output, at once; False where the reader went away."""
     return _write(sys.stdout, text, end="")
+
+
+def printable(text: str) -> str:
+    """The text with what would move a terminal's cursor or change its colours replaced by U+FFFD."""
+    return "".join("\ufffd" if _steers(one) else one for one in text)
+
+
+def _steers(character: str) -> bool:
+    """Whether a character does something to a terminal: controls, other ends of lines, changes of direction.
+
+    What is only not seen (spaces of all widths, joiners, soft hyphens) belongs to the text.
+    """
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return character not in "\n\t"
+    return unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+
+
+def on_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def complain(text: str) -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 from gpunet.backend.errors import CheckpointError
 from gpunet.backend.random import Generator
 from gpunet.cli.arguments import path_name, positive_integer, seed_number, usable_device
-from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, say, say_json, say_part
+from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, on_terminal, printable, say, say_json, say_part
 from gpunet.cli.train_text import default_prompt
 from gpunet.models.char_rnn import check_temperature
 from gpunet.training import RunFolderError, load_language_model
@@ -17,7 +17,8 @@ DESCRIPTION = """\
 Let a language model of 'gpunet train' write, character by character, each shown as soon as it is drawn.
 """
 EPILOG = """\
-The same seed gives the same text. Without --prompt the model begins as after the end of a line.
+The same seed gives the same text. Without --prompt the model begins as after the end of a line. On a terminal,
+control characters are shown as U+FFFD; into a file or a pipe, and with --json, goes what was drawn.
 """
 
 
@@ -69,12 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     stream = model.stream(numbers, arguments.temperature, Generator(arguments.seed))
     drawn: list[str] = []
-    heard = arguments.json or say_part(arguments.prompt or "")
+    # Elsewhere, as in a file, the text is to be what was drawn.
+    shown = printable if on_terminal() else str
+    heard = arguments.json or say_part(shown(arguments.prompt or ""))
     try:
         for number in islice(stream, arguments.length):
             drawn.append(vocabulary.characters[number])
             if not arguments.json:
-                heard = heard and say_part(drawn[-1])
+                heard = heard and say_part(shown(drawn[-1]))
             if not heard:  # nobody reads on
                 return EXIT_SUCCESS
     except ValueError as error:

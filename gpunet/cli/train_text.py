@@ -11,7 +11,7 @@ from typing import Any
 
 from gpunet.backend.random import Generator
 from gpunet.cli.arguments import non_negative_number, positive_integer, usable_device
-from gpunet.cli.console import UsageError, say
+from gpunet.cli.console import UsageError, printable, say
 from gpunet.cli.train_task import Kept, given, refuse_changes, refuse_options
 from gpunet.data.text import NOVEL, TextSplits, Vocabulary, load_text
 from gpunet.models import CharRNN
@@ -27,7 +27,7 @@ from gpunet.training import (
 )
 from gpunet.training.run import describe_os_error
 
-__all__ = ["OPTIONS", "TextTask", "add_arguments", "default_prompt", "printable"]
+__all__ = ["OPTIONS", "TextTask", "add_arguments", "default_prompt"]
 
 #: Options that say nothing to a classifier of images, and the settings they are.
 SETTINGS = {
@@ -280,11 +280,6 @@ class EpochSample(Callback):
 def default_prompt(vocabulary: Vocabulary) -> str:
     """What a text begins after where nothing is said: the end of a line, if there is one."""
     return "\n" if "\n" in vocabulary else ""
-
-
-def printable(text: str) -> str:
-    """The text with what would move a terminal's cursor or change its colours replaced by U+FFFD."""
-    return "".join(one if one.isprintable() or one in "\n\t" else "\ufffd" for one in text)
 
 
 def _text_setting(text: str) -> str:

@@ -103,6 +103,23 @@ def test_each_character_is_shown_as_it_is_drawn(
     assert "".join(events[2::2]) == done.out[3:-1]
 
 
+def test_control_characters_do_not_reach_a_terminal(
+    gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a pipe goes what was drawn."""
+    from gpunet.cli import sample
+
+    (tmp_path / "text.txt").write_bytes(b"\x1b[2J\x07\x00" * 200)
+    options = ("--hidden", 4, "--batch-size", 2, "--window", 8, "--epochs", 1, "--device", "cpu", "--quiet")
+    assert gpunet("train", "--text", "text.txt", *options, "--out", "run").code == 0
+    command = ("sample", "run", "--prompt", "\x1b[", "--temperature", 3, "--length", 60)
+    raw = gpunet(*command).out
+    assert "\x1b" in raw[2:]
+    monkeypatch.setattr(sample, "on_terminal", lambda: True)
+    shown = gpunet(*command).out
+    assert shown == "".join("\ufffd" if one in "\x1b\x07\x00" else one for one in raw)
+
+
 def test_a_console_that_cannot_show_it(start: Callable[..., subprocess.Popen[str]], writer: Path) -> None:
     process = start("sample", writer, "--prompt", "Größe →", "--length", 3, PYTHONIOENCODING="ascii")
     out, err = process.communicate(timeout=60)
