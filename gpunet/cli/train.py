@@ -190,7 +190,7 @@ def _load_state(folder: RunFolder, trainer: Trainer) -> None:
 
 def _train(arguments: argparse.Namespace, task: Task, folder: RunFolder) -> int:
     trainer, epochs = task.trainer, task.epochs
-    resume_command = f"gpunet train --resume {shlex.quote(str(folder.path))}"
+    resume_command = f"gpunet train --resume {shlex.quote(str(folder.path))}{task.resume_options}"
     checkpointer = Checkpointer(folder, 60.0 if arguments.checkpoint_every is None else arguments.checkpoint_every)
     trainer.callbacks.append(checkpointer)
     signals = StopOnSignals(trainer)

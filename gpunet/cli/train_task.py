@@ -24,12 +24,14 @@ class Task(Protocol):
         epochs: of the whole run.
         title: what is trained on what.
         folder_name: how a folder for the run is called, up to the time.
+        resume_options: what is to be given besides ``--resume RUN`` for the run to go on.
     """
 
     settings: Mapping[str, Any]
     epochs: int
     title: str
     folder_name: str
+    resume_options: str
 
     @property
     def trainer(self) -> Trainer: ...

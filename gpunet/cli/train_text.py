@@ -151,6 +151,8 @@ class TextTask:
         self.epochs = config.epochs
         self.title = f"{config.model} ({config.cell}) on {splits.info.name}"
         self.folder_name = f"{config.model}-{Path(config.text).stem}"
+        # What came through a pipe cannot be read again.
+        self.resume_options = "" if config.text == NOVEL or Path(config.text).is_file() else " --text FILE"
 
     @staticmethod
     def _read(config: LanguageConfig, origin: str) -> TextSplits:
@@ -194,10 +196,8 @@ class TextTask:
         """The settings of a run to be resumed, which the arguments may repeat and not change."""
         config, _ = read_language_settings(folder)
         refuse_options(arguments, others, f"is for models of images; the run in {folder.path} has {config.model}")
-        text = None if arguments.text is None else _text_setting(arguments.text)
         options: list[Kept] = [
             ("--model", arguments.model, config.model),
-            ("--text", text, config.text),
             ("--epochs", arguments.epochs, config.epochs),
             ("--batch-size", arguments.batch_size, config.batch_size),
             ("--lr", arguments.lr, config.learning_rate),
@@ -207,7 +207,8 @@ class TextTask:
         for option, setting in SETTINGS.items():
             options.append((f"--{option}", getattr(arguments, option.replace("-", "_")), getattr(config, setting)))
         refuse_changes(folder.path, options)
-        return config
+        # The text may have been moved: whether it is the same is told by its SHA-256.
+        return config if arguments.text is None else config.replace(text=_text_setting(arguments.text))
 
     @classmethod
     def resumed(cls, arguments: argparse.Namespace, folder: RunFolder, config: LanguageConfig) -> TextTask:
@@ -219,8 +220,22 @@ class TextTask:
                 ("argument --device", arguments.device, "device"),
             )
         )
-        _, info = read_language_settings(folder)
-        return cls(config, text_origin, device_origin, info.sha256)
+        before, info = read_language_settings(folder)
+        try:
+            task = cls(config, text_origin, device_origin, info.sha256)
+        except UsageError as error:
+            if arguments.text is None and isinstance(error.__cause__, FileNotFoundError):
+                raise UsageError(
+                    f"{text_origin}: there is no file {config.text}; if the text was moved, go on with: "
+                    f"gpunet train --resume {shlex.quote(str(folder.path))} --text FILE"
+                ) from error
+            raise
+        if config.text != before.text and not task.resume_options:
+            try:
+                folder.write_config(folder.read_config() | {"text": config.text})
+            except OSError as error:
+                raise UsageError(f"cannot write to the folder {folder.path}: {describe_os_error(error)}") from error
+        return task
 
     def introduce(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.trainer.model.parameters())

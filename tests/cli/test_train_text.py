@@ -191,9 +191,36 @@ def test_a_text_that_changed_is_refused(gpunet: Callable[..., Any], tmp_path: Pa
     refused = gpunet("train", "--resume", "here")
     assert refused.code == 2
     assert "here/config.json: 'text': " in refused.one_error()
-    assert "no such file" in refused.one_error()
+    assert f"there is no file {text}; if the text was moved, go on with: gpunet train --resume here --text FILE" in (
+        refused.one_error()
+    )
     text.write_bytes(before)
     assert gpunet("train", "--resume", "here").code == 0
+
+
+def test_a_text_that_was_moved_is_found_again(gpunet: Callable[..., Any], tmp_path: Path, text: Path) -> None:
+    assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
+    moved = text.rename(tmp_path / "moved.txt")
+    (tmp_path / "other.txt").write_text(LINE * 110, encoding="utf-8")
+    refused = gpunet("train", "--resume", "here", "--text", "other.txt")
+    assert refused.code == 2
+    assert "other.txt is not the text that the run began with" in refused.one_error()
+    done = gpunet("train", "--resume", "here", "--text", "moved.txt")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "here" / "config.json").read_text())["text"] == str(moved)
+    assert gpunet("train", "--resume", "here").code == 0  # it is known from now on
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes are POSIX")
+def test_a_text_from_a_pipe(gpunet: Callable[..., Any], tmp_path: Path, text: Path) -> None:
+    """It cannot be read again, so what is said asks for a file."""
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["/bin/sh", "-c", f"cat {text.name} > pipe"], cwd=tmp_path) as feeder:
+        done = gpunet("train", "--text", "pipe", *SMALL, "--epochs", 1, "--out", "here")
+        assert feeder.wait(60) == 0
+    assert done.code == 0, done.err
+    assert "gpunet train --resume here --text FILE)" in done.out
+    assert gpunet("train", "--resume", "here", "--text", text).code == 0
 
 
 def test_signal_saves_and_says_how_to_go_on(
@@ -339,7 +366,6 @@ def test_resume_keeps_the_settings(gpunet: Callable[..., Any], text: Path) -> No
         ("--held-out", 0.2, 0.1),
         ("--epochs", 2, 1),
         ("--model", "lenet", "char_rnn"),
-        ("--text", "/other.txt", text),
     ):
         failed = gpunet("train", "--resume", "here", option, value)
         assert failed.code == 2
