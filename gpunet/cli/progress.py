@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 import signal
 import sys
 import threading
@@ -76,39 +77,72 @@ Description = Callable[[Mapping[str, float]], str]
 
 
 def make_progress(epochs: int, describe: Description) -> Progress:
-    """A bar on a terminal, plain lines anywhere else."""
-    on_terminal = sys.stderr is not None and sys.stderr.isatty()
-    return BarProgress(epochs, describe) if on_terminal else Progress(epochs, describe)
+    """A bar on a terminal, plain lines anywhere else, and on a terminal that has no columns to draw a bar in."""
+    return BarProgress(epochs, describe) if _can_draw() else Progress(epochs, describe)
+
+
+def _can_draw() -> bool:
+    if sys.stderr is None or not sys.stderr.isatty():
+        return False
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):  # no system's terminal: whoever made it knows what it is
+        return True
+
+
+def duration(seconds: float) -> str:
+    """A time to come, about: seconds below two minutes, minutes below two hours, else hours."""
+    for unit, size in (("s", 1.0), ("min", 60.0)):
+        if seconds < 119.5 * size:
+            return f"{math.ceil(seconds / size)} {unit}"
+    return f"{seconds / 3600:.1f} h"
 
 
 class Progress(Callback):
-    """A line per epoch, and one every half minute within an epoch that takes longer."""
+    """A line per epoch, and within an epoch that takes longer one after ten seconds and then every half minute.
 
-    interval = 30.0
+    They say how long the rest of the run takes, as its steps so far did, measuring included.
+    """
+
+    first_interval, interval = 10.0, 30.0
 
     def __init__(self, epochs: int, describe: Description) -> None:
         self.epochs = epochs
         self.describe = describe
-        self.last_line = time.monotonic()
+        self.last_line = self.began = time.monotonic()
+        self.first_step: int | None = None
+        self.wait = min(self.first_interval, self.interval)
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self.began, self.first_step = time.monotonic(), trainer.step
+
+    def remaining(self, trainer: Trainer) -> str:
+        """``", about 12 min left"``; empty where nothing was measured or nothing is left."""
+        done = trainer.step - (trainer.step if self.first_step is None else self.first_step)
+        left = (self.epochs - trainer.epoch) * len(trainer.train_loader) - trainer.step_in_epoch
+        if done < 1 or left < 1:
+            return ""
+        return f", about {duration((time.monotonic() - self.began) / done * left)} left"
 
     def on_step_end(self, trainer: Trainer) -> None:
-        if time.monotonic() - self.last_line >= self.interval:
+        if time.monotonic() - self.last_line >= self.wait:
             loss = trainer.train_metrics()["train_loss"]
             self.say(
                 f"epoch {trainer.epoch + 1:>3}/{self.epochs}  "
                 f"step {trainer.step_in_epoch}/{len(trainer.train_loader)}  loss {loss:.4f}"
+                f"{self.remaining(trainer)}"
             )
 
     def on_epoch_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
         before = trainer.history[-2]["seconds"] if len(trainer.history) > 1 else 0.0
         self.say(
             f"epoch {trainer.epoch:>3}/{self.epochs}  loss {metrics['train_loss']:.4f}  {self.describe(metrics)}  "
-            f"lr {metrics['learning_rate']:.4f}  {metrics['seconds'] - before:.1f} s"
+            f"lr {metrics['learning_rate']:.4f}  {metrics['seconds'] - before:.1f} s{self.remaining(trainer)}"
         )
 
     def say(self, line: str) -> None:
         say(line)
-        self.last_line = time.monotonic()
+        self.last_line, self.wait = time.monotonic(), self.interval
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +154,7 @@ class Progress(Callback):
 class BarProgress(Progress):
     """A tqdm bar on standard error for the steps of an epoch, replaced by a line when the epoch is over."""
 
-    interval = math.inf
+    first_interval = interval = math.inf
 
     def __init__(self, epochs: int, describe: Description) -> None:
         super().__init__(epochs, describe)
@@ -140,7 +174,7 @@ class BarProgress(Progress):
 
     def on_step_end(self, trainer: Trainer) -> None:
         if math.isfinite(trainer.running_loss):  # not yet in the first steps
-            self.bar.set_postfix_str(f"loss {trainer.running_loss:.4f}", refresh=False)
+            self.bar.set_postfix_str(f"loss {trainer.running_loss:.4f}{self.remaining(trainer)}", refresh=False)
         self.bar.update()
 
     def on_epoch_end(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:

@@ -255,6 +255,8 @@ def _introduce(task: Task, folder: RunFolder, resume_command: str | None) -> Non
         say(f"Run folder: {folder.path}; going on in epoch {trainer.epoch + 1}, after step {trainer.step}.")
     else:
         say(f"Run folder: {folder.path}; it has no checkpoint yet, starting from the beginning.")
+    if task.plan and trainer.epoch < task.epochs:
+        say(task.plan)
 
 
 def _conclude(task: Task, result: Mapping[str, Any], folder: RunFolder, curve_note: str) -> None:

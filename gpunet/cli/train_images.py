@@ -58,7 +58,7 @@ class ImageTask:
         self.epochs = config.recipe.epochs
         self.title = f"{config.model} on {config.data}"
         self.folder_name = f"{config.model}-{Path(config.data).stem}"
-        self.resume_options = ""
+        self.plan = self.resume_options = ""
 
     @classmethod
     def new(cls, arguments: argparse.Namespace, others: Sequence[str]) -> ImageTask:

@@ -24,6 +24,7 @@ class Task(Protocol):
         epochs: of the whole run.
         title: what is trained on what.
         folder_name: how a folder for the run is called, up to the time.
+        plan: how much there is to do, as a line; empty where that goes without saying.
         resume_options: what is to be given besides ``--resume RUN`` for the run to go on.
     """
 
@@ -31,6 +32,7 @@ class Task(Protocol):
     epochs: int
     title: str
     folder_name: str
+    plan: str
     resume_options: str
 
     @property

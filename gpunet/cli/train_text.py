@@ -151,6 +151,11 @@ class TextTask:
         self.epochs = config.epochs
         self.title = f"{config.model} ({config.cell}) on {splits.info.name}"
         self.folder_name = f"{config.model}-{Path(config.text).stem}"
+        each = len(self.trainer.train_loader)
+        self.plan = (
+            f"{config.epochs * each:,} steps, {each:,} in each epoch; how long they take is said after the first ones. "
+            "For a quick try: --hidden 64 --layers 1 --epochs 1"
+        )
         # What came through a pipe cannot be read again.
         self.resume_options = "" if config.text == NOVEL or Path(config.text).is_file() else " --text FILE"
 

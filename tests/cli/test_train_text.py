@@ -84,6 +84,7 @@ def test_a_run_from_beginning_to_end(gpunet: Callable[..., Any], tmp_path: Path,
     sizes = "2,700 characters, 300 held out, 18 different ones"
     assert said[0] == f"Training char_rnn (gru, 1,002 parameters) on {text} ({sizes}) on cpu."
     assert "gpunet train --resume here" in said[1]
+    assert said[2].startswith("42 steps, 21 in each epoch; how long they take is said after the first ones.")
     epochs = [number for number, line in enumerate(said) if line.startswith("epoch ")]
     assert len(epochs) == 2
     for number in epochs:
