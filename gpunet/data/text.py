@@ -15,6 +15,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import stat
+import time
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -44,6 +46,8 @@ __all__ = [
 NOVEL = "pride_and_prejudice"
 NOVEL_INFO = {"licence": "public domain", "source": "Jane Austen: Pride and Prejudice. London, T. Egerton, 1813"}
 FILE = Path(__file__).with_name("pride_and_prejudice.txt.gz")
+# Bytes of the largest text, whose numbers take eight times as many; and seconds for somebody to write to a pipe.
+LARGEST, PATIENCE = 1 << 30, 5.0
 # As many unknown characters an error names.
 NAMED = 5
 
@@ -229,9 +233,10 @@ def read_text(path: str | PathLike[str]) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not UTF-8; the message says where and which byte.
+        ValueError: it is not UTF-8; the message says where and which byte. Or it is neither a file nor a pipe, nobody
+            writes to the pipe, or it is larger than 1 GiB.
     """
-    content = Path(path).read_bytes()
+    content = _content(Path(path))
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -243,6 +248,37 @@ def read_text(path: str | PathLike[str]) -> str:
             f"cannot be decoded{hint}"
         ) from error
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _content(path: Path) -> bytes:
+    about = path.stat()
+    if not (stat.S_ISREG(about.st_mode) or stat.S_ISFIFO(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+        raise ValueError(f"{path}: is neither a file nor a pipe")
+    piped = _read_pipe(path) if stat.S_ISFIFO(about.st_mode) and hasattr(os, "O_NONBLOCK") else None
+    if (about.st_size if piped is None else len(piped)) > LARGEST:  # a file of that size is not read
+        raise ValueError(f"{path}: is larger than {LARGEST:,} bytes, the most that is read as one text")
+    return path.read_bytes() if piped is None else piped
+
+
+def _read_pipe(path: Path) -> bytes:
+    """What comes through a pipe. Opened the usual way, one that nobody writes to would keep us waiting for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb", buffering=0) as pipe:
+        deadline, begun = time.monotonic() + PATIENCE, b""
+        while not begun:
+            try:
+                begun = os.read(pipe.fileno(), 1 << 16)
+            except BlockingIOError:  # somebody has it open and will write
+                break
+            if not begun:
+                if time.monotonic() >= deadline:
+                    raise ValueError(f"{path}: nobody writes to the pipe")
+                time.sleep(0.02)
+        os.set_blocking(descriptor, True)
+        content = bytearray(begun)
+        while len(content) <= LARGEST and (part := os.read(descriptor, 1 << 20)):
+            content += part
+    return bytes(content)
 
 
 @cache

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
+import threading
 import unicodedata
 from pathlib import Path
 
@@ -316,3 +318,46 @@ def test_streams_that_are_none() -> None:
         TextStreams(np.zeros((4, 4), np.int64), 1, 1)
     with pytest.raises(gn.DTypeError, match="numbers: expected integers, got float64"):
         TextStreams(np.zeros(40), 1, 1)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero")
+def test_a_device_is_no_text() -> None:
+    with pytest.raises(ValueError, match=r"^/dev/zero: is neither a file nor a pipe$"):
+        load_text("/dev/zero")
+
+
+def test_a_text_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpunet.data.text.LARGEST", 1000)
+    (tmp_path / "long.txt").write_bytes(b"a" * 1001)
+    with pytest.raises(ValueError, match=r"long\.txt: is larger than 1,000 bytes"):
+        load_text(tmp_path / "long.txt")
+    (tmp_path / "long.txt").write_bytes(b"a" * 1000)
+    assert load_text(tmp_path / "long.txt").info.length == 1000
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read to the end, however late and in whatever pieces it comes; refused where nobody writes."""
+    monkeypatch.setattr("gpunet.data.text.PATIENCE", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match="pipe: nobody writes to the pipe"):
+        load_text(pipe)
+    monkeypatch.setattr("gpunet.data.text.PATIENCE", 60.0)
+    content = "été " * 100_000
+
+    def write() -> None:
+        with open(pipe, "wb", buffering=0) as file:
+            whole = content.encode()
+            for first in range(0, len(whole), 70_001):
+                file.write(whole[first : first + 70_001])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert read_text(pipe) == content
+    writer.join()
+    monkeypatch.setattr("gpunet.data.text.LARGEST", 1000)
+    with open(os.open(pipe, os.O_RDWR), "wb", buffering=0) as file:
+        file.write(b"a" * 2000)
+        with pytest.raises(ValueError, match="larger than 1,000 bytes"):
+            read_text(pipe)
