@@ -11,7 +11,7 @@ import signal
 import sys
 from types import FrameType
 
-__all__ = ["listen"]
+__all__ = ["end", "listen"]
 
 
 def _is_the_program() -> bool:
@@ -32,6 +32,13 @@ def listen() -> None:
     """From now on Ctrl-C is a KeyboardInterrupt again, which the command handles."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end() -> None:
+    """The program has said all it had to: Ctrl-C changes its exit code no more while the interpreter shuts down."""
+    if _is_the_program():
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # Not under nohup, nor where somebody has another handler.

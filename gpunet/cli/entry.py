@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from gpunet._startup import listen
+from gpunet._startup import end, listen
 from gpunet.cli.console import (
     EXIT_FAILURE,
     EXIT_INTERRUPTED,
@@ -124,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"error: unexpected {type(error).__name__}: {error} (set GPUNET_DEBUG=1 to see where it came from)")
         return EXIT_FAILURE
     finally:
+        end()
         flush_output()
 
 

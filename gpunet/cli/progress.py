@@ -25,12 +25,17 @@ class Phase(enum.Enum):
     REPORTING = "Ctrl-C does nothing: a few lines are being printed, and they shall be"
 
 
+# Seconds in which signals of a kind are one.
+SAME = 1.0
+
+
 class StopOnSignals(Callback):
     """Lets Ctrl-C, SIGTERM and a closed terminal stop a trainer after its current step, within a ``with`` block.
 
-    The second signal of a kind does what it would have done without us, but once Ctrl-C has raised KeyboardInterrupt
-    it is not heard again before the block ends: who presses it in haste still gets the message. Signals that the
-    process was told to ignore (``nohup``) stay ignored.
+    The second signal of a kind does what it would have done without us. A SIGTERM or SIGHUP that follows within a
+    second is no second one: who stops a group of processes often tells each of them too. Once Ctrl-C has raised
+    KeyboardInterrupt it is not heard again before the block ends: who presses it in haste still gets the message.
+    Signals that the process was told to ignore (``nohup``) stay ignored.
 
     Attributes:
         phase: set by the block as it goes on.
@@ -42,6 +47,7 @@ class StopOnSignals(Callback):
         self.phase = Phase.TRAINING
         self.received: int | None = None
         self._replaced: dict[int, Any] = {}
+        self._heard: dict[int, float] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # no other may set a handler
@@ -63,7 +69,10 @@ class StopOnSignals(Callback):
                 raise KeyboardInterrupt
             return
         if number != signal.SIGINT:
-            signal.signal(number, self._replaced[number])
+            now = time.monotonic()
+            if now - self._heard.setdefault(number, now) >= SAME:
+                signal.signal(number, self._replaced[number])
+                signal.raise_signal(number)
         self.received = number
         self.on_fit_start(self.trainer)
 

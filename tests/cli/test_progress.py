@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gpunet.cli import progress
-from gpunet.cli.progress import BarProgress, Progress, duration, make_progress
+from gpunet import _startup
+from gpunet.cli import main, progress
+from gpunet.cli.progress import BarProgress, Progress, StopOnSignals, duration, make_progress
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,36 @@ def test_a_terminal_without_columns_gets_lines(
     finally:
         os.close(parent)
         os.close(child)
+
+
+def test_a_sigterm_that_comes_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a second; later it does what it would have done without us."""
+    now, heard = 100.0, []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        trainer: Any = SimpleNamespace(stop_reason=None)
+        with StopOnSignals(trainer) as signals:
+            signal.raise_signal(signal.SIGTERM)
+            assert trainer.stop_reason == "SIGTERM"
+            now += 0.5
+            signal.raise_signal(signal.SIGTERM)
+            assert (heard, signals.received) == ([], signal.SIGTERM)
+            now += 0.6
+            signal.raise_signal(signal.SIGTERM)
+            assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_ctrl_c_is_not_heard_when_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the interpreter shuts down it would make -2 of the exit code."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert main(["--version"]) == 0
+        assert signal.getsignal(signal.SIGINT) is before  # not in a program that uses gpunet
+        monkeypatch.setattr(_startup, "_is_the_program", lambda: True)
+        assert main(["--version"]) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
