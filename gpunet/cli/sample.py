@@ -81,7 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
             if not heard:  # nobody reads on
                 return EXIT_SUCCESS
     except ValueError as error:
-        raise RunError(f"the model of {arguments.run} gives scores that are not finite: {error}") from error
+        # Training saves finite weights alone.
+        raise RunError(
+            f"the model of {arguments.run} gives scores that are not finite: its checkpoint is damaged ({error})"
+        ) from error
     except KeyboardInterrupt:
         if not arguments.json:
             say()  # the message begins on a line of its own

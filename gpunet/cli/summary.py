@@ -16,6 +16,7 @@ from gpunet.inspect.pictures import check_path
 from gpunet.inspect.trace import meta_model
 from gpunet.models import UnknownModelError
 from gpunet.nn import Module
+from gpunet.training import RunFolder, RunFolderError
 
 DESCRIPTION = (
     "Show a model's layers: output shapes, parameters, multiply-adds, activation memory and receptive fields.\n"
@@ -72,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         result = replace(result, name=name)
         explained = explain_params(model, size, **options) if arguments.params else None
     except UnknownModelError as error:
+        if (Path(name) / "config.json").is_file():
+            raise UsageError(f"argument MODEL: {name} is the folder of a run{_model_of(name)}") from error
         raise UsageError(f"argument MODEL: {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{name}: {error}") from error
@@ -94,6 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         say(f"drawn to {arguments.plot}")
     return EXIT_SUCCESS
+
+
+def _model_of(run: str) -> str:
+    """What the model of a run is called, for the end of an error."""
+    try:
+        model = RunFolder.open(run).read_config().get("model")
+    except (RunFolderError, OSError):
+        return "; give the name of a model"
+    return f"; the name of its model is {model}"
 
 
 def check_target(path: str) -> None:

@@ -215,7 +215,11 @@ def _train(arguments: argparse.Namespace, task: Task, folder: RunFolder) -> int:
         except OSError as error:
             raise RunError(
                 f"cannot write to the run folder {folder.path}: {describe_os_error(error)}; "
-                f"{checkpointer.describe_kept()}; go on with: {resume_command}"
+                + (
+                    f"{checkpointer.describe_kept()}; go on with: {resume_command}"
+                    if folder.config_path.exists()
+                    else "the run is no longer there"
+                )
             ) from error
         except KeyboardInterrupt:  # a second Ctrl-C
             say(f"\nInterrupted; {checkpointer.describe_kept()}. Go on with:\n  {resume_command}")

@@ -128,6 +128,7 @@ class TextTask:
         config: the settings.
         text_origin, device_origin: where the text's and the device's name were given, for errors.
         sha256: of the text that the run began with; None for a new run.
+        settings_origin: the file that the settings came from, for errors; empty for the command line.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class TextTask:
         text_origin: str = "argument --text",
         device_origin: str = "argument --device",
         sha256: str | None = None,
+        settings_origin: str = "",
     ) -> None:
         device = usable_device(config.device, device_origin)
         splits = self._read(config, text_origin)
@@ -144,7 +146,9 @@ class TextTask:
         try:
             self.trainer = prepare_language(config, splits, device)
         except ValueError as error:
-            hint = "; give a smaller --batch-size or --window, or a longer text" if "shorter" in str(error) else ""
+            if "shorter" not in str(error):  # it is the settings that are at fault, not the text
+                raise UsageError(f"{settings_origin}: {error}" if settings_origin else str(error)) from error
+            hint = "; give a smaller --batch-size or --window, or a longer text"
             raise UsageError(f"{config.text}: {error}{hint}") from error
         self.config, self.vocabulary = config, splits.vocabulary
         self.settings: Mapping[str, Any] = describe_language_run(config, splits, device)
@@ -227,7 +231,7 @@ class TextTask:
         )
         before, info = read_language_settings(folder)
         try:
-            task = cls(config, text_origin, device_origin, info.sha256)
+            task = cls(config, text_origin, device_origin, info.sha256, str(folder.config_path))
         except UsageError as error:
             if arguments.text is None and isinstance(error.__cause__, FileNotFoundError):
                 raise UsageError(

@@ -212,4 +212,4 @@ def test_scores_that_are_not_finite(gpunet: Callable[..., Any], writer: Path, mo
     monkeypatch.setattr(sample, "load_language_model", broken)
     failed = gpunet("sample", writer)
     assert failed.code == 1
-    assert "gives scores that are not finite" in failed.one_error()
+    assert "gives scores that are not finite: its checkpoint is damaged" in failed.one_error()

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -298,6 +299,26 @@ def test_nan_loss_stops_and_keeps_the_last_checkpoint(
     assert all(np.isfinite(array).all() for array in state.values())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not delete what is open")
+def test_a_run_folder_that_is_deleted(
+    gpunet: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: Path
+) -> None:
+    from gpunet.training import LanguageTrainer
+
+    step = LanguageTrainer.train_step
+
+    def delete(self: LanguageTrainer, inputs: Any, labels: Any) -> None:
+        step(self, inputs, labels)
+        if self.step == 5:
+            shutil.rmtree(tmp_path / "here")
+
+    monkeypatch.setattr(LanguageTrainer, "train_step", delete)
+    failed = gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here", "--quiet")
+    assert failed.code == 1
+    assert "the run is no longer there" in failed.one_error()
+    assert "--resume" not in failed.one_error()
+
+
 # ------------------------------------------------------------------------------------------------------ bad input
 
 
@@ -379,6 +400,8 @@ def test_edited_settings_are_found(gpunet: Callable[..., Any], tmp_path: Path, t
     assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
     path = tmp_path / "here" / "config.json"
     config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"cell": "foo"}))
+    assert "error: here/config.json: char_rnn: cell must be" in gpunet("train", "--resume", "here").one_error()
     for change, named in (
         ({"cell": 3}, "'cell' must be of type str, got 3"),
         ({"cell": "elman"}, "cell must be one of rnn, lstm, gru, got 'elman'"),
@@ -415,6 +438,13 @@ def test_what_the_other_commands_say(
         assert failed.code == 2
         assert "argument --input: " in failed.one_error()
         assert "steps" in failed.one_error()
+
+    failed = gpunet("summary", "here")
+    assert failed.code == 2
+    assert "argument MODEL: here is the folder of a run; the name of its model is char_rnn" in failed.one_error()
+    failed = gpunet("summary", "char_rnn", "--input", "3,32,32")
+    assert failed.code == 2
+    assert failed.one_error().count("char_rnn") == 1
 
     monkeypatch.setattr("gpunet.cli.models.list_models", lambda kind=None: ["char_rnn"])
     (line,) = gpunet("models").out.splitlines()
