@@ -177,12 +177,26 @@ def _load_state(folder: RunFolder, trainer: Trainer) -> None:
     try:
         if folder.checkpoint_path.exists():
             load_checkpoint(folder.checkpoint_path, trainer)
+        elif epochs := _measured_epochs(folder):
+            # Each was saved before it was written there; starting anew would throw their numbers away.
+            raise UsageError(
+                f"{folder.checkpoint_path} is gone, though {folder.metrics_path} has {epochs} finished "
+                f"{'epoch' if epochs == 1 else 'epochs'}: put it back, or start a new run"
+            )
         folder.remove_leftovers()
         folder.rewrite_metrics(trainer.history)
     except CheckpointError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"cannot write to the folder {folder.path}: {describe_os_error(error)}") from error
+
+
+def _measured_epochs(folder: RunFolder) -> int:
+    try:
+        lines = folder.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return 0
+    return max(0, len(lines) - 1)  # below the names of the columns
 
 
 # ------------------------------------------------------------------------------------------------------- the run

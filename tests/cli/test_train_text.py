@@ -200,6 +200,19 @@ def test_a_text_that_changed_is_refused(gpunet: Callable[..., Any], tmp_path: Pa
     assert gpunet("train", "--resume", "here").code == 0
 
 
+@pytest.mark.parametrize("more", [(), ("--quiet",)])
+def test_a_checkpoint_that_is_gone_is_no_beginning(
+    gpunet: Callable[..., Any], tmp_path: Path, text: Path, more: tuple[str, ...]
+) -> None:
+    assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
+    before = (tmp_path / "here" / "metrics.csv").read_bytes()
+    (tmp_path / "here" / "checkpoint.safetensors").unlink()
+    refused = gpunet("train", "--resume", "here", *more)
+    assert refused.code == 2
+    assert "here/checkpoint.safetensors is gone, though here/metrics.csv has 1 finished epoch:" in refused.one_error()
+    assert (tmp_path / "here" / "metrics.csv").read_bytes() == before
+
+
 def test_a_text_that_was_moved_is_found_again(gpunet: Callable[..., Any], tmp_path: Path, text: Path) -> None:
     assert gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here").code == 0
     moved = text.rename(tmp_path / "moved.txt")
