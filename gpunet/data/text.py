@@ -346,8 +346,15 @@ def make_text_splits(
         source: author, title and year, where they are known.
 
     Raises:
-        ValueError: a character is not in the vocabulary; the message names it and the part.
+        TypeError: a text is no string.
+        ValueError: a text of fewer than two characters; a character that is not in the vocabulary, which the message
+            names with the part.
     """
+    for part, text in (("train", train), ("test", test)):
+        if not isinstance(text, str):
+            raise TypeError(f"{part}: expected a string, got {type(text).__name__}")
+        if len(text) < 2:
+            raise ValueError(f"{part}: must have a character and one that follows it, got {len(text)}")
     known = Vocabulary.of(train + test) if vocabulary is None else vocabulary
     digest = hashlib.sha256((train + test).encode("utf-8", "surrogatepass")).hexdigest()
     parts = known.encode(train, f"{name}, the training part"), known.encode(test, f"{name}, the held-out part")

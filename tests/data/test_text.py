@@ -321,6 +321,16 @@ def test_streams_that_are_none() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no /dev/zero")
+def test_parts_from_which_nothing_can_be_told() -> None:
+    for train, test, name in (("aaaa", "", "test"), ("", "a", "train"), ("a", "aa", "train"), ("aa", "a", "test")):
+        with pytest.raises(ValueError, match=f"^{name}: must have a character and one that follows it, got [01]$"):
+            make_text_splits(train, test)
+    with pytest.raises(TypeError, match=r"^test: expected a string, got NoneType$"):
+        make_text_splits("abc", None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^train: expected a string, got bytes$"):
+        make_text_splits(b"abc", "abc")  # type: ignore[arg-type]
+
+
 def test_a_device_is_no_text() -> None:
     with pytest.raises(ValueError, match=r"^/dev/zero: is neither a file nor a pipe$"):
         load_text("/dev/zero")
