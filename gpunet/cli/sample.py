@@ -63,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         model, vocabulary = load_language_model(arguments.run, device)
     except (RunFolderError, CheckpointError) as error:
         raise UsageError(str(error)) from error
-    prompt = default_prompt(vocabulary) if arguments.prompt is None else arguments.prompt
+    prompt = default_prompt(vocabulary)
+    if arguments.prompt is not None:  # lines end as in the texts, whatever the shell makes of them
+        prompt = arguments.prompt.replace("\r\n", "\n").replace("\r", "\n")
     try:
         numbers = vocabulary.encode(prompt, "argument --prompt")
     except ValueError as error:

@@ -47,6 +47,14 @@ def test_temperature_of_zero_is_greedy(gpunet: Callable[..., Any], writer: Path)
     assert texts.pop().startswith((LINE * 3)[:50])
 
 
+def test_lines_of_a_prompt_end_as_those_of_a_text(gpunet: Callable[..., Any], writer: Path) -> None:
+    texts = [
+        gpunet("sample", writer, "--prompt", f"on.{end}Größe", "--length", 20, "--json").json["text"]
+        for end in ("\n", "\r\n", "\r")
+    ]
+    assert texts[0] == texts[1] == texts[2]
+
+
 def test_the_seed_decides(gpunet: Callable[..., Any], writer: Path) -> None:
     texts = [gpunet("sample", writer, "--length", 80, "--temperature", 2, "--seed", seed).out for seed in (0, 0, 1)]
     assert texts[0] == texts[1] != texts[2]
