@@ -255,6 +255,8 @@ def _train(arguments: argparse.Namespace, task: Task, folder: RunFolder) -> int:
             )
             code = EXIT_INTERRUPTED if signals.received is None else 128 + signals.received
         else:
+            if not arguments.quiet:
+                say()
             _conclude(task, result, folder, curve_note)
         if arguments.json:
             say_json(result)
@@ -279,7 +281,8 @@ def _introduce(task: Task, folder: RunFolder, resume_command: str | None) -> Non
 
 def _conclude(task: Task, result: Mapping[str, Any], folder: RunFolder, curve_note: str) -> None:
     reached, commands = task.conclude(result, folder)
-    say(f"\n{reached} after {result['epochs']} epochs, {result['seconds']:.1f} s of training on {result['device']}.")
+    epochs = f"{result['epochs']} {'epoch' if result['epochs'] == 1 else 'epochs'}"
+    say(f"{reached} after {epochs}, {result['seconds']:.1f} s of training on {result['device']}.")
     say(f"  run folder       {folder.path}  (config.json, metrics.csv, checkpoint.safetensors{curve_note})")
     for purpose, command in commands:
         say(f"  {purpose:<17}{command}")

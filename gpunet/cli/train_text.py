@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--dropout",
-        type=share,
+        type=dropout_share,
         metavar="X",
         help=f"between layers and before the scores (default: {default.dropout})",
     )
@@ -118,6 +118,14 @@ def share(text: str) -> float:
     value = non_negative_number(text)
     if value > 1.0:
         raise argparse.ArgumentTypeError(f"must lie in 0..1, got {text}")
+    return value
+
+
+def dropout_share(text: str) -> float:
+    """A number from 0 to 1, and not 1: nothing would be left."""
+    value = share(text)
+    if value == 1.0:
+        raise argparse.ArgumentTypeError(f"must be below 1, got {text}")
     return value
 
 

@@ -108,7 +108,9 @@ def test_python_snippet_of_the_output_works(gpunet: Callable[..., Any], text: Pa
 def test_quiet_says_the_result_alone(gpunet: Callable[..., Any], text: Path) -> None:
     done = gpunet("train", "--text", text, *SMALL, "--epochs", 1, "--out", "here", "--quiet")
     assert "epoch 1/1" not in done.out
-    assert done.out.strip().splitlines()[0].endswith("s of training on cpu.")
+    first = done.out.splitlines()[0]
+    assert " after 1 epoch, " in first
+    assert first.endswith("s of training on cpu.")
 
 
 def test_samples_do_not_change_the_run(gpunet: Callable[..., Any], tmp_path: Path, text: Path) -> None:
@@ -347,6 +349,7 @@ def test_a_run_folder_that_is_deleted(
         (["--model", "char_rnn", "--embedding", "-1"], "argument --embedding: expected a whole number of at least 0"),
         (["--model", "char_rnn", "--window", "0"], "argument --window: must be at least 1, got 0"),
         (["--model", "char_rnn", "--dropout", "1.5"], "argument --dropout: must lie in 0..1, got 1.5"),
+        (["--model", "char_rnn", "--dropout", "1"], "argument --dropout: must be below 1, got 1"),
         (["--model", "char_rnn", "--held-out", "0"], "argument --held-out: must be a share above 0 and below 1, got 0"),
         (["--model", "char_rnn", "--held-out", "1"], "argument --held-out: must be a share above 0 and below 1, got 1"),
         (["--model", "char_rnn", "--clip", "-1"], "argument --clip: must not be negative, got -1"),
