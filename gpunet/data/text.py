@@ -125,7 +125,7 @@ class Vocabulary:
         if values.size and values.dtype.kind not in "ui":
             raise DTypeError(f"numbers: expected integers, got {values.dtype}")
         if values.size and not (values.min() >= 0 and values.max() < len(self)):
-            raise IndexError(f"numbers: must be 0 to {len(self) - 1}, got {values.min()} to {values.max()}")
+            raise IndexError(f"numbers: must be 0 to {len(self) - 1}, got {describe_range(values)}")
         return "".join(self.characters[number] for number in values.reshape(-1))
 
 
@@ -140,6 +140,12 @@ def describe_character(character: str) -> str:
         return f"{character!r} ({point})"
     others = {"Cc": "control character", "Cs": "of a byte that is not UTF-8", "Co": "private character"}
     return f"{point} {unicodedata.name(character, others.get(unicodedata.category(character), 'unassigned'))}"
+
+
+def describe_range(numbers: np.ndarray) -> str:
+    """``-1 to 4``, or ``7`` where all are the same."""
+    low, high = numbers.min(), numbers.max()
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _describe_unknown(text: str, places: np.ndarray) -> str:

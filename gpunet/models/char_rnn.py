@@ -25,6 +25,7 @@ from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.backend.kernels import uses_kernels
 from gpunet.backend.random import Generator, default_generator
 from gpunet.backend.threads import single_threaded_blas
+from gpunet.data.text import describe_range
 from gpunet.models._arguments import check_probability
 from gpunet.models._registry import register_model
 from gpunet.ops import REGISTRY
@@ -233,9 +234,7 @@ class CharRNN(nn.Module):
         if numbers.size and numbers.dtype.kind not in "ui":
             raise DTypeError(f"prompt: must be integers, got {numbers.dtype.name}")
         if numbers.size and not (numbers.min() >= 0 and numbers.max() < self.vocab_size):
-            raise IndexError(
-                f"prompt: must be numbers from 0 to {self.vocab_size - 1}, got {numbers.min()} to {numbers.max()}"
-            )
+            raise IndexError(f"prompt: must be numbers from 0 to {self.vocab_size - 1}, got {describe_range(numbers)}")
         return numbers.astype(np.int64)
 
     def _checked(self, name: str, x: Any, least: int = 1) -> Tensor:

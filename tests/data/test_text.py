@@ -101,6 +101,8 @@ def test_vocabularies_that_are_none() -> None:
         Vocabulary(["h"])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="text: expected a string, got bytes"):
         Vocabulary("helo").encode(b"he")  # type: ignore[arg-type]
+    with pytest.raises(IndexError, match=r"numbers: must be 0 to 3, got 7$"):
+        Vocabulary("abcd").decode([7])
     with pytest.raises(IndexError, match="numbers: must be 0 to 3, got -1 to 4"):
         Vocabulary("helo").decode([4, -1])
     with pytest.raises(gn.DTypeError, match="numbers: expected integers, got float64"):

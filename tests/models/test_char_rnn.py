@@ -430,6 +430,8 @@ def test_prompts_and_lengths_that_are_none() -> None:
     model = small()
     with pytest.raises(IndexError, match="prompt: must be numbers from 0 to 3, got 1 to 4"):
         model.stream([1, 4])  # at once, not when the first character is asked for
+    with pytest.raises(IndexError, match=r"prompt: must be numbers from 0 to 3, got 7$"):
+        model.stream([7])
     with pytest.raises(gn.ShapeError, match=r"prompt: must be 1-d \(characters,\), got shape \(1, 1\)"):
         model.stream([[1]])
     with pytest.raises(gn.DTypeError, match="prompt: must be integers, got float64"):
