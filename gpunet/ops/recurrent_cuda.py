@@ -7,18 +7,11 @@ the same buffers:
 - else two launches a step: the recurrent product, left as partial sums, and the cell, which adds them as it reads them
   (``recurrent_stepwise_cuda``).
 
-Buffers, with N rows in the order of x and G gates; "carry" is float64 for float64, else float32:
-
-- ``gates`` (N, G H) carry: x W_ih^T with all biases but b_hn of the GRU; then, where gradients will be asked for, the
-  activated gates (LSTM and GRU); then, going back, the gradient of what was activated, da.
-- ``hidden_part`` (N, H) carry, GRU: h_before W_hn^T + b_hn. ``cells`` (N, H) carry, LSTM: c. Both only for gradients.
-- ``y`` (N, H), as x. States are carry from step to step.
-- ``dh_part`` (N, 3 H) carry, GRU: da with its third block times r; for the others da is all of it.
-
-Gradients of weights and x are then products over all rows at once, those of biases sums of columns: dx = da W_ih,
-dW_ih = da^T x, dW_hh = dh_part^T h_before. For half types and where TF32 is allowed, tensor cores take these and
-x W_ih^T (``gemm_tensor_cuda``); the backward pass then multiplies in TF32. There are no atomics: the same bits at every
-run.
+``recurrent_buffers_cuda`` has their shapes. A pass back leaves da, the gradient of what was activated, and dh_part,
+that of what the recurrent weights gave: da itself, but for the GRU. Gradients of weights and x are then products over
+all rows at once, those of biases sums of columns: dx = da W_ih, dW_ih = da^T x, dW_hh = dh_part^T h_before. For half
+types and where TF32 is allowed, tensor cores take these and x W_ih^T (``gemm_tensor_cuda``); the backward pass then
+multiplies in TF32. There are no atomics: the same bits at every run.
 """
 
 from __future__ import annotations
@@ -37,13 +30,13 @@ from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.gemm import matrix_product
 from gpunet.ops.gemm_cuda import column_sums_cuda, matrix_product_cuda
 from gpunet.ops.gemm_tensor_cuda import tensor_product_cuda
+from gpunet.ops.recurrent_buffers_cuda import GATES, Buffers, Gradients, Recurrence
 from gpunet.ops.recurrent_layout import Layout
 from gpunet.ops.recurrent_persistent_cuda import Plan, persistent_backward, persistent_forward, persistent_plan
 from gpunet.ops.recurrent_stepwise_cuda import naive_backward, naive_forward, stepwise_backward, stepwise_forward
 
 __all__ = ["GATES", "Kept", "backward_cuda", "forward_cuda", "states_before", "supports"]
 
-GATES: Final = {"rnn": 1, "lstm": 4, "gru": 3}
 _MOST_UNITS: Final = 2**31 - 2**10  # of all sequences in one step: the kernels count them in 32 bits
 
 
@@ -123,26 +116,22 @@ def forward_cuda(
     """
     module, carry, hidden, count = array_module(x), compute_dtype(x.dtype), w_hh.shape[1], layout.rows
     bias, b_hn = _biases(kind, b_ih, b_hh, hidden, carry)
-    rounds = _may_round(x.dtype)
-    gates = _product(_flat(x), w_ih.T, bias, rounds)
+    layer = Recurrence(kind, layout, reverse, nonlinearity, _may_round(x.dtype))
+    gates = _product(_flat(x), w_ih.T, bias, layer.rounds)
     hidden_part = empty((count, hidden), carry, module) if kind == "gru" and (keep or naive) else None
     cells = empty((count, hidden), carry, module) if kind == "lstm" and (keep or naive) else None
     y = empty((count, hidden), x.dtype, module)
     h = module.array(h0, dtype=carry, order="C")
     c = None if c0 is None else module.array(c0, dtype=carry, order="C")
+    buffers = Buffers(gates, hidden_part, cells, y, h, c)
     plan = None if naive or not persistent else _persistent_plan(kind, layout, hidden, x.dtype)
     if y.size == 0:
         pass
     elif plan is not None and plan.forward is not None:
-        # The initial states give way to the last ones.
-        persistent_forward(
-            plan, kind, layout, reverse, gates, hidden_part, cells, y, h, c, h, c, module.ascontiguousarray(w_hh), b_hn,
-            nonlinearity,
-        )  # fmt: skip
+        persistent_forward(plan, layer, buffers, module.ascontiguousarray(w_hh), b_hn)
     else:
         weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
-        way = naive_forward if naive else stepwise_forward
-        way(kind, layout, reverse, gates, hidden_part, cells, y, h, c, weight, b_hn, nonlinearity, rounds)
+        (naive_forward if naive else stepwise_forward)(layer, buffers, weight, b_hn)
     last = (h,) if c is None else (h, c)
     outputs = (y.reshape(*x.shape[:-1], hidden), *(state.astype(x.dtype, copy=False) for state in last))
     return outputs, Kept(None if kind == "rnn" else gates, hidden_part, cells) if keep else None
@@ -194,27 +183,24 @@ def backward_cuda(
     else:
         kept.is_used = True
     dh_part = empty(da.shape, carry, module) if kind == "gru" else da
-    rounds = _may_round(dtype)
+    layer = Recurrence(kind, layout, reverse, nonlinearity, _may_round(dtype))
+    buffers = Buffers(da, kept.hidden_part, kept.cells, y, h0, c0)
+    gradients = Gradients(grad_y, dh, dc, dh_part)
     plan = None if naive or not persistent else _persistent_plan(kind, layout, hidden, dtype)
     if y.size == 0:
         pass
     elif plan is not None and plan.backward is not None:
-        persistent_backward(
-            plan, kind, layout, reverse, da, kept.hidden_part, kept.cells, y, h0, c0, module.ascontiguousarray(w_hh),
-            grad_y, dh, dc, dh_part if kind == "gru" else None, nonlinearity,
-        )  # fmt: skip
+        persistent_backward(plan, layer, buffers, module.ascontiguousarray(w_hh), gradients)
     else:
         weight = module.ascontiguousarray(w_hh.astype(carry, copy=False))
-        way = naive_backward if naive else stepwise_backward
-        buffers = da, kept.hidden_part, kept.cells, y, h0, c0, weight, grad_y, dh, dc, dh_part
-        way(kind, layout, reverse, *buffers, nonlinearity, needs["h0"], rounds)
+        (naive_backward if naive else stepwise_backward)(layer, buffers, weight, gradients, needs["h0"])
     found: dict[str, Any] = {"h0": dh, "c0": dc}
     if needs["x"]:
-        found["x"] = _product(da, w_ih.astype(carry, copy=False), None, rounds).reshape(x.shape)
+        found["x"] = _product(da, w_ih.astype(carry, copy=False), None, layer.rounds).reshape(x.shape)
     if needs["w_ih"]:
-        found["w_ih"] = _product(da.T, _flat(x).astype(carry, copy=False), None, rounds)
+        found["w_ih"] = _product(da.T, _flat(x).astype(carry, copy=False), None, layer.rounds)
     if needs["w_hh"]:
-        found["w_hh"] = _product(dh_part.T, states_before(y, h0, layout, reverse), None, rounds)
+        found["w_hh"] = _product(dh_part.T, states_before(y, h0, layout, reverse), None, layer.rounds)
     if needs["b_ih"]:
         found["b_ih"] = column_sums_cuda(da)
     if needs["b_hh"]:

@@ -14,10 +14,9 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from gpunet.backend.gpu_limits import GPULimits
+from gpunet.ops.recurrent_buffers_cuda import GATES
 
 __all__ = ["Plan", "Slicing", "choose_plan", "plan_slices"]
-
-_GATES: Final = {"rnn": 1, "lstm": 4, "gru": 3}
 
 _WARPS: Final = 8
 # More sequences than this in a block, and the products are large enough to be done one step at a time.
@@ -135,7 +134,7 @@ def choose_plan(
 
 def plan_slices(product: str, kind: str, batch: int, hidden: int, limits: GPULimits) -> Plan | None:
     """The plan for one of the products, or None where the GPU cannot hold it."""
-    gates = _GATES[kind]
+    gates = GATES[kind]
     if limits.architecture < _PRODUCTS[product].architecture:
         return None
     forward = _slicing(product, hidden, gates, hidden, batch, limits)

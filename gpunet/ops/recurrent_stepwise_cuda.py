@@ -2,7 +2,7 @@
 
 The product is left as partial sums, which the cell adds as it reads them. ``cuda_kernels/rnn.cu``, ``lstm.cu`` and
 ``gru.cu`` have the contract; their naive kernels, which go through whole sequences with a block each, are there to be
-read and compared with. The buffers are those of ``recurrent_cuda``, which has the rest of the layer.
+read and compared with. ``recurrent_cuda`` has the rest of the layer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gpunet.backend.kernels import blocks_for, get_kernel, launch
 from gpunet.backend.memory import empty
 from gpunet.ops.gemm_cuda import Gemm, PartialGemm, launch_sum_partials, plan_partials
 from gpunet.ops.gemm_tensor_cuda import TensorPartials, plan_tensor_partials
+from gpunet.ops.recurrent_buffers_cuda import Buffers, Gradients, Recurrence
 from gpunet.ops.recurrent_layout import Layout, Step
 
 __all__ = ["naive_backward", "naive_forward", "stepwise_backward", "stepwise_forward"]
@@ -23,111 +24,69 @@ __all__ = ["naive_backward", "naive_forward", "stepwise_backward", "stepwise_for
 _THREADS: Final = 256
 
 
-def stepwise_forward(
-    kind: str,
-    layout: Layout,
-    reverse: bool,
-    gates: Any,
-    hidden_part: Any,
-    cells: Any,
-    y: Any,
-    h: Any,
-    c: Any,
-    w_hh: Any,
-    b_hn: Any,
-    nonlinearity: str,
-    rounds: bool = False,
-) -> None:
+def stepwise_forward(layer: Recurrence, buffers: Buffers, w_hh: Any, b_hn: Any) -> None:
     """All steps of one layer in one direction.
 
     Args:
-        kind: ``"rnn"``, ``"lstm"`` or ``"gru"``.
-        layout: of the N rows.
-        reverse: whether the last step comes first.
-        gates: (N, G H), x's products with the biases; the activated gates afterwards, if they are kept.
-        hidden_part: (N, H), written, or None: of the GRU; its gates are kept if it is given.
-        cells: (N, H), written, or None: of the LSTM; its gates are kept if it is given.
-        y: (N, H) in the layer's dtype, written.
-        h, c: (B, H), the initial states; the last ones afterwards. c is None but for the LSTM.
-        w_hh: (G H, H), in the carry as all arrays but y.
-        b_hn: (H,), or None: of the GRU.
-        nonlinearity: ``"tanh"`` or ``"relu"``, of the vanilla layer.
-        rounds: whether tensor cores may take the products, in TF32.
+        layer: which.
+        buffers: the activated gates are left in ``gates`` if ``hidden_part`` or ``cells`` is given.
+        w_hh: (G H, H) carry.
+        b_hn: (H,) carry, or None: of the GRU.
     """
+    kind, (gates, hidden_part, cells, y, h, c) = layer.kind, buffers
     wide, hidden = w_hh.shape
-    sizes = Gemm(1, layout.batch, wide, hidden, 0, hidden, 0, hidden, 0, wide)
-    plan = _plan("nt", sizes, h, w_hh, rounds)
+    sizes = Gemm(1, layer.layout.batch, wide, hidden, 0, hidden, 0, hidden, 0, wide)
+    plan = _plan("nt", sizes, h, w_hh, layer.rounds)
     partials = empty((plan.splits * plan.stride,), h.dtype, array_module(h))
     summed = partials, plan.splits, plan.stride
     own = {
-        "rnn": (gates, *summed, h, nonlinearity == "relu"),
+        "rnn": (gates, *summed, h, layer.nonlinearity == "relu"),
         "lstm": (gates, *summed, c, h, cells),
         "gru": (gates, *summed, b_hn, h, hidden_part),
     }[kind]
     kernel = get_kernel(kind, f"{kind}_forward_{y.dtype.name}")
     stored = _stored(y)
-    for rows, size, _ in layout.walk(reverse):
+    for rows, size, _ in layer.layout.walk(layer.reverse):
         plan.launch(size, partials, h, w_hh)
         launch(kernel, _blocks(size, hidden, h.dtype), _THREADS, (*own, stored, rows.start, size, hidden))
 
 
-def stepwise_backward(
-    kind: str,
-    layout: Layout,
-    reverse: bool,
-    gates: Any,
-    hidden_part: Any,
-    cells: Any,
-    y: Any,
-    h0: Any,
-    c0: Any,
-    w_hh: Any,
-    grad_y: Any,
-    grad_h: Any,
-    grad_c: Any,
-    dh_part: Any,
-    nonlinearity: str,
-    needs_h0: bool,
-    rounds: bool = False,
-) -> None:
+def stepwise_backward(layer: Recurrence, buffers: Buffers, w_hh: Any, grads: Gradients, needs_h0: bool = True) -> None:
     """All steps back: the gradients of the gates and of the initial states.
 
     Args:
-        kind, layout, reverse, hidden_part, cells, y, w_hh, nonlinearity: as in ``stepwise_forward``, all of them read.
-        gates: (N, G H), the activated gates, or anything for the vanilla layer; da afterwards.
-        h0, c0: (B, H), the initial states; c0 is None but for the LSTM.
-        grad_y: (N, H) in the layer's dtype.
-        grad_h, grad_c: (B, H), the gradients of the last states; those of the initial ones afterwards. grad_c is None
-            but for the LSTM.
-        dh_part: (N, 3 H), written: da with its third block times r; for all but the GRU it is ``gates``.
-        needs_h0: whether grad_h has to be h0's gradient afterwards.
-        rounds: whether tensor cores may take the products, in TF32.
+        layer: which.
+        buffers: of the forward pass; ``gates`` may hold anything for the vanilla layer.
+        w_hh: (G H, H) carry.
+        grads: of its results.
+        needs_h0: whether ``grads.h`` has to be the initial state's gradient afterwards.
     """
+    kind, (gates, hidden_part, cells, y, h0, c0) = layer.kind, buffers
     wide, hidden = w_hh.shape
-    sizes = Gemm(1, layout.batch, hidden, wide, 0, wide, 0, hidden, 0, hidden)
-    plan = _plan("nn", sizes, dh_part, w_hh, rounds)
+    sizes = Gemm(1, layer.layout.batch, hidden, wide, 0, wide, 0, hidden, 0, hidden)
+    plan = _plan("nn", sizes, grads.dh_part, w_hh, layer.rounds)
     partials = empty((plan.splits * plan.stride,), gates.dtype, array_module(gates))
     summed = partials, plan.splits, plan.stride
-    stored, grad_stored = _stored(y), _stored(grad_y)
+    stored, grad_stored = _stored(y), _stored(grads.y)
     own = {
-        "rnn": (gates, grad_h, *summed, nonlinearity == "relu", stored, grad_stored),
-        "lstm": (gates, cells, c0, grad_h, *summed, grad_c, grad_stored),
-        "gru": (gates, hidden_part, h0, grad_h, *summed, dh_part, stored, grad_stored),
+        "rnn": (gates, grads.h, *summed, layer.nonlinearity == "relu", stored, grad_stored),
+        "lstm": (gates, cells, c0, grads.h, *summed, grads.c, grad_stored),
+        "gru": (gates, hidden_part, h0, grads.h, *summed, grads.dh_part, stored, grad_stored),
     }[kind]
     kernel = get_kernel(kind, f"{kind}_backward_{y.dtype.name}")
     coming = 0
-    for (rows, size, before), row_before in _steps_back(layout, reverse):
+    for (rows, size, before), row_before in _steps_back(layer.layout, layer.reverse):
         extents = (rows.start, row_before, size, before, coming, hidden)
         launch(kernel, _blocks(size, hidden, gates.dtype), _THREADS, (*own, *extents))
         # Whoever had no step before this one is done: what comes is the gradient of h0.
         further = size if needs_h0 else before
         if further:
-            plan.launch(further, partials, dh_part[rows], w_hh)
+            plan.launch(further, partials, grads.dh_part[rows], w_hh)
         coming = size
     if needs_h0:
         # Each sequence's rows have been left alone since its first step; the GRU's state also comes through directly.
-        direct = grad_h.reshape(-1).copy() if kind == "gru" else None
-        launch_sum_partials(plan.sizes, plan.splits, grad_h.reshape(-1), partials, residual=direct)
+        into = grads.h.reshape(-1)
+        launch_sum_partials(plan.sizes, plan.splits, into, partials, residual=into.copy() if kind == "gru" else None)
 
 
 def _plan(layout: str, sizes: Gemm, left: Any, right: Any, rounds: bool) -> PartialGemm | TensorPartials:
@@ -143,62 +102,33 @@ def _steps_back(layout: Layout, reverse: bool) -> list[tuple[Step, int]]:
     return list(zip(reversed(steps), reversed(before), strict=True))
 
 
-def naive_forward(
-    kind: str,
-    layout: Layout,
-    reverse: bool,
-    gates: Any,
-    hidden_part: Any,
-    cells: Any,
-    y: Any,
-    h: Any,
-    c: Any,
-    w_hh: Any,
-    b_hn: Any,
-    nonlinearity: str,
-    rounds: bool = False,
-) -> None:
+def naive_forward(layer: Recurrence, buffers: Buffers, w_hh: Any, b_hn: Any) -> None:
     """``stepwise_forward`` by the naive kernels, which round nothing; hidden_part and cells must be given."""
+    gates, hidden_part, cells, y, h, c = buffers
     own = {
-        "rnn": (gates, w_hh, h, nonlinearity == "relu"),
+        "rnn": (gates, w_hh, h, layer.nonlinearity == "relu"),
         "lstm": (gates, w_hh, c, h, cells),
         "gru": (gates, w_hh, b_hn, h, hidden_part),
-    }[kind]
-    _launch_naive(kind, "forward", layout, reverse, y.dtype, *own, _stored(y))
+    }[layer.kind]
+    _launch_naive(layer, "forward", y.dtype, *own, _stored(y))
 
 
-def naive_backward(
-    kind: str,
-    layout: Layout,
-    reverse: bool,
-    gates: Any,
-    hidden_part: Any,
-    cells: Any,
-    y: Any,
-    h0: Any,
-    c0: Any,
-    w_hh: Any,
-    grad_y: Any,
-    grad_h: Any,
-    grad_c: Any,
-    dh_part: Any,
-    nonlinearity: str,
-    needs_h0: bool = True,
-    rounds: bool = False,
-) -> None:
-    """``stepwise_backward`` by the naive kernels."""
+def naive_backward(layer: Recurrence, buffers: Buffers, w_hh: Any, grads: Gradients, needs_h0: bool = True) -> None:
+    """``stepwise_backward`` by the naive kernels, for which the initial state's gradient is no work more."""
+    gates, hidden_part, cells, y, h0, c0 = buffers
     own = {
-        "rnn": (gates, w_hh, grad_h, nonlinearity == "relu", _stored(y)),
-        "lstm": (gates, cells, c0, w_hh, grad_h, grad_c),
-        "gru": (gates, hidden_part, h0, w_hh, grad_h, dh_part, _stored(y)),
-    }[kind]
-    _launch_naive(kind, "backward", layout, reverse, y.dtype, *own, _stored(grad_y))
+        "rnn": (gates, w_hh, grads.h, layer.nonlinearity == "relu", _stored(y)),
+        "lstm": (gates, cells, c0, w_hh, grads.h, grads.c),
+        "gru": (gates, hidden_part, h0, w_hh, grads.h, grads.dh_part, _stored(y)),
+    }[layer.kind]
+    _launch_naive(layer, "backward", y.dtype, *own, _stored(grads.y))
 
 
-def _launch_naive(kind: str, direction: str, layout: Layout, reverse: bool, dtype: Any, *args: Any) -> None:
-    kernel = get_kernel(kind, f"{kind}_naive_{direction}_{dtype.name}")
+def _launch_naive(layer: Recurrence, direction: str, dtype: Any, *args: Any) -> None:
+    kernel = get_kernel(layer.kind, f"{layer.kind}_naive_{direction}_{dtype.name}")
+    layout = layer.layout
     offsets = array_module(args[0]).asarray(np.array(layout.offsets, np.int64))
-    launch(kernel, layout.batch, _THREADS, (*args, offsets, layout.steps, reverse, args[-1].shape[1]))
+    launch(kernel, layout.batch, _THREADS, (*args, offsets, layout.steps, layer.reverse, args[-1].shape[1]))
 
 
 def _stored(array: Any) -> Any:
