@@ -60,16 +60,8 @@ class RNNBase(Module):
 
     Args:
         mode: ``"RNN_TANH"``, ``"RNN_RELU"``, ``"LSTM"`` or ``"GRU"``.
-        input_size: I, features of the input.
-        hidden_size: H, features of the state.
-        num_layers: L, layers above each other: each takes the output of the one below.
-        bias: whether there are b_ih and b_hh.
-        batch_first: whether padded inputs and outputs are (B, T, ...) instead of (T, B, ...); states are not.
-        dropout: in training, probability with which elements of each layer's output but the last one's are zeroed.
-        bidirectional: whether there is a second direction, from the last step to the first; D is 2 then, else 1.
-        proj_size: 0; projections are not had.
-        device: where the parameters live.
-        dtype: their floating type.
+        input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype: as for
+            ``LSTM``, whichever the mode.
 
     Attributes:
         weight_ih_l0: (G H, I), with G gates; of the layers above (G H, D H), under ``weight_ih_l1`` and so on.
@@ -312,7 +304,30 @@ def check_pair(layer: str, hx: Any) -> tuple[Any, ...]:
     return tuple(hx)
 
 
-class RNN(RNNBase):
+class _OneState(RNNBase):
+    """Layers whose state is h alone."""
+
+    def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
+        """Run over whole sequences.
+
+        Args:
+            input: (T, B, I), (B, T, I) with ``batch_first``, (T, I) without a batch, or a PackedSequence.
+            hx: h_0, (L D, B, H), or (L D, H) without a batch; zeros unless given.
+
+        Returns:
+            The last layer's h_t of all steps, as the input with D H features, and h_n, the shape of h_0: the state of
+            each layer and direction after each sequence's last step.
+
+        Raises:
+            ShapeError: an input or a state of another shape.
+        """
+        if hx is not None:
+            require_tensors(type(self).__name__, hx=hx)
+        output, (last,) = self._run(input, None if hx is None else (hx,))
+        return output, last
+
+
+class RNN(_OneState):
     """The vanilla recurrent network (Elman 1990): h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), or ReLU of it.
 
     Args:
@@ -354,38 +369,9 @@ class RNN(RNNBase):
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"RNN: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}")
         mode = f"RNN_{nonlinearity.upper()}"
-        super().__init__(
-            mode,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device=device,
-            dtype=dtype,
-        )
+        sizes = input_size, hidden_size, num_layers
+        super().__init__(mode, *sizes, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype)
         self.nonlinearity = nonlinearity
-
-    def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
-        """Run over whole sequences.
-
-        Args:
-            input: (T, B, I), (B, T, I) with ``batch_first``, (T, I) without a batch, or a PackedSequence.
-            hx: h_0, (L D, B, H), or (L D, H) without a batch; zeros unless given.
-
-        Returns:
-            The last layer's h_t of all steps, as the input with D H features, and h_n, the shape of h_0: the state of
-            each layer and direction after each sequence's last step.
-
-        Raises:
-            ShapeError: an input or a state of another shape.
-        """
-        if hx is not None:
-            require_tensors("RNN", hx=hx)
-        output, (last,) = self._run(input, None if hx is None else (hx,))
-        return output, last
 
 
 class LSTM(RNNBase):
@@ -430,19 +416,8 @@ class LSTM(RNNBase):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(
-            "LSTM",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-        )
+        sizes = input_size, hidden_size, num_layers
+        super().__init__("LSTM", *sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype)
 
     def forward(self, input: Any, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Any, tuple[Tensor, Tensor]]:
         """Run over whole sequences.
@@ -462,7 +437,7 @@ class LSTM(RNNBase):
         return output, (h_n, c_n)
 
 
-class GRU(RNNBase):
+class GRU(_OneState):
     """The gated recurrent unit (Cho et al. 2014), with the reset gate after the product, as in PyTorch and cuDNN.
 
         r, z = sigmoid of the first two blocks of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh
@@ -502,34 +477,5 @@ class GRU(RNNBase):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(
-            "GRU",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device=device,
-            dtype=dtype,
-        )
-
-    def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
-        """Run over whole sequences.
-
-        Args:
-            input: (T, B, I), (B, T, I) with ``batch_first``, (T, I) without a batch, or a PackedSequence.
-            hx: h_0, (L D, B, H), or (L D, H) without a batch; zeros unless given.
-
-        Returns:
-            The last layer's h_t of all steps, as the input with D H features, and h_n, the shape of h_0: the state of
-            each layer and direction after each sequence's last step.
-
-        Raises:
-            ShapeError: an input or a state of another shape.
-        """
-        if hx is not None:
-            require_tensors("GRU", hx=hx)
-        output, (last,) = self._run(input, None if hx is None else (hx,))
-        return output, last
+        sizes = input_size, hidden_size, num_layers
+        super().__init__("GRU", *sizes, bias, batch_first, dropout, bidirectional, device=device, dtype=dtype)
