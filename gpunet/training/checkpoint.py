@@ -2,18 +2,24 @@
 
 The tensors (weights, buffers, optimizer state) are the file's tensors; everything else (schedule, random state,
 epoch, step, the numbers of the finished epochs) is JSON in its metadata. The file is written beside the old one and
-renamed over it: there is always a whole checkpoint, the old or the new.
+renamed over it: there is always a whole checkpoint, the old or the new. A SHA-256 of all of it is part of it, so that
+a disk's or a copy's error in a weight is found: no other check would see one.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpunet._version import __version__
-from gpunet.backend.devices import array_module, on_device
+from gpunet.autograd import Tensor
+from gpunet.backend.devices import array_module, on_device, to_numpy
 from gpunet.backend.errors import CheckpointError
 from gpunet.interop import load, save
 from gpunet.nn import Module
@@ -23,6 +29,7 @@ from gpunet.training.trainer import Callback, NonFiniteError, Trainer
 
 FORMAT = "gpunet checkpoint"
 VERSION = 1
+CHECKSUM = "sha256"
 
 
 def save_checkpoint(path: Path | str, trainer: Trainer) -> None:
@@ -35,7 +42,8 @@ def save_checkpoint(path: Path | str, trainer: Trainer) -> None:
     """
     state = trainer.state_dict()
     check_finite(state["model"])
-    save({"format": FORMAT, "version": VERSION, "gpunet": __version__, **state}, path)
+    content = {"format": FORMAT, "version": VERSION, "gpunet": __version__, **state}
+    save({**content, CHECKSUM: checksum(content)}, path)
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
@@ -43,6 +51,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
     Raises:
         CheckpointError: the file cannot be read, is damaged or cut short, is no checkpoint, or has a newer format.
+            Damage to values is found by their checksum, which the first files of this format do not have.
     """
     try:
         state = load(path)
@@ -55,7 +64,40 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: written in checkpoint format {version!r}, this gpunet reads up to {VERSION}: it needs a newer one"
         )
+    kept = state.pop(CHECKSUM, None)
+    if kept is not None and kept != checksum(state):
+        raise CheckpointError(f"{path}: damaged: it is not what was saved, as its SHA-256 shows")
     return state
+
+
+def checksum(state: Any) -> str:
+    """The SHA-256 of what a checkpoint holds: nested dicts, lists and tuples of Tensors, arrays and plain values.
+
+    It is the same before saving and after loading.
+    """
+    digest = hashlib.sha256()
+    _digest(state, digest)
+    return digest.hexdigest()
+
+
+def _digest(value: Any, digest: hashlib._Hash) -> None:
+    """Each value behind its kind and size, so that no two states give the same bytes."""
+    if isinstance(value, Mapping):
+        digest.update(f"dict {len(value)} ".encode())
+        for key, entry in value.items():
+            _digest(key, digest)
+            _digest(entry, digest)
+    elif isinstance(value, (list, tuple)):
+        digest.update(f"{'list' if isinstance(value, list) else 'tuple'} {len(value)} ".encode())
+        for entry in value:
+            _digest(entry, digest)
+    elif isinstance(value, (Tensor, np.ndarray, np.generic)):
+        array = np.asarray(to_numpy(value._array) if isinstance(value, Tensor) else value, order="C")
+        digest.update(f"array {array.dtype.name} {array.shape} ".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    else:
+        text = json.dumps(value).encode()
+        digest.update(f"plain {len(text)} ".encode() + text)
 
 
 def load_checkpoint(path: Path | str, trainer: Trainer) -> None:
@@ -146,4 +188,4 @@ class Checkpointer(Callback):
         if not self.folder.checkpoint_path.exists():
             return "no checkpoint had been written yet"
         epoch, step = self._saved_state
-        return f"the last checkpoint (step {step}, {epoch} finished epochs) is kept"
+        return f"the last checkpoint (step {step}, {epoch} finished {'epoch' if epoch == 1 else 'epochs'}) is kept"

@@ -522,7 +522,7 @@ def test_ctrl_c_pressed_in_haste(
     stopped = gpunet(*SHORT, "--epochs", 3, "--out", "here")
     assert stopped.code == 130
     assert stopped.err == ""
-    assert "Interrupted; the last checkpoint (step 23, 1 finished epochs) is kept" in stopped.out
+    assert "Interrupted; the last checkpoint (step 23, 1 finished epoch) is kept" in stopped.out
     assert stopped.out.endswith("gpunet train --resume here\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from gpunet import nn
 from gpunet.autograd import tensor
 from gpunet.backend.errors import CheckpointError
 from gpunet.data import DataLoader, TensorDataset
-from gpunet.interop import load_safetensors, save
+from gpunet.interop import load, load_safetensors, save
 from gpunet.nn.functional import cross_entropy
 from gpunet.optim import SGD
 from gpunet.training import (
@@ -24,6 +26,7 @@ from gpunet.training import (
     read_checkpoint,
     save_checkpoint,
 )
+from gpunet.training.checkpoint import checksum
 
 
 def make_trainer(outputs: int = 3) -> Trainer:
@@ -92,6 +95,74 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     save({"format": "gpunet checkpoint", "version": 1}, path)
     with pytest.raises(CheckpointError, match="does not fit this run: it has no 'scheduler'"):
         load_checkpoint(path, make_trainer())
+
+
+def test_damage_anywhere_is_found(tmp_path: Path) -> None:
+    """A bit of a weight, of the optimizer's state, of the random state or of a number in the metadata."""
+    path, damaged = tmp_path / "c.safetensors", tmp_path / "damaged.safetensors"
+    trainer = make_trainer()
+    trainer.fit(1)
+    save_checkpoint(path, trainer)
+    content = path.read_bytes()
+    state, header = read_checkpoint(path), 8 + int.from_bytes(content[:8], "little")
+    assert "sha256" not in state
+    places = [*range(header, len(content), 37), len(content) - 1]  # weights and what belongs to them
+    for word in (b'\\"step\\",', b'\\"learning_rate\\",'):
+        places.append(content.index(word) + len(word))  # the first digit
+    for place in places:
+        damaged.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(CheckpointError, match=r"damaged\.safetensors: damaged: it is not what was saved"):
+            read_checkpoint(damaged)
+        with pytest.raises(CheckpointError, match="it is not what was saved"):
+            load_checkpoint(damaged, make_trainer())
+    for place in range(0, header, 29):  # found in some way, or what it changes is no part of the state
+        damaged.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with contextlib.suppress(CheckpointError):
+            found = read_checkpoint(damaged)
+            assert checksum({name: found[name] for name in state}) == checksum(state)
+
+
+def test_a_checkpoint_without_a_checksum_is_read(tmp_path: Path) -> None:
+    """As all were at first."""
+    trainer = make_trainer()
+    trainer.fit(1)
+    save({"format": "gpunet checkpoint", "version": 1, "gpunet": "0.1.0", **trainer.state_dict()}, tmp_path / "c")
+    other = make_trainer()
+    load_checkpoint(tmp_path / "c", other)
+    assert other.step == 4
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1}, {"a": True}),
+        ({"a": 1}, {"a": 1.0}),
+        ({"a": 0.0}, {"a": -0.0}),
+        ({"a": "1"}, {"a": 1}),
+        ({"1": "a"}, {1: "a"}),
+        ([1, 2], (1, 2)),
+        ([[1], 2], [[1, 2]]),
+        ({"a": None}, {"a": {}}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (np.zeros(3), np.zeros(3, np.int64)),
+        (np.zeros((2, 3)), np.zeros((3, 2))),
+        (np.zeros(1), np.zeros(())),
+        (np.float32([1, 2]), np.float32([2, 1])),
+    ],
+)
+def test_checksums_tell_states_apart(tmp_path: Path, one: object, other: object) -> None:
+    assert checksum(one) != checksum(other)
+    for state in (one, other):
+        save(state, tmp_path / "state")
+        assert checksum(load(tmp_path / "state")) == checksum(state)
+
+
+def test_a_checksum_is_of_the_values(tmp_path: Path) -> None:
+    """Not of how they lie in memory; SHA-256 of bytes that are written down here."""
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert checksum(tensor(values).t()) == checksum(np.ascontiguousarray(values.T))
+    kinds = b'dict 1 plain 3 "a"list 2 plain 4 nullarray uint8 (2,) \x01\x02'
+    assert checksum({"a": [None, np.uint8([1, 2])]}) == hashlib.sha256(kinds).hexdigest()
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
