@@ -114,6 +114,7 @@ class CharRNN(nn.Module):
 
         Raises:
             ShapeError, DTypeError: x or the state is of another shape or type.
+            IndexError: a number in x that is no character's.
         """
         hidden, state = self._read(self._checked("x", x).transpose(0, 1), state)
         return self.decoder(self.dropout(hidden)).transpose(0, 1), state
@@ -146,6 +147,9 @@ class CharRNN(nn.Module):
 
         Returns:
             (B,), natural logarithms.
+
+        Raises:
+            ShapeError, DTypeError, IndexError: as ``forward``.
         """
         x = self._checked("x", x, least=0)
         batch, steps = x.shape
@@ -243,6 +247,14 @@ class CharRNN(nn.Module):
         if x.ndim != 2 or x.shape[1] < least:
             step = " of at least one step" if least else ""
             raise ShapeError(f"char_rnn: {name} must be 2-d (batch, steps){step}, got shape {tuple(x.shape)}")
+        if x.dtype.name not in ("int64", "int32"):
+            raise DTypeError(f"char_rnn: {name} must be int64 or int32, got {x.dtype.name}")
+        if x.device.type == "cpu" and x.numel():  # to look on a GPU would be to wait; there the lookup finds them
+            numbers = x._array
+            if not (numbers.min() >= 0 and numbers.max() < self.vocab_size):
+                raise IndexError(
+                    f"char_rnn: {name} must be numbers from 0 to {self.vocab_size - 1}, got {describe_range(numbers)}"
+                )
         return x
 
 

@@ -401,8 +401,9 @@ def test_inputs_that_are_none(device: str) -> None:
             gn.ShapeError, match=r"x must be 2-d \(batch, steps\) of at least one step, got shape \(3, 0\)"
         ):
             model(gn.zeros(3, 0, dtype=gn.int64))
-        with pytest.raises(gn.DTypeError):
-            model(gn.zeros(3, 2))
+        for call in (model, model.log_prob):
+            with pytest.raises(gn.DTypeError, match="char_rnn: x must be int64 or int32, got float32"):
+                call(gn.zeros(3, 2))
         with pytest.raises(gn.ShapeError, match=r"hx\[0\] must have shape \(2, 3, 6\)"):
             model(gn.zeros(3, 2, dtype=gn.int64), (gn.zeros(2, 4, 6), gn.zeros(2, 4, 6)))
         with pytest.raises(TypeError, match="hx must be a pair"):
@@ -410,10 +411,14 @@ def test_inputs_that_are_none(device: str) -> None:
 
 
 def test_a_character_that_is_none() -> None:
-    with pytest.raises(IndexError):
-        small()(gn.tensor([[4]]))
-    with pytest.raises(IndexError):
-        small(embedding_dim=0)(gn.tensor([[-1]]))
+    """It is the input that is at fault, also where scores are picked by it."""
+    for model in (small(), small(embedding_dim=0)):
+        for call in (model, model.log_prob):
+            for numbers, got in (([[4]], "4"), ([[0, 7]], "0 to 7"), ([[-1, 2]], "-1 to 2")):
+                named = f"char_rnn: x must be numbers from 0 to 3, got {got}"
+                with pytest.raises(IndexError, match=f"^{named}$"):
+                    call(gn.tensor(numbers))
+            assert call(gn.tensor([[0, 3]], dtype=gn.int32)) is not None
 
 
 @pytest.mark.parametrize("temperature", [-0.1, -1, float("nan"), float("inf")])
