@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from itertools import islice
 
 from gpunet.backend.errors import CheckpointError
@@ -17,8 +18,9 @@ DESCRIPTION = """\
 Let a language model of 'gpunet train' write, character by character, each shown as soon as it is drawn.
 """
 EPILOG = """\
-The same seed gives the same text. Without --prompt the model begins as after the end of a line. On a terminal,
-control characters are shown as U+FFFD; into a file or a pipe, and with --json, goes what was drawn.
+The same seed gives the same text. Without --prompt the model begins as after the end of a line, and empty lines
+that it begins with are left out. On a terminal, control characters are shown as U+FFFD; into a file or a pipe, and
+with --json, goes what was drawn.
 """
 
 
@@ -56,6 +58,21 @@ def temperature_number(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error).removeprefix("temperature: ")) from error
 
 
+def without_first(number: int, stream: Iterator[int], most: int) -> Iterator[int]:
+    """The stream without what it begins with as long as that is a certain number; of a stream of that alone, the rest.
+
+    Args:
+        number: what is left out.
+        stream: without end.
+        most: how many may be left out.
+    """
+    for drawn in islice(stream, most):
+        if drawn != number:
+            yield drawn
+            break
+    yield from stream
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     device = usable_device(arguments.device)
@@ -71,6 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from error
     stream = model.stream(numbers, arguments.temperature, Generator(arguments.seed))
+    end = vocabulary.characters.find("\n")
+    if arguments.prompt is None and end >= 0:
+        stream = without_first(end, stream, arguments.length)
     drawn: list[str] = []
     # Elsewhere, as in a file, the text is to be what was drawn.
     shown = printable if on_terminal() else str

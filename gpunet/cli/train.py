@@ -270,7 +270,8 @@ def _introduce(task: Task, folder: RunFolder, resume_command: str | None) -> Non
     if resume_command is not None:
         say(f"Run folder: {folder.path} (if interrupted, go on with: {resume_command})")
     elif trainer.epoch >= task.epochs:
-        say(f"Run folder: {folder.path}; all {trainer.epoch} epochs are finished.")
+        finished = "its epoch is" if trainer.epoch == 1 else f"all {trainer.epoch} epochs are"
+        say(f"Run folder: {folder.path}; {finished} finished.")
     elif trainer.step:
         say(f"Run folder: {folder.path}; going on in epoch {trainer.epoch + 1}, after step {trainer.step}.")
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import textwrap
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from gpunet.backend.random import Generator
 from gpunet.cli.arguments import non_negative_number, positive_integer, usable_device
 from gpunet.cli.console import UsageError, printable, say
 from gpunet.cli.train_task import Kept, given, refuse_changes, refuse_options
-from gpunet.data.text import NOVEL, TextSplits, Vocabulary, load_text
+from gpunet.data.text import NOVEL, TextSplits, Vocabulary, counted, load_text
 from gpunet.models import CharRNN
 from gpunet.models.char_rnn import CELLS
 from gpunet.training import (
@@ -45,6 +47,8 @@ OPTIONS = ("text", *SETTINGS)
 
 # What is written after each epoch: of a stream of the seed that nothing else draws from.
 SAMPLE_STREAM, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 4, 240, 0.8
+# Columns of a terminal that it takes, those before the lines left out.
+SAMPLE_WIDTH = 96
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,10 +168,13 @@ class TextTask:
         self.title = f"{config.model} ({config.cell}) on {splits.info.name}"
         self.folder_name = f"{config.model}-{Path(config.text).stem}"
         each = len(self.trainer.train_loader)
+        steps = f"{counted(config.epochs * each, 'step')}, {each:,} in each epoch"
         self.plan = (
-            f"{config.epochs * each:,} steps, {each:,} in each epoch; how long they take is said after the first ones. "
+            f"{steps}; how long they take is said after the first ones. "
             "For a quick try: --hidden 64 --layers 1 --epochs 1"
         )
+        if unlearned := splits.describe_unlearned():
+            self.plan += f"\nOnly in the held-out part, so that nothing is learned about them: {unlearned}."
         # What came through a pipe cannot be read again.
         self.resume_options = "" if config.text == NOVEL or Path(config.text).is_file() else " --text FILE"
 
@@ -257,7 +264,8 @@ class TextTask:
     def introduce(self) -> str:
         parameters = sum(parameter.numel() for parameter in self.trainer.model.parameters())
         length, config = self.settings["characters"], self.config
-        sizes = f"{length['train']:,} characters, {length['test']:,} held out, {len(self.vocabulary)} different ones"
+        different = counted(len(self.vocabulary), "different one")
+        sizes = f"{length['train']:,} characters, {length['test']:,} held out, {different}"
         return (
             f"Training {config.model} ({config.cell}, {parameters:,} parameters) on {config.text} ({sizes}) "
             f"on {self.trainer.device}."
@@ -306,7 +314,15 @@ class EpochSample(Callback):
         prompt = self.vocabulary.encode(default_prompt(self.vocabulary))
         text = self.vocabulary.decode(model.sample(SAMPLE_LENGTH, prompt, SAMPLE_TEMPERATURE, generator))
         for line in printable(text).strip("\n").split("\n"):
-            say(f"    {line}".rstrip())
+            for part in _folded(line):
+                say(f"    {part}".rstrip())
+
+
+def _folded(line: str) -> list[str]:
+    """A line in parts that a terminal shows in a line each, cut between words where there are any."""
+    wide = any(unicodedata.east_asian_width(character) in "WF" for character in line)  # two columns each
+    width = SAMPLE_WIDTH // 2 if wide else SAMPLE_WIDTH
+    return textwrap.wrap(line, width, expand_tabs=False, replace_whitespace=False, break_on_hyphens=False) or [""]
 
 
 def default_prompt(vocabulary: Vocabulary) -> str:

@@ -18,7 +18,7 @@ import os
 import stat
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from os import PathLike
@@ -112,7 +112,8 @@ class Vocabulary:
         places = np.minimum(np.searchsorted(self._sorted, points), len(self) - 1)
         unknown = np.flatnonzero(self._sorted[places] != points)
         if unknown.size:
-            raise ValueError(f"{name}: {_describe_unknown(text, unknown)}; {len(self)} characters are known")
+            known = f"{counted(len(self), 'character')} {'is' if len(self) == 1 else 'are'} known"
+            raise ValueError(f"{name}: {_describe_unknown(text, unknown)}; {known}")
         return self._order[places].astype(np.int64, copy=False)
 
     def decode(self, numbers: Any) -> str:
@@ -142,6 +143,11 @@ def describe_character(character: str) -> str:
     return f"{point} {unicodedata.name(character, others.get(unicodedata.category(character), 'unassigned'))}"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 character``, ``2 characters``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def describe_range(numbers: np.ndarray) -> str:
     """``-1 to 4``, or ``7`` where all are the same."""
     low, high = numbers.min(), numbers.max()
@@ -153,8 +159,12 @@ def _describe_unknown(text: str, places: np.ndarray) -> str:
     for place in places.tolist():
         first.setdefault(text[place], place)
     named = [f"{describe_character(character)} at position {place}" for character, place in first.items()]
-    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return f"unknown character{'s' if len(named) > 1 else ''} {', '.join(named[:NAMED])}{more}"
+    return f"unknown character{'s' if len(named) > 1 else ''} {_listed(named)}"
+
+
+def _listed(named: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    return ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
 
 
 @dataclass(frozen=True)
@@ -230,6 +240,11 @@ class TextSplits:
         """What turns text into numbers and back."""
         return self.info.vocabulary
 
+    def describe_unlearned(self) -> str:
+        """The characters that occur in the held-out part alone, in words; empty where there are none."""
+        numbers = np.setdiff1d(self.test, self.train)
+        return _listed([describe_character(self.info.characters[number]) for number in numbers])
+
 
 # ---------------------------------------------------------------------------------------------------- where texts are
 
@@ -301,7 +316,8 @@ def load_text(source: str | PathLike[str] = NOVEL, held_out: float = 0.1) -> Tex
 
     Args:
         source: ``"pride_and_prejudice"``, the bundled novel, or the path of a UTF-8 file.
-        held_out: the share of the characters, from the end, that is kept for measuring.
+        held_out: the share of the characters, from the end, that is kept for measuring and not trained on: a tenth,
+            and at least two characters.
 
     Raises:
         OSError: the file cannot be read.
@@ -327,7 +343,8 @@ def _cut(text: str, held_out: float, name: str) -> int:
         raise ValueError(f"held_out: must be a share above 0 and below 1, got {held_out}")
     cut = len(text) - max(round(held_out * len(text)), 2)
     if cut < 2:
-        raise ValueError(f"{name}: a text of {len(text)} characters is too short to train on and to measure on")
+        size = counted(len(text), "character")
+        raise ValueError(f"{name}: a text of {size} is too short to train on and to measure on")
     return cut
 
 
@@ -405,8 +422,8 @@ class TextStreams:
         if steps < self.window:
             needed = self.batch_size * self.window + 1
             raise ValueError(
-                f"the text is shorter than one window: {self.batch_size} streams of {self.window} characters and what "
-                f"follows them need {needed:,}, got {len(numbers):,}"
+                f"the text is shorter than one window: {counted(self.batch_size, 'stream')} of "
+                f"{counted(self.window, 'character')} and what follows them need {needed:,}, got {len(numbers):,}"
             )
         if drop_last:
             steps -= steps % self.window

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +85,26 @@ def test_without_a_prompt_a_line_begins(gpunet: Callable[..., Any], writer: Path
     )
     # An empty one begins with nothing read.
     assert gpunet("sample", writer, "--prompt", "", "--length", 20).code == 0
+
+
+def test_without_a_prompt_no_empty_line_begins_it(
+    gpunet: Callable[..., Any], writer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many characters come as were asked for; of a model that draws nothing else, ends of lines."""
+    from gpunet.models import CharRNN
+
+    _, vocabulary = load_language_model(writer)
+    end, others = vocabulary.encode("\n").tolist(), vocabulary.encode("so\non").tolist()
+
+    def draws(numbers: list[int]) -> None:
+        monkeypatch.setattr(CharRNN, "stream", lambda *arguments: itertools.cycle(numbers))
+
+    draws(end * 2 + others)
+    assert gpunet("sample", writer, "--length", 7).out == "so\non\n\n\n"
+    assert gpunet("sample", writer, "--length", 7, "--json").json["text"] == "so\non\n\n"
+    assert gpunet("sample", writer, "--length", 7, "--prompt", "\n").out == "\n\n\nso\non\n"
+    draws(end)
+    assert gpunet("sample", writer, "--length", 3).out == "\n" * 4
 
 
 def test_each_character_is_shown_as_it_is_drawn(
@@ -207,6 +229,20 @@ def test_runs_that_write_nothing(gpunet: Callable[..., Any], tmp_path: Path, wri
     failed = gpunet("sample", "empty")
     assert failed.code == 2
     assert "checkpoint.safetensors" in failed.one_error()
+
+
+def test_a_damaged_checkpoint(gpunet: Callable[..., Any], tmp_path: Path, writer: Path) -> None:
+    """One bit of a weight: no other characters, but one line that names the file."""
+    shutil.copytree(writer, tmp_path / "copy")
+    path = tmp_path / "copy" / "checkpoint.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0x40
+    path.write_bytes(content)
+    for command in (("sample", "copy"), ("train", "--resume", "copy")):
+        failed = gpunet(*command)
+        assert failed.code == 2
+        assert "copy/checkpoint.safetensors: damaged: it is not what was saved" in failed.one_error()
+        assert failed.out == ""
 
 
 def test_scores_that_are_not_finite(gpunet: Callable[..., Any], writer: Path, monkeypatch: pytest.MonkeyPatch) -> None:

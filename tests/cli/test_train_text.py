@@ -135,6 +135,28 @@ def test_the_bundled_text_is_the_default(gpunet: Callable[..., Any], monkeypatch
     assert "Run folder: runs/char_rnn-pride_and_prejudice-" in done.out
 
 
+def test_a_sample_without_lines_is_folded(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    """240 characters: at most 96 of them in a line, of those that take two columns 48."""
+    for name, content, most in (("words", "so on and on ", 96), ("one", "abcdefgh", 96), ("wide", "카페 가자 ", 48)):
+        (tmp_path / f"{name}.txt").write_text(content * 250, encoding="utf-8")
+        done = gpunet("train", "--text", f"{name}.txt", *SMALL, "--epochs", 1, "--out", name)
+        lines = [line[4:] for line in done.out.splitlines() if line.startswith("    ")]
+        assert len(lines) >= 240 // most
+        assert max(map(len, lines)) <= most
+        assert sum(map(len, lines)) > 240 - 2 * len(lines) - 20
+
+
+def test_characters_that_nothing_is_learned_about_are_named(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "late.txt").write_text("abcdefg " * 250 + "Ω", encoding="utf-8")
+    done = gpunet("train", "--text", "late.txt", *SMALL, "--epochs", 1, "--out", "here")
+    assert done.code == 0, done.err
+    named = "Only in the held-out part, so that nothing is learned about them: 'Ω' (U+03A9)."
+    assert done.out.splitlines()[3] == named
+    assert named not in gpunet("train", "--text", "late.txt", *SMALL, "--epochs", 1, "--out", "on", "--quiet").out
+    (tmp_path / "early.txt").write_text("Ω" + "abcdefg " * 250, encoding="utf-8")
+    assert "held-out part" not in gpunet("train", "--text", "early.txt", *SMALL, "--epochs", 1, "--out", "e").out
+
+
 def test_a_terminal_is_not_moved_by_a_sample() -> None:
     from gpunet.cli.train_text import printable
 
@@ -359,7 +381,10 @@ def test_a_run_folder_that_is_deleted(
         (["--model", "lenet", "--text", "x.txt"], "argument --text: is for models of texts, not for lenet"),
         (["--cell", "gru"], "argument --cell: is for models of texts, not for cifar_resnet20"),
         (["--model", "char_rn"], "unknown model 'char_rn'; did you mean 'char_rnn'?"),
-        (["--model", "char_rnn", "--batch-size", "10000"], "the text is shorter than one window: 10000 streams of 64 "),
+        (
+            ["--model", "char_rnn", "--batch-size", "10000"],
+            "the text is shorter than one window: 10,000 streams of 64 ",
+        ),
         (["--model", "char_rnn", "--batch-size", "10000"], "give a smaller --batch-size or --window, or a longer text"),
     ],
 )

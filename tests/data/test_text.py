@@ -90,6 +90,8 @@ def test_the_order_of_characters_is_kept() -> None:
 def test_unknown_characters_are_named(text: str, named: str) -> None:
     with pytest.raises(ValueError, match=re.escape(named)):
         Vocabulary("helo").encode(text, "prompt")
+    with pytest.raises(ValueError, match=r"; 1 character is known$"):
+        Vocabulary("e").encode(text)
 
 
 def test_vocabularies_that_are_none() -> None:
@@ -195,6 +197,27 @@ def test_a_file_as_a_data_set(tmp_path: Path) -> None:
     assert splits.vocabulary.decode(np.concatenate([splits.train, splits.test])) == TEXT * 20
 
 
+def test_a_tenth_is_held_out_by_default(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text(TEXT * 20, encoding="utf-8")
+    splits = load_text(tmp_path / "mine.txt")
+    assert len(splits.test) == round(0.1 * len(TEXT) * 20)
+    assert splits.vocabulary.decode(splits.train) + splits.vocabulary.decode(splits.test) == TEXT * 20
+    (tmp_path / "short.txt").write_text("abcd", encoding="utf-8")
+    short = load_text(tmp_path / "short.txt")
+    assert (short.vocabulary.decode(short.train), short.vocabulary.decode(short.test)) == ("ab", "cd")
+    (tmp_path / "short.txt").write_text("a", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"short\.txt: a text of 1 character is too short to train on"):
+        load_text(tmp_path / "short.txt")
+
+
+def test_characters_of_the_held_out_part_alone() -> None:
+    assert make_text_splits("abab", "abc\u0301").describe_unlearned() == "'c' (U+0063), U+0301 COMBINING ACUTE ACCENT"
+    assert make_text_splits("abz", "ba").describe_unlearned() == ""
+    named = make_text_splits("aa", "bcdefgh").describe_unlearned()
+    assert named.startswith("'b' (U+0062), 'c' (U+0063), ")
+    assert named.endswith("'f' (U+0066) and 2 more")
+
+
 def test_a_held_out_part_of_other_characters() -> None:
     """Over the whole text by default; a vocabulary of the training part alone names what it lacks."""
     assert len(make_text_splits("abab", "abcz").vocabulary) == 4
@@ -218,7 +241,7 @@ def test_shares_that_are_none(share: float) -> None:
 @pytest.mark.parametrize("text", ["", "a", "ab", "abc"])
 def test_texts_that_are_too_short(tmp_path: Path, text: str) -> None:
     (tmp_path / "short.txt").write_text(text)
-    with pytest.raises(ValueError, match=rf"short\.txt: a text of {len(text)} characters is too short"):
+    with pytest.raises(ValueError, match=rf"short\.txt: a text of {len(text)} characters? is too short"):
         load_text(tmp_path / "short.txt")
     (tmp_path / "short.txt").write_text("abcd")
     assert len(load_text(tmp_path / "short.txt").test) == 2
