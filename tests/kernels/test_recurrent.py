@@ -60,6 +60,15 @@ def launched(monkeypatch):
     return names
 
 
+@pytest.fixture
+def on_tensor_cores(monkeypatch):
+    """The names of the products that tensor cores take."""
+    names = []
+    launch = gemm_tensor_cuda.launch
+    monkeypatch.setattr(gemm_tensor_cuda, "launch", lambda *args: (names.append(args[0].name), launch(*args)))
+    return names
+
+
 def sample(kind: str, steps: int, batch: int, features: int, hidden: int, seed: int = 0, **attributes: Any) -> Sample:
     """A layer of such sizes; batch_sizes makes it a packed one."""
     rng = np.random.default_rng(seed)
@@ -97,14 +106,19 @@ def arguments(kind: str, inputs: tuple[Any, ...], attributes: dict[str, Any]) ->
     return (*given, layout, attributes["reverse"], attributes.get("nonlinearity", "tanh"))
 
 
+def given_to(machine: Any, kind: str, case: Sample, dtype: Any) -> tuple[Any, ...]:
+    """A case as ``forward_cuda`` takes it, up to whether to keep what gradients need."""
+    xp = machine.module
+    inputs = tuple(None if v is None else xp.asarray(np.asarray(v).astype(dtype, order="K")) for v in case.inputs)
+    return arguments(kind, inputs, case.attributes)
+
+
 def compute(
     machine: Any, kind: str, case: Sample, dtype: Any, naive: bool = False, needs: tuple[bool, ...] | None = None
 ) -> tuple[Any, ...]:
     """Outputs and gradients by the kernels."""
-    xp = machine.module
-    inputs = tuple(None if v is None else xp.asarray(np.asarray(v).astype(dtype, order="K")) for v in case.inputs)
-    given = arguments(kind, inputs, case.attributes)
-    wanted = tuple(value is not None for value in inputs) if needs is None else needs
+    xp, given = machine.module, given_to(machine, kind, case, dtype)
+    wanted = tuple(value is not None for value in case.inputs) if needs is None else needs
 
     def run() -> tuple[Any, ...]:
         outputs, kept = op.forward_cuda(kind, *given, True, naive)
@@ -115,14 +129,16 @@ def compute(
     return tuple(None if value is None else machine.numpy(value) for value in machine.run(run))
 
 
-def assert_close(found: tuple[Any, ...], expected: tuple[Any, ...], dtype: Any) -> None:
+def assert_close(found: tuple[Any, ...], expected: tuple[Any, ...], dtype: Any, bound: float | None = None) -> None:
+    """Hold results to others of the same shapes; ``bound`` takes the place of the dtype's."""
+    bound = BOUNDS[np.dtype(dtype)] if bound is None else bound
     for number, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
         assert (ours is None) == (theirs is None), number
         if ours is not None:
             assert ours.shape == theirs.shape, number
             assert ours.dtype == dtype, number
             if ours.size:
-                assert relative_error(ours, theirs) <= BOUNDS[np.dtype(dtype)], number
+                assert relative_error(ours, theirs) <= bound, number
 
 
 @pytest.mark.parametrize(
@@ -232,7 +248,7 @@ def test_one_bias(machine, kind, one):
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_gradients_nothing_is_kept(machine, launched, kind):
     case = sample(kind, 4, 3, 5, 8)
-    given = arguments(kind, tuple(machine.module.asarray(v.astype(np.float32)) for v in case.inputs), case.attributes)
+    given = given_to(machine, kind, case, np.float32)
     outputs, kept = machine.run(lambda: op.forward_cuda(kind, *given, False))
     assert kept is None
     expected = compute(machine, kind, case, np.float32)
@@ -246,7 +262,14 @@ def test_addresses_and_strides(machine, kind):
     xp = machine.module
     case = sample(kind, 3, 4, 8, 8)
     expected = compute(machine, kind, case, np.float32)
-    layout = make_layout(3, 4, None)
+
+    def both_ways(given, there):
+        def run():
+            outputs, kept = op.forward_cuda(kind, *given, True)
+            needs = (True,) * len(case.inputs)
+            return outputs + op.backward_cuda(kind, kept, given[:5], outputs[0], there, needs, *given[7:])
+
+        return tuple(machine.numpy(value) for value in machine.run(run))
 
     def off(value):
         buffer = xp.full(value.size + 1, np.nan, np.float32)
@@ -264,27 +287,13 @@ def test_addresses_and_strides(machine, kind):
     grads = gradients_of(expected[: 3 if kind == "lstm" else 2], np.float32)
     for change in (off, transposed, gaps):
         given = arguments(kind, tuple(map(change, case.inputs)), case.attributes)
-
-        def run(given=given, change=change):
-            outputs, kept = op.forward_cuda(kind, *given, True)
-            there = tuple(map(change, grads))
-            needs = (True,) * len(case.inputs)
-            return outputs + op.backward_cuda(kind, kept, given[:5], outputs[0], there, needs, layout, False, "tanh")
-
-        found = tuple(machine.numpy(value) for value in machine.run(run))
-        assert_close(found, expected, np.float32)
+        assert_close(both_ways(given, tuple(map(change, grads))), expected, np.float32)
 
     ones = tuple(xp.broadcast_to(xp.ones((), np.float32), grad.shape) for grad in grads)
     full = tuple(xp.ones(grad.shape, np.float32) for grad in grads)
-    given = arguments(kind, tuple(xp.asarray(v.astype(np.float32)) for v in case.inputs), case.attributes)
-
-    def back(there):
-        outputs, kept = op.forward_cuda(kind, *given, True)
-        needs = (True,) * len(case.inputs)
-        return op.backward_cuda(kind, kept, given[:5], outputs[0], there, needs, layout, False, "tanh")
-
-    for ours, theirs in zip(machine.run(lambda: back(ones)), machine.run(lambda: back(full)), strict=True):
-        np.testing.assert_array_equal(machine.numpy(ours), machine.numpy(theirs))
+    given = given_to(machine, kind, case, np.float32)
+    for ours, theirs in zip(both_ways(given, ones), both_ways(given, full), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -458,43 +467,35 @@ def allowing_tf32():
 
 @pytest.mark.parametrize("dtype", [np.dtype(np.float32), *DTYPES[2:]], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_products_over_all_steps_on_tensor_cores(machine, monkeypatch, kind, dtype):
+def test_products_over_all_steps_on_tensor_cores(machine, on_tensor_cores, kind, dtype):
     """Where TF32 is allowed, and for half types: x W_ih^T, and the three products of the backward pass."""
-    names = []
-    launch = gemm_tensor_cuda.launch
-    monkeypatch.setattr(gemm_tensor_cuda, "launch", lambda *args: (names.append(args[0].name), launch(*args)))
     case = sample(kind, 8, 9, 64, 64, reverse=True)
     with allowing_tf32():
         found = compute(machine, kind, case, dtype)
-    for ours, theirs in zip(found, reference(kind, case, dtype), strict=True):
-        assert relative_error(ours, theirs) <= max(BOUNDS[dtype], 1e-2)
+    assert_close(found, reference(kind, case, dtype), dtype, max(BOUNDS[dtype], 1e-2))
     first = "tf32" if dtype == np.float32 else dtype.name
-    assert names == [f"gemm_tensor_{name}" for name in (f"nt_{first}", "nn_tf32", "tn_tf32", "tn_tf32")]
-    names.clear()
+    assert on_tensor_cores == [f"gemm_tensor_{name}" for name in (f"nt_{first}", "nn_tf32", "tn_tf32", "tn_tf32")]
+    on_tensor_cores.clear()
     compute(machine, kind, case, np.float32)
-    assert not names, "exact unless it is allowed"
+    assert not on_tensor_cores, "exact unless it is allowed"
 
 
 @pytest.mark.parametrize("splits", [1, 3])
 @pytest.mark.parametrize("dtype", [np.dtype(np.float32), *DTYPES[2:]], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
-def test_products_of_a_step_on_tensor_cores(machine, monkeypatch, kind, dtype, splits):
+def test_products_of_a_step_on_tensor_cores(machine, monkeypatch, on_tensor_cores, kind, dtype, splits):
     """Where TF32 is allowed, and for half types, in batches that are large enough."""
-    names = []
-    launch = gemm_tensor_cuda.launch
-    monkeypatch.setattr(gemm_tensor_cuda, "launch", lambda *args: (names.append(args[0].name), launch(*args)))
     monkeypatch.setattr(gemm_tensor_cuda, "choose_short_splits", lambda *sizes: splits)
     sizes = (17, 17, 16, 2)
     case = sample(kind, 0, sizes[0], 5, 64, batch_sizes=sizes, reverse=True)
     with allowing_tf32():
         found = compute(machine, kind, case, dtype)
-    for ours, theirs in zip(found, reference(kind, case, dtype), strict=True):
-        assert relative_error(ours, theirs) <= max(BOUNDS[dtype], 1e-2)
+    assert_close(found, reference(kind, case, dtype), dtype, max(BOUNDS[dtype], 1e-2))
     for layout in ("nt", "nn"):
-        assert names.count(f"gemm_tensor_{layout}_tf32") == len(sizes)
-    names.clear()
+        assert on_tensor_cores.count(f"gemm_tensor_{layout}_tf32") == len(sizes)
+    on_tensor_cores.clear()
     compute(machine, kind, case, np.float32)
-    assert not names, "exact unless it is allowed"
+    assert not on_tensor_cores, "exact unless it is allowed"
 
 
 # Faults that are planted in the kernels; each is a change of one place, seen in a batch of several lengths.

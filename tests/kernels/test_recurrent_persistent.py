@@ -18,13 +18,13 @@ from gpunet.ops import recurrent_cuda as op
 from gpunet.ops import recurrent_persistent_cuda as persistent
 from gpunet.ops.recurrent_layout import make_layout
 from gpunet.ops.recurrent_persistent_plan import Plan, plan_slices
-from gpunet.testing import KernelFault, cuda_on_cpu, relative_error
+from gpunet.testing import KernelFault, cuda_on_cpu
 
-from .test_recurrent import compute, reference, sample
+from .conftest import OnCPU
+from .test_recurrent import KINDS, assert_close, compute, given_to, reference, sample
 
 pytestmark = [pytest.mark.kernels, pytest.mark.usefixtures("new_memory_is_nan")]
 
-KINDS = ["rnn", "lstm", "gru"]
 # Each kernel, the dtype of its arrays, and what its results may differ by, relative to the largest of them: in the
 # lower types every state and every gradient of a step is rounded (2^-11, of TF32 too, and 2^-8), and passes through a
 # few products.
@@ -80,12 +80,7 @@ def check(machine: Any, kind: str, case: Any, product: str) -> tuple[Any, ...]:
     """Hold outputs and gradients to the equations; returns them."""
     dtype, bound = PRODUCTS[product]
     found = compute(machine, kind, case, dtype)
-    for number, (ours, theirs) in enumerate(zip(found, reference(kind, case, dtype), strict=True)):
-        assert (ours is None) == (theirs is None), number
-        if ours is not None:
-            assert ours.dtype == dtype, number
-            assert ours.shape == theirs.shape, number
-            assert relative_error(ours, theirs) <= bound, number
+    assert_close(found, reference(kind, case, dtype), dtype, bound)
     return found
 
 
@@ -211,15 +206,11 @@ def test_bits(machine, force, kind, product):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_nothing_is_kept_where_no_gradient_is_asked_for(machine, force, kind, product):
-    xp, dtype = machine.module, PRODUCTS[product][0]
     force(product, kind, 3, 12)
-    inputs = [xp.asarray(value.astype(dtype)) for value in sample(kind, 4, 3, 5, 12).inputs]
-    if kind != "lstm":
-        inputs.insert(2, None)
-    layout = make_layout(4, 3, None)
+    given = given_to(machine, kind, sample(kind, 4, 3, 5, 12), PRODUCTS[product][0])
 
     def run(keep: bool) -> Any:
-        return machine.run(lambda: op.forward_cuda(kind, *inputs, layout, False, "tanh", keep))
+        return machine.run(lambda: op.forward_cuda(kind, *given, keep))
 
     (outputs, none), (expected, kept) = run(False), run(True)
     assert none is None
@@ -299,12 +290,11 @@ def test_a_missing_barrier_is_noticed(monkeypatch, tmp_path, barrier):
     assert plan.forward.slices == slices
     assert plan.forward.buffers == (1 if shared_memory == 9000 else 0 if plan.is_small else 2)
     monkeypatch.setattr(op, "_persistent_plan", lambda *_: plan)
-    inputs = [value.astype(np.float32) for value in sample("rnn", 4, 9, 3, hidden).inputs]
-    inputs.insert(2, None)
+    given = given_to(OnCPU(), "rnn", sample("rnn", 4, 9, 3, hidden), np.float32)
 
     def run() -> None:
         with cuda_on_cpu("both"):
-            op.forward_cuda("rnn", *inputs, make_layout(4, 9, None), False, "tanh", False)
+            op.forward_cuda("rnn", *given, False)
 
     if barrier == "none":
         run()
@@ -448,10 +438,9 @@ def test_a_plan_for_a_larger_gpu_is_refused(monkeypatch):
     plan = plan_slices("float32", "rnn", 1, 40, limits_of())
     too_many = plan._replace(forward=plan.forward._replace(batch_slices=257))
     monkeypatch.setattr(op, "_persistent_plan", lambda *_: too_many)
-    inputs = [value.astype(np.float32) for value in sample("rnn", 4, 1, 3, 40).inputs]
-    inputs.insert(2, None)
+    given = given_to(OnCPU(), "rnn", sample("rnn", 4, 1, 3, 40), np.float32)
     with cuda_on_cpu(), pytest.raises(ShapeError, match="257 blocks that wait for each other"):
-        op.forward_cuda("rnn", *inputs, make_layout(4, 1, None), False, "tanh", False)
+        op.forward_cuda("rnn", *given, False)
 
 
 def test_where_there_is_no_gpu_plans_are_for_a_small_one(monkeypatch):
