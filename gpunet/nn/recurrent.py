@@ -64,11 +64,8 @@ class RNNBase(Module):
             ``LSTM``, whichever the mode.
 
     Attributes:
-        weight_ih_l0: (G H, I), with G gates; of the layers above (G H, D H), under ``weight_ih_l1`` and so on.
-        weight_hh_l0: (G H, H).
-        bias_ih_l0, bias_hh_l0: (G H,).
-        weight_ih_l0_reverse: and so on, the same of the second direction. All are drawn from U(-k, k) with
-            k = 1 / sqrt(H).
+        weight_ih_l0: (G H, I), with G gates: 1 of the vanilla modes, 4 of the LSTM, 3 of the GRU. The others as for
+            ``LSTM``.
 
     Raises:
         ValueError, TypeError: an argument that no recurrent layer can have.
