@@ -13,6 +13,7 @@ from gpunet.inspect.checks import check_numbers
 from gpunet.inspect.explain import ParamExplanation, explain_params, product_text
 from gpunet.inspect.pictures import check_path, finished, new_figure
 from gpunet.inspect.summary import summary
+from gpunet.inspect.summary_text import without_batch
 from gpunet.nn import Module
 
 __all__ = ["plot_curves", "plot_layer_costs", "plot_param_counts"]
@@ -134,7 +135,8 @@ def plot_layer_costs(
         axes.tick_params(labelsize=7)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e6:g} M")
         axes.grid(True, axis="x", linewidth=0.4, alpha=0.6)
-    names = [f"{layer.name}  {'×'.join(map(str, (layer.output_shape or (0,))[1:]))}" for layer in layers]
+    shapes = [without_batch(layer.output_shape or (), layer.batch_axis) for layer in layers]
+    names = [f"{layer.name}  {'×'.join(map(str, shape))}" for layer, shape in zip(layers, shapes, strict=True)]
     left.set_yticks(places, names)
     left.invert_yaxis()
     tall = figure.get_figheight()

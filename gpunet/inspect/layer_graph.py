@@ -12,7 +12,8 @@ from typing import Any
 from gpunet.inspect.flow import Flow
 from gpunet.inspect.graph_folding import fold as fold_units
 from gpunet.inspect.graph_units import Unit, detail_of, drawn, merge_of, tree
-from gpunet.inspect.summary import run_on_meta
+from gpunet.inspect.summary import batch_axes, run_on_meta
+from gpunet.inspect.summary_text import without_batch
 from gpunet.inspect.trace import Trace
 from gpunet.nn import Module
 
@@ -143,7 +144,7 @@ def layer_graph(
     flow = Flow()
     run = run_on_meta(model, input_size, training=training, flow=flow, **kwargs)
     root = tree(run, flow, depth)
-    maker = _Maker(run, flow, root)
+    maker = _Maker(run, training, root)
     if fold:
         fold_units(root)
     return maker.graph(model if isinstance(model, str) else type(model).__name__)
@@ -152,9 +153,10 @@ def layer_graph(
 class _Maker:
     """Units to boxes."""
 
-    def __init__(self, run: Trace, flow: Flow, root: Unit) -> None:
+    def __init__(self, run: Trace, training: bool, root: Unit) -> None:
         self.run = run
         self.root = root
+        self._batch_axes = {id(step): axis for step, axis in zip(run.steps, batch_axes(run, training), strict=True)}
         self.towers = int(getattr(run.model, "_device_span", 1))
         self._hidden: set[int] = set()
         if self.towers > 1:
@@ -198,8 +200,8 @@ class _Maker:
             boxes.append(
                 Box(
                     names[id(leaf)], leaf.step.kind, detail_of(leaf),
-                    None if leaf.step.output_shape is None else leaf.step.output_shape[1:], merge, tower,
-                    _multiplied(leaf), _other_shape(leaf),
+                    self._sample_shape(leaf, leaf.step.output_shape), merge, tower, _multiplied(leaf),
+                    None if leaf.last_shape == leaf.step.output_shape else self._sample_shape(leaf, leaf.last_shape),
                 )
             )  # fmt: skip
             arrows.extend(
@@ -208,6 +210,9 @@ class _Maker:
             )
         found = LayerGraph(name, tuple(boxes), tuple(arrows), tuple(self._blocks(names)), self.towers)
         return replace(found, arrows=tuple(_kinds(found)))
+
+    def _sample_shape(self, leaf: Unit, shape: Shape | None) -> Shape | None:
+        return None if shape is None else without_batch(shape, self._batch_axes[id(leaf.step)])
 
     def _sources(self, leaf: Unit, names: dict[int, str], inputs: list[Box]) -> list[tuple[str, int | None]]:
         """Names of what a box reads and their towers, None for an input; each once."""
@@ -237,11 +242,6 @@ class _Maker:
             if unit.count > 1 or any(not part.parts and merge_of(part) for part in unit.parts):
                 last = "" if unit.last is None else unit.last.name
                 yield Block(unit.step.name, unit.step.kind, inside, unit.count, last, unit.growth)
-
-
-def _other_shape(leaf: Unit) -> Shape | None:
-    shape = leaf.last_shape
-    return None if shape is None or shape == leaf.step.output_shape else shape[1:]
 
 
 def _multiplied(leaf: Unit) -> int:

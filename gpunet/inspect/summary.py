@@ -23,7 +23,7 @@ from gpunet.inspect.flow import Flow
 from gpunet.inspect.receptive_field import ReceptiveField
 from gpunet.inspect.summary_text import html_table, text_table
 from gpunet.inspect.trace import Step, Trace, input_dtype, meta_model, trace
-from gpunet.nn import Conv1d, Conv2d, Conv3d, Linear, Module, RNNBase
+from gpunet.nn import Conv1d, Conv2d, Conv3d, Linear, Module
 from gpunet.nn.input_shape import default_input_shape
 from gpunet.ops.base import Spec
 from gpunet.ops.dtypes import canonical_dtype
@@ -406,7 +406,7 @@ def _summed(run: Trace, name: str, training: bool, depth: int | None) -> Summary
     model, top = run.model, run.steps[0]
     parameters = list(model.parameters())
     seen: set[int] = set()
-    layers = tuple(_layer(step, axis, seen) for step, axis in zip(run.steps, _batch_axes(run, training), strict=True))
+    layers = tuple(_layer(step, axis, seen) for step, axis in zip(run.steps, batch_axes(run, training), strict=True))
     total = sum(int(p.numel()) for p in parameters)
     uncalled = _uncalled(model, seen)
     return Summary(
@@ -429,14 +429,14 @@ def _summed(run: Trace, name: str, training: bool, depth: int | None) -> Summary
     )
 
 
-def _batch_axes(run: Trace, training: bool) -> list[int | None]:
+def batch_axes(run: Trace, training: bool) -> list[int | None]:
     """Which dimension of each step's first output is the batch: the one that grows with it.
 
-    It is the first, but where there are layers that take the steps of a sequence first: there the model is run once
-    more, with one sample more.
+    It is the first, but where there are layers that take the steps of a sequence first, recurrent ones or attention:
+    there the model is run once more, with one sample more.
     """
     first: list[int | None] = [0] * len(run.steps)
-    if all(module.batch_first for module in run.model.modules() if isinstance(module, RNNBase)):
+    if all(getattr(module, "batch_first", True) for module in run.model.modules()):
         return first
     specs = [Spec((spec.shape[0] + 1, *spec.shape[1:]) if spec.shape else (), spec.dtype) for spec in run.specs]
     try:

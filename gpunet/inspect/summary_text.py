@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpunet.inspect.summary import LayerSummary, Summary
 
-__all__ = ["bytes_text", "html_table", "shape_text", "text_table"]
+__all__ = ["bytes_text", "html_table", "shape_text", "text_table", "without_batch"]
 
 _COLUMNS = ("layer", "type", "output", "params", "%", "MACs", "%", "memory", "field", "jump", "start")
 _LEFT = 3  # columns of text before the numbers
@@ -21,6 +21,11 @@ def shape_text(shape: tuple[int, ...] | None) -> str:
     return "x".join(map(str, shape[1:])) or "1"
 
 
+def without_batch(shape: tuple[int, ...], batch_axis: int | None) -> tuple[int, ...]:
+    """(64, 1, 256) with the batch in dimension 1 as (64, 256); whole where no dimension is the batch."""
+    return shape if batch_axis is None else shape[:batch_axis] + shape[batch_axis + 1 :]
+
+
 def _outputs_text(shapes: tuple[tuple[int, ...], ...], batch_axis: int | None) -> str:
     """The shapes of all outputs; whole where they do not begin with the batch, as the states of a recurrent layer.
 
@@ -31,8 +36,7 @@ def _outputs_text(shapes: tuple[tuple[int, ...], ...], batch_axis: int | None) -
     first = shapes[0]
     if batch_axis == 0:
         return " ".join(shape_text(shape) if shape[:1] == first[:1] else "x".join(map(str, shape)) for shape in shapes)
-    own = first if batch_axis is None else first[:batch_axis] + first[batch_axis + 1 :]
-    return " ".join("x".join(map(str, shape)) or "1" for shape in (own, *shapes[1:]))
+    return " ".join("x".join(map(str, shape)) or "1" for shape in (without_batch(first, batch_axis), *shapes[1:]))
 
 
 def bytes_text(count: int) -> str:

@@ -120,6 +120,13 @@ def test_vggs_memory_is_early_and_its_parameters_late() -> None:
         plot_layer_costs("densenet121")
 
 
+def test_layers_that_take_steps_first_are_drawn_with_their_steps() -> None:
+    """64 characters through a model whose recurrent layers read (steps, batch, features)."""
+    figure = plot_layer_costs("char_rnn")
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["embedding  64×64", "rnn  64×256", "decoder  64×96"]
+
+
 def test_curves() -> None:
     """Row B92 (resnet1): training losses of plain and residual networks over each other."""
     curves = {"plain, 32 layers": [2.0, 1.5, 1.2], "residual, 32 layers": [1.9, 0.4, 0.1]}

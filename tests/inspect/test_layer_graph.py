@@ -339,6 +339,32 @@ def test_several_inputs_and_a_model_without_layers() -> None:
     assert [arrow.source for arrow in graph.arrows] == ["input", "input#2"]
 
 
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_layers_that_take_steps_first_have_their_steps(cell: str) -> None:
+    """(T, B, H) is T rows of H, as (B, T) is T numbers."""
+    graph = layer_graph("char_rnn", (16,), cell=cell)
+    assert {box.name: box.output_shape for box in graph.boxes} == {
+        "input": (16,), "embedding": (16, 64), "rnn": (16, 256), "dropout": (16, 256), "decoder": (16, 96),
+    }  # fmt: skip
+
+
+def test_attention_that_takes_steps_first_has_its_steps() -> None:
+    class Steps(nn.Module):
+        def __init__(self, batch_first: bool) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=batch_first)
+            self.encoder, self.first = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), batch_first
+
+        def forward(self, x: Any) -> Any:
+            return self.encoder(x) if self.first else self.encoder(x.transpose(0, 1)).transpose(0, 1)
+
+    graphs = [layer_graph(Steps(batch_first), (5, 8)) for batch_first in (True, False)]
+    shapes = [[(box.name, box.output_shape) for box in graph.boxes] for graph in graphs]
+    assert shapes[0] == shapes[1]
+    assert dict(shapes[1])["encoder.layers.0.linear1"] == (5, 16)
+    assert [block.count for block in graphs[0].blocks] == [block.count for block in graphs[1].blocks]
+
+
 def test_the_model_is_only_read() -> None:
     model = gn.models.lenet()
     before = {key: value.numpy().copy() for key, value in model.state_dict().items()}

@@ -187,6 +187,11 @@ def test_folded_dense_layers_say_what_they_add() -> None:
     assert not [text for text in shown if "…res." in text]
 
 
+def test_layers_that_take_steps_first_are_drawn_with_their_steps() -> None:
+    shapes = [text for text in texts(plot_architecture("char_rnn", input_size=(16,))) if re.fullmatch(r"[\d×]+", text)]
+    assert shapes == ["16", "16×64", "16×256", "16×256", "16×96"]
+
+
 def test_long_names_keep_their_ends() -> None:
     model: nn.Module = nn.Sequential(nn.Conv2d(1, 1, 1))
     for name in ("inner", "a_module_with_a_rather_long_name", "outermost"):

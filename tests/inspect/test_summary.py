@@ -588,3 +588,25 @@ def test_layers_that_take_steps_first_are_shown_with_their_steps() -> None:
         assert rows["decoder"][2] == "64x96"
         assert result["rnn"].batch_axis == 1
         assert result.layers[0].batch_axis == 0
+
+
+class StepsFirst(nn.Module):
+    """Five tokens of 8 through an encoder layer that takes (steps, batch, features)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16)
+        self.scores = nn.Linear(8, 3)
+
+    def forward(self, x: gn.Tensor) -> gn.Tensor:
+        return self.scores(self.encoder(x.transpose(0, 1)).transpose(0, 1))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_attention_that_takes_steps_first_is_shown_with_its_steps(batch: int) -> None:
+    result = summary(StepsFirst(), (5, 8), batch)
+    rows = {line.split()[0]: line.split()[2] for line in str(result).splitlines() if "encoder" in line}
+    assert rows["encoder"] == rows["encoder.norm1"] == rows["encoder.self_attn"] == "5x8"
+    assert rows["encoder.linear1"] == "5x16"
+    assert rows["encoder.self_attn.(softmax)"] == "2x5x5"
+    assert (result["encoder.linear1"].batch_axis, result["scores"].batch_axis) == (1, 0)
