@@ -78,11 +78,15 @@ NO_BAD_INPUT: Final[dict[str, str]] = {
     "gpunet.utils.data.get_worker_info": "takes nothing",
     "gpunet.utils.data.list_datasets": "takes nothing",
     "gpunet.utils.data.default_convert": "gives back what it cannot convert",
+    "gpunet.utils.data.TextInfo": "plain data; what from_dict refuses: tests/errors/test_text.py",
+    "gpunet.utils.data.TextSplits": "made by load_text and make_text_splits",
+    "gpunet.utils.data.load_novel": "takes nothing",
     **{
         f"gpunet.utils.data.{name}": "tests/data and tests/cli, which have files at hand"
         for name in (
             "DatasetInfo", "Digits", "ImageDataset", "ImageSplits", "get_dataset", "load_digits", "load_digits_split",
-            "load_images", "load_npz", "prepare_image", "read_image", "register_dataset", "stratified_split",
+            "load_images", "load_npz", "prepare_image", "read_image", "read_text", "register_dataset",
+            "stratified_split",
         )
     },
 }  # fmt: skip

@@ -216,6 +216,41 @@ FUNCTIONAL: dict[str, list[tuple[Callable[..., Any], tuple[gn.Tensor, ...]]]] = 
     "pixel_shuffle": [(lambda x: F.pixel_shuffle(x, 2), (spread(1, 4, 2, 2),))],
     "pixel_unshuffle": [(lambda x: F.pixel_unshuffle(x, 2), (spread(1, 1, 4, 4),))],
     "channel_shuffle": [(lambda x: F.channel_shuffle(x, 2), (spread(1, 4, 2, 2),))],
+    "scaled_dot_product_attention": [
+        (
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, MASK),
+            (spread(2, 3, 2), spread(2, 4, 2, seed=1), spread(2, 4, 3, seed=2)),
+        ),
+        (
+            lambda q, k, v, mask: F.scaled_dot_product_attention(q, k, v, mask, scale=0.5, enable_gqa=True),
+            (spread(4, 3, 2), spread(2, 4, 2, seed=1), spread(2, 4, 3, seed=2), spread(3, 4, seed=3)),
+        ),
+        (
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+            (spread(3, 2), spread(4, 2, seed=1), spread(4, 3, seed=2)),
+        ),
+    ],
+    "multi_head_attention_forward": [
+        (
+            lambda q, k, v, w, b, out, c: F.multi_head_attention_forward(
+                q, k, v, 4, 2, w, b, None, None, False, 0.0, out, c
+            ),
+            (
+                *(spread(length, 2, 4, seed=length) for length in (3, 5)),
+                spread(5, 2, 4),
+                spread(12, 4),
+                spread(12),
+                spread(4, 4),
+                spread(4),
+            ),
+        ),
+    ],
+    "mdn_loss": [
+        (
+            lambda log_pi, mu, sigma, target: F.mdn_loss(log_pi.log_softmax(-1), mu, sigma, target),
+            (spread(3, 2), spread(3, 2, 4), positive(3, 2, 4), spread(3, 4, seed=1)),
+        ),
+    ],
 }
 
 # Tensor methods; functions of the same names at the top call them.
@@ -488,6 +523,7 @@ NOT_DIFFERENTIABLE = {
     "ndimension",
     "ne",
     "nelement",
+    "new",
     "new_empty",
     "new_full",
     "new_ones",
@@ -531,6 +567,7 @@ NOT_CHECKED = {
     "feature_alpha_dropout": "random; checked below",
     "gumbel_softmax": "random",
     "embedding_bag": "checked below",
+    "mdn_sample": "random, without gradient",
 }
 
 LAYERS: dict[str, tuple[Callable[[], Any], tuple[gn.Tensor, ...]]] = {
