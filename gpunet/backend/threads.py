@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["get_num_threads", "parallel_for", "set_num_threads", "single_threaded_blas"]
+__all__ = ["Beside", "get_num_threads", "parallel_for", "set_num_threads", "single_threaded_blas"]
 
 
 def _default_threads() -> int:
@@ -130,6 +130,115 @@ def parallel_for(count: int, body: Callable[[int], Any]) -> None:
                 future.result()
     if failures:
         raise failures[min(failures)]
+
+
+class Beside:
+    """Tasks that other threads run beside the calling thread, which has work of its own that cannot be shared out.
+
+        with Beside() as tasks:
+            first = tasks.add(body)
+            ...
+            tasks.wait(first)
+
+    Tasks start in the order they were added in. The calling thread takes its turn when it waits for one and at the
+    end of the block, before which all are done. Where no other thread may help, it runs them all there. The exception
+    of the first task that failed is raised by ``wait`` or at the end, after all threads have stopped.
+    """
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._tasks: list[Callable[[], Any]] = []
+        self._done: list[bool] = []
+        self._next = 0
+        self._helping = 0
+        self._futures: list[Future[None]] = []
+        self._failures: dict[int, BaseException] = {}
+
+    def __enter__(self) -> Beside:
+        _blas.enter()
+        self._helpers = 0 if _worker.busy else _count - 1
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            if error is not None:
+                self._abandon(error)
+            try:
+                while (index := self._claim()) is not None:
+                    self._run(index)
+            except BaseException as interruption:
+                self._abandon(interruption)
+                raise
+            finally:
+                for future in self._futures:
+                    if not future.cancel():
+                        future.result()
+        finally:
+            _blas.leave()
+        if error is None:
+            self._raise()
+
+    def _abandon(self, error: BaseException) -> None:
+        """Begin no more tasks, and have those that wait for one give up: it may never be done."""
+        with self._change:
+            self._failures.setdefault(len(self._tasks), error)
+            self._change.notify_all()
+
+    def add(self, task: Callable[[], Any]) -> int:
+        """Leave a task to the others, and return its number."""
+        with self._change:
+            self._tasks.append(task)
+            self._done.append(False)
+            # The interpreter is shutting down, or set_num_threads replaced the pool: this thread does it all.
+            with contextlib.suppress(RuntimeError):
+                if self._helping < self._helpers:
+                    self._futures.append(_get_pool().submit(self._help))
+                    self._helping += 1
+            return len(self._tasks) - 1
+
+    def wait(self, index: int) -> None:
+        """Return when a task is done. A task may wait for one that was added before it."""
+        while not self._done[index] and not self._failures:
+            claimed = self._claim(index)
+            if claimed is not None:
+                self._run(claimed)
+                continue
+            with self._change:
+                while not self._done[index] and not self._failures:
+                    self._change.wait()
+        self._raise()
+
+    def _claim(self, last: int | None = None, is_helper: bool = False) -> int | None:
+        """The next task to run, if there is one (up to the last that is asked for); a helper that gets none ends."""
+        with self._change:
+            index = self._next
+            if index < len(self._tasks) and not self._failures and (last is None or index <= last):
+                self._next += 1
+                return index
+            if is_helper:
+                self._helping -= 1
+            return None
+
+    def _run(self, index: int) -> None:
+        was_busy, _worker.busy = _worker.busy, True
+        try:
+            with np.errstate(all="ignore"):
+                self._tasks[index]()
+        except BaseException as error:
+            self._failures[index] = error
+        finally:
+            _worker.busy = was_busy
+            with self._change:
+                self._done[index] = True
+                self._change.notify_all()
+
+    def _help(self) -> None:
+        while (index := self._claim(is_helper=True)) is not None:
+            self._run(index)
+
+    def _raise(self) -> None:
+        if self._failures:
+            raise self._failures[min(self._failures)]
 
 
 def _blas_libraries() -> list[Any]:

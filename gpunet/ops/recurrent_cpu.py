@@ -11,8 +11,11 @@ How the work is laid out, and why:
 - sigmoid(a) = (tanh(a / 2) + 1) / 2, so that one call of tanh takes all gates. The halving is in the weights, which
   are copied once per call anyhow (``recurrent_products`` says why).
 - Biases are one more row of W_ih^T, that of a column of ones beside x.
-- Sequences of a batch do not depend on each other. The batch is cut into slices that run through all steps on a
+- Sequences of a batch do not depend on each other. A large batch is cut into slices that run through all steps on a
   thread each, with nothing to wait for in between. The batch and the sizes alone decide how it is cut.
+- Small steps are worth no second slice: two threads that call NumPy every few microseconds wait for the interpreter
+  and for each other to wake up. One thread goes through the steps then, and beside it (``Beside``) others make the
+  products that are not part of the recurrence: those with x of later steps, the gradients of earlier ones.
 - A slice takes the products with x of a few steps at once, and then those steps, while they are in the cache. Without
   gradients that is all there is of gates.
 """
@@ -20,11 +23,13 @@ How the work is laid out, and why:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpunet.backend.memory import empty, scratch
+from gpunet.backend.threads import Beside
 from gpunet.ops.dtypes import compute_dtype
 from gpunet.ops.recurrent_layout import Layout
 from gpunet.ops.recurrent_products import (
@@ -37,15 +42,17 @@ from gpunet.ops.recurrent_products import (
     panels_of,
     product_into,
 )
-from gpunet.ops.recurrent_walk import Advance, Cell, Kept, Retreat, share, slices_of, stretches_of
+from gpunet.ops.recurrent_walk import Advance, Cell, Kept, Retreat, Stretch, is_shared, share, slices_of, stretches_of
 
 __all__ = ["backward_cpu", "forward_cpu"]
 
 _PROJECTED_ROWS = 128
+_PROJECTED_WORK = 1 << 24  # multiply-adds of a task beside the recurrence
 _SCRATCH = 1 << 20  # elements of a work array that a thread keeps
 _GRADIENT_ROWS = 256
+_PARTS = 4  # of the weights' gradients: what is made beside the recurrence is added up
 _FEW_STEPS = 4  # too few to be worth bringing the weights into another order
-_CHUNK = 1 << 14  # elements of each gate for which backward's factors are made at once
+_CHUNK = 1 << 15  # elements of each gate for which backward's factors are made at once
 
 
 def _row_view(x: Any, rows: int) -> Any:
@@ -100,11 +107,32 @@ def forward_cpu(
         bias = np.tile(block, (max(stop - start for start, stop in slices), 1))
     products = len(cell.input_gates), len(cell.hidden_gates)
     work = rows * cell.gates * hidden * hidden
+    stretches = stretches_of(layout)[:: -1 if reverse else 1]
+    is_alone = len(slices) == 1
+    beside = is_alone and gates is not None and is_shared(work)
 
-    def walk(index: int) -> None:
+    def steps_ahead(stretch: Stretch, n: int) -> int:
+        """For how many steps to have the products with x before going through them."""
+        chunk = max(1, _PROJECTED_ROWS // n)
+        if beside:
+            return chunk * max(1, _PROJECTED_WORK // (chunk * n * cell.gates * hidden * input_panels.depth))
+        if is_alone and gates is None:  # other threads are free to help with several chunks
+            return max(chunk, _SCRATCH // (n * cell.gates * hidden))
+        return chunk
+
+    def projections() -> Iterator[tuple[Any, Any]]:
+        for stretch in stretches:
+            x_part = stretch.of_input(x, 0, stretch.size, reverse)
+            out = stretch.of(gates, 0, stretch.size, reverse)[: products[0]]
+            ahead = steps_ahead(stretch, stretch.size)
+            for first in range(0, stretch.steps, ahead):
+                yield x_part[first : first + ahead], out[:, first : first + ahead]
+
+    def walk(index: int, tasks: Beside | None = None) -> None:
+        ready = None if tasks is None else _project_beside(tasks, projections(), input_panels)
         start, stop = slices[index]
         states = tuple(state[:0] for state in initial)
-        for stretch in reversed(stretches_of(layout)) if reverse else stretches_of(layout):
+        for stretch in stretches:
             n = min(stretch.size, stop) - start
             if n <= 0:
                 continue
@@ -116,18 +144,17 @@ def forward_cpu(
             gates_part, cells_part = (
                 None if array is None else stretch.of(array, start, start + n, reverse) for array in (gates, cells)
             )
-            chunk = max(1, _PROJECTED_ROWS // n)
-            # A slice that is all there is has other threads to help with the products with x, of several chunks.
-            ahead = chunk
-            if len(slices) == 1:
-                ahead = stretch.steps if gates is not None else max(chunk, _SCRATCH // (n * cell.gates * hidden))
+            ahead = steps_ahead(stretch, n)
             for first in range(0, stretch.steps, ahead):
                 steps = slice(first, min(first + ahead, stretch.steps))
                 if gates_part is None:
                     a = scratch("recurrent.gates", (products[0], steps.stop - first, n, hidden), carry)
                 else:
                     a = gates_part[:, steps]
-                _project(x_part[steps], input_panels, a[: products[0]], chunk)
+                if ready is None:
+                    _project(x_part[steps], input_panels, a[: products[0]])
+                else:
+                    ready()
                 states = cell.advance(
                     Advance(
                         product,
@@ -143,7 +170,11 @@ def forward_cpu(
         for target, state in zip(last, states, strict=True):
             target[start : start + len(state)] = state
 
-    share(len(slices), walk, work)
+    if beside:
+        with Beside() as tasks:
+            walk(0, tasks)
+    else:
+        share(len(slices), walk, work)
     stored = y if carry == x.dtype else y.astype(x.dtype)
     outputs = (
         stored.reshape(*x.shape[:-1], hidden),
@@ -216,10 +247,10 @@ def _resize(states: tuple[Any, ...], initial: list[Any], last: list[Any], start:
     return grown
 
 
-def _project(x: Any, panels: Panels, out: Any, chunk: int) -> None:
+def _project(x: Any, panels: Panels, out: Any) -> None:
     """Write the products of x (steps, n, I) with the input weights to ``out`` (G, steps, n, H), a chunk at a time."""
     steps, n, features = x.shape
-    depth = panels.depth
+    depth, chunk = panels.depth, max(1, _PROJECTED_ROWS // n)
 
     def body(index: int) -> None:
         part = slice(index * chunk, min((index + 1) * chunk, steps))
@@ -230,6 +261,31 @@ def _project(x: Any, panels: Panels, out: Any, chunk: int) -> None:
         multiply_stack(rows[..., :depth], panels, out[:, part])
 
     share(-(-steps // chunk), body, out.size * depth)
+
+
+def _project_beside(tasks: Beside, pieces: Iterator[tuple[Any, Any]], panels: Panels) -> Callable[[], None]:
+    """Have other threads ``_project`` pieces (x, out), and return what waits for the next of them."""
+    numbers: list[int] = []
+    group: list[tuple[Any, Any]] = []
+    work = 0
+
+    def leave() -> None:
+        def task(group: list[tuple[Any, Any]] = group) -> None:
+            for x, out in group:
+                _project(x, panels, out)
+
+        numbers.extend([tasks.add(task)] * len(group))
+
+    for x, out in pieces:
+        group.append((x, out))
+        work += out.size * panels.depth
+        if work >= _PROJECTED_WORK:
+            leave()
+            group, work = [], 0
+    if group:
+        leave()
+    following = iter(numbers)
+    return lambda: tasks.wait(next(following))
 
 
 def backward_cpu(
@@ -271,7 +327,7 @@ def backward_cpu(
     stretches = stretches_of(layout)
     work = rows * cell.gates * hidden * hidden
 
-    def walk(index: int) -> None:
+    def walk(index: int, finished: Callable[[int, int], None] | None = None) -> None:
         start, stop = slices[index]
         for stretch in stretches if reverse else reversed(stretches):
             n = min(stretch.size, stop) - start
@@ -290,9 +346,33 @@ def backward_cpu(
                     None if array is None else array[..., step : step + chunk, :, :] for array in arrays
                 )
                 cell.retreat(Retreat(product, sums, g, h, h_before, c, c_before, dy, states), attributes)
+                if finished is not None:
+                    done = min(step + chunk, stretch.steps) * stretch.size
+                    if reverse:
+                        finished(0, stretch.row + done)
+                    else:
+                        finished(stretch.row + stretch.steps * stretch.size - done, rows)
 
-    share(len(slices), walk, work)
-    found = _weight_gradients(cell, gates, x, y_before, (w_ih, w_hh), needs_grad, layout)
+    beside = len(slices) == 1 and is_shared(work)
+    found, jobs = _weight_gradients(cell, gates, x, y_before, (w_ih, w_hh), needs_grad, layout, reverse, beside)
+    if beside:
+        with Beside() as tasks:
+            waiting = iter([*jobs, None])
+            job = next(waiting)
+
+            def finished(low: int, high: int) -> None:
+                """Leave the jobs to other threads for which the rows from ``low`` to ``high`` are enough."""
+                nonlocal job
+                while job is not None and low <= job.rows.start and job.rows.stop <= high:
+                    tasks.add(partial(job.body, tasks.wait))
+                    job = next(waiting)
+
+            walk(0, finished)
+    else:
+        share(len(slices), walk, work)
+        share(len(jobs), lambda index: jobs[index].body(None), rows * cell.gates * hidden * (x.shape[-1] + hidden))
+    if needs_grad[-1] and found[-1] is None:
+        found[-1] = found[-2].copy()
     for place, grad in enumerate(grad_states, 1):
         if needs_grad[place]:
             found[place] = grad
@@ -316,6 +396,18 @@ def _before(after: Any, initial: Any, layout: Layout, reverse: bool) -> Any:
     return before
 
 
+class _Job(NamedTuple):
+    """A part of the gradients of x, the weights and the biases.
+
+    Attributes:
+        rows: the rows whose gates it needs the gradients of.
+        body: makes it. The argument waits for the job of a number (none of which comes later).
+    """
+
+    rows: slice
+    body: Callable[[Callable[[int], None] | None], None]
+
+
 def _weight_gradients(
     cell: Cell,
     gates: Any,
@@ -324,27 +416,30 @@ def _weight_gradients(
     parameters: tuple[Any, ...],
     needs_grad: tuple[bool, ...],
     layout: Layout,
-) -> list[Any]:
-    """The gradients of x, the weights and the biases, from those of the gates: products over all steps."""
+    reverse: bool,
+    in_parts: bool,
+) -> tuple[list[Any], list[_Job]]:
+    """Where the gradients of x, the weights and the biases will be, and the jobs that make them.
+
+    The jobs are products over all steps; in parts, over some steps each, in the order in which backward comes by them.
+    """
     w_ih, w_hh = parameters
     carry, hidden, features = gates.dtype, w_hh.shape[1], w_ih.shape[1]
     found: list[Any] = [None] * (cell.states + 5)
     at = cell.states + 1
     inputs, others = gates[: len(cell.input_gates)], gates[cell.hidden_buffers]
-    tasks: list[Callable[[], None]] = []
+    count = min(_PARTS, max(1, layout.rows // _GRADIENT_ROWS)) if in_parts else 1
+    parts = [slice(layout.rows * i // count, layout.rows * (i + 1) // count) for i in range(count)]
+    if not reverse:
+        parts.reverse()
+
+    sums: list[tuple[Any, Any, Any]] = []  # (target, left, right): target becomes left^T right
 
     def products(place: int, grads: Any, order: Any, right: Any) -> None:
-        total = found[place] = empty((cell.gates * hidden, right.shape[1]), carry)
+        columns = () if right is None else (right.shape[1],)
+        total = found[place] = empty((cell.gates * hidden, *columns), carry)
         for grad, (gate, _) in zip(grads, order, strict=True):
-            target = total[gate * hidden : (gate + 1) * hidden]
-            tasks.append(lambda grad=grad, target=target: np.matmul(grad.T, right, out=target))  # type: ignore[misc]
-
-    def sums(place: int, grads: Any, order: Any) -> None:
-        total = found[place] = empty((cell.gates * hidden,), carry)
-        ones = np.ones(layout.rows, carry)  # BLAS adds columns up faster than NumPy
-        for grad, (gate, _) in zip(grads, order, strict=True):
-            target = total[gate * hidden : (gate + 1) * hidden]
-            tasks.append(lambda grad=grad, target=target: np.matmul(ones, grad, out=target))  # type: ignore[misc]
+            sums.append((total[gate * hidden : (gate + 1) * hidden], grad, right))
 
     if needs_grad[at + 1]:
         products(at + 1, others, cell.hidden_gates, y_before)
@@ -353,22 +448,45 @@ def _weight_gradients(
         if rows is None or rows.dtype != carry:
             rows = x.astype(carry, order="C").reshape(layout.rows, features)
         products(at, inputs, cell.input_gates, rows)
+    if needs_grad[at + 2]:
+        products(at + 2, inputs, cell.input_gates, None)
+    if needs_grad[at + 3] and (cell.separate is not None or not needs_grad[at + 2]):
+        products(at + 3, others, cell.hidden_gates, None)
+
+    entries: list[tuple[slice, int, Any]] = [(part, index, None) for part in parts for index in range(len(sums))]
     if needs_grad[0]:
         found[0] = np.empty_like(x, dtype=carry)
-        for place, target in _row_pieces(found[0], layout, cell.gates):
-            tasks.append(lambda place=place, target=target: _input_gradient(cell, inputs[:, place], w_ih, target))  # type: ignore[misc]
-    if needs_grad[at + 2]:
-        sums(at + 2, inputs, cell.input_gates)
-    if needs_grad[at + 3] and (cell.separate is not None or not needs_grad[at + 2]):
-        sums(at + 3, others, cell.hidden_gates)
-    work = layout.rows * cell.gates * hidden * (features + hidden)
-    share(len(tasks), lambda index: tasks[index](), work)
-    if needs_grad[at + 3] and found[at + 3] is None:
-        found[at + 3] = found[at + 2].copy()
-    return found
+        entries += [(place, -1, target) for place, target in _row_pieces(found[0], layout, cell.gates)]
+    entries.sort(key=lambda entry: entry[0].stop if reverse else -entry[0].start)
+    ones = np.ones(layout.rows, carry)  # BLAS adds columns up faster than NumPy
+    jobs: list[_Job] = []
+    before: dict[int, int] = {}  # for each of the sums, the number of its last job
+    for place, index, target in entries:
+        if index < 0:
+            body = partial(_input_gradient, cell, inputs[:, place], w_ih, target)
+        else:
+            total, left, right = sums[index]
+            right = None if right is None else right[place]
+            body = partial(_add_product, total, left[place], right, ones, before.get(index))
+            before[index] = len(jobs)
+        jobs.append(_Job(place, body))
+    return found, jobs
 
 
-def _input_gradient(cell: Cell, grads: Any, w_ih: Any, target: Any) -> None:
+def _add_product(
+    total: Any, left: Any, right: Any, ones: Any, before: int | None, wait: Callable[[int], None] | None
+) -> None:
+    """Write left^T right, or the sums of left's columns, to ``total``; add them to it after the job ``before``."""
+    a, b = (ones[: len(left)], left) if right is None else (left.T, right)
+    if before is None or wait is None:
+        np.matmul(a, b, out=total)
+        return
+    part = np.matmul(a, b, out=scratch("recurrent.part_of_gradient", total.shape, total.dtype))
+    wait(before)
+    np.add(total, part, total)
+
+
+def _input_gradient(cell: Cell, grads: Any, w_ih: Any, target: Any, _: Any) -> None:
     """Write the gradient of a piece of x from those of its gates (G, rows, H)."""
     count, rows, hidden = grads.shape
     features = w_ih.shape[1]

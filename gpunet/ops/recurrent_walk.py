@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, Protocol
 from gpunet.backend.threads import parallel_for, single_threaded_blas
 from gpunet.ops.recurrent_layout import Layout
 
-__all__ = ["Advance", "Cell", "Kept", "Retreat", "Stretch", "share", "slices_of", "stretches_of"]
+__all__ = ["Advance", "Cell", "Kept", "Retreat", "Stretch", "is_shared", "share", "slices_of", "stretches_of"]
 
 _SLICE_ROWS = 16  # sequences of a slice; more where the weights are read from beyond the second-level cache
 _WIDE_SLICE_ROWS = 32
 _CACHED_WEIGHTS = 1 << 20
-_WORTH_A_SLICE = 1 << 19  # multiply-adds of its step: with fewer, threads wait for the interpreter most of the time
+_WORTH_A_SLICE = 1 << 24  # multiply-adds of its step: with fewer, threads wait for the interpreter too often
 _WORTH_A_THREAD = 1 << 22  # multiply-adds in all
 
 
@@ -170,12 +170,17 @@ def slices_of(batch: int, hidden: int, gates: int) -> list[tuple[int, int]]:
     return [(batch * i // count, batch * (i + 1) // count) for i in range(count)]
 
 
+def is_shared(work: int) -> bool:
+    """Whether so many multiply-adds are worth several threads."""
+    return work >= _WORTH_A_THREAD
+
+
 def share(count: int, body: Callable[[int], None], work: int) -> None:
     """Run a loop on threads where so many multiply-adds are worth it.
 
     One that is not shared out leaves the other threads free for loops within it.
     """
-    if count > 1 and work >= _WORTH_A_THREAD:
+    if count > 1 and is_shared(work):
         parallel_for(count, body)
         return
     with single_threaded_blas():

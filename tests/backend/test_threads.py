@@ -16,7 +16,7 @@ import pytest
 import threadpoolctl
 
 import gpunet as gn
-from gpunet.backend.threads import get_num_threads, parallel_for, set_num_threads, single_threaded_blas
+from gpunet.backend.threads import Beside, get_num_threads, parallel_for, set_num_threads, single_threaded_blas
 
 
 @pytest.fixture(autouse=True)
@@ -207,3 +207,128 @@ def test_the_environment_is_left_as_it_was() -> None:
     )
     environment = {name: value for name, value in os.environ.items() if name != "KMP_DUPLICATE_LIB_OK"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_tasks_beside_are_done_when_waited_for_and_at_the_end(threads: int) -> None:
+    set_num_threads(threads)
+    done: list[int] = []
+    with Beside() as tasks:
+        numbers = [tasks.add(lambda index=index: done.append(index)) for index in range(20)]
+        tasks.wait(numbers[7])
+        assert set(range(8)) <= set(done)
+        numbers += [tasks.add(lambda index=index: done.append(index)) for index in range(20, 40)]
+    assert numbers == list(range(40))
+    assert sorted(done) == list(range(40))
+
+
+def test_a_task_runs_beside_the_calling_thread() -> None:
+    set_num_threads(2)
+    barrier = threading.Barrier(2, timeout=10)
+    names = []
+
+    def body() -> None:
+        names.append(threading.current_thread().name)
+        barrier.wait()
+
+    with Beside() as tasks:
+        tasks.add(body)
+        barrier.wait()
+    assert names != [threading.current_thread().name]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_tasks_can_wait_for_those_before_them(threads: int) -> None:
+    set_num_threads(threads)
+    total = [0.0]
+
+    def add(value: float, before: int | None, tasks: Beside) -> None:
+        if before is not None:
+            tasks.wait(before)
+        total[0] = total[0] / 3 + value
+
+    expected = 0.0
+    with Beside() as tasks:
+        last = None
+        for index in range(200):
+            expected = expected / 3 + index
+            last = tasks.add(lambda index=index, last=last: add(index, last, tasks))
+    assert total[0] == expected
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("is_waited_for", [True, False])
+def test_the_exception_of_a_task_is_raised(threads: int, is_waited_for: bool) -> None:
+    set_num_threads(threads)
+    ran: list[int] = []
+
+    def fail() -> None:
+        raise ValueError("task")
+
+    def run() -> None:
+        with Beside() as tasks:
+            tasks.add(fail)
+            last = tasks.add(lambda: None)
+            if is_waited_for:
+                tasks.wait(last)
+                ran.append(1)
+
+    with pytest.raises(ValueError, match="task"):
+        run()
+    assert not ran
+
+
+def test_a_block_that_fails_begins_no_more_tasks() -> None:
+    set_num_threads(1)
+    ran: list[int] = []
+
+    def run() -> None:
+        with Beside() as tasks:
+            tasks.add(lambda: ran.append(1))
+            raise KeyError("block")
+
+    with pytest.raises(KeyError, match="block"):
+        run()
+    assert not ran
+
+
+def test_an_interrupted_block_leaves_no_task_waiting() -> None:
+    set_num_threads(2)
+    gone_on, is_waiting = threading.Event(), threading.Event()
+
+    def run() -> None:
+        with Beside() as tasks:
+            begun = threading.Event()
+            tasks.add(lambda: (begun.set(), gone_on.wait(10)))
+            assert begun.wait(10)
+            lost = tasks.add(lambda: None)
+            assert tasks._claim() == lost  # the interruption comes between taking a task and running it
+            tasks.add(lambda: (is_waiting.set(), tasks.wait(lost)))
+            gone_on.set()
+            assert is_waiting.wait(10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+
+
+def test_tasks_inside_a_shared_loop_run_in_its_threads() -> None:
+    set_num_threads(3)
+    names: dict[int, set[str]] = {}
+
+    def body(index: int) -> None:
+        with Beside() as tasks:
+            for _ in range(5):
+                tasks.add(lambda: names.setdefault(index, set()).add(threading.current_thread().name))
+        names[index].add(threading.current_thread().name)
+
+    parallel_for(4, body)
+    assert all(len(found) == 1 for found in names.values())
+
+
+def test_blas_is_held_to_one_thread_beside_tasks_and_put_back() -> None:
+    before = blas_threads()
+    with Beside() as tasks:
+        tasks.add(lambda: None)
+        assert set(blas_threads()) <= {1}
+    assert blas_threads() == before
