@@ -438,8 +438,14 @@ def _weight_gradients(
     def products(place: int, grads: Any, order: Any, right: Any) -> None:
         columns = () if right is None else (right.shape[1],)
         total = found[place] = empty((cell.gates * hidden, *columns), carry)
-        for grad, (gate, _) in zip(grads, order, strict=True):
-            sums.append((total[gate * hidden : (gate + 1) * hidden], grad, right))
+        total = total.reshape(cell.gates, hidden, *columns)
+        blocks = [gate for gate, _ in order]
+        first = 0
+        for after in range(1, len(blocks) + 1):
+            # One product a block, or one for blocks that follow each other
+            if not in_parts or after == len(blocks) or blocks[after] != blocks[after - 1] + 1:
+                sums.append((total[blocks[first] : blocks[after - 1] + 1], grads[first:after], right))
+                first = after
 
     if needs_grad[at + 1]:
         products(at + 1, others, cell.hidden_gates, y_before)
@@ -467,7 +473,7 @@ def _weight_gradients(
         else:
             total, left, right = sums[index]
             right = None if right is None else right[place]
-            body = partial(_add_product, total, left[place], right, ones, before.get(index))
+            body = partial(_add_product, total, left[:, place], right, ones, before.get(index))
             before[index] = len(jobs)
         jobs.append(_Job(place, body))
     return found, jobs
@@ -477,7 +483,7 @@ def _add_product(
     total: Any, left: Any, right: Any, ones: Any, before: int | None, wait: Callable[[int], None] | None
 ) -> None:
     """Write left^T right, or the sums of left's columns, to ``total``; add them to it after the job ``before``."""
-    a, b = (ones[: len(left)], left) if right is None else (left.T, right)
+    a, b = (ones[: left.shape[1]], left) if right is None else (left.transpose(0, 2, 1), right)
     if before is None or wait is None:
         np.matmul(a, b, out=total)
         return
