@@ -18,6 +18,7 @@ import math
 import os
 import statistics
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=25, help="timings of drawing")
-    parser.add_argument("--name", default="char_rnn-cpu-2026-11-21", help="of the files; empty writes none")
+    parser.add_argument(
+        "--name", default=f"char_rnn-cpu-{datetime.now(UTC):%Y-%m-%d}", help="of the files; empty writes none"
+    )
     arguments = parser.parse_args()
     import torch
 
