@@ -23,6 +23,7 @@ KERNELS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cuda_ker
 EXTRAS = {
     "cuda12",
     "cuda13",
+    "features",
     "plot",
     "images",
     "half",
