@@ -16,6 +16,7 @@ constexpr int ERROR_TARGET_PROBABILITY = 1 << 5;
 constexpr int ERROR_VARIANCE = 1 << 6;
 constexpr int ERROR_POSITION = 1 << 7;
 constexpr int ERROR_DEVIATION = 1 << 8;
+constexpr int ERROR_LOG_PROBABILITY = 1 << 9;
 
 // An integer or: the word does not depend on the order of the threads.
 __device__ inline void report_error(int* error_word, int bit) { atomicOr(error_word, bit); }

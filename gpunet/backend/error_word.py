@@ -36,6 +36,7 @@ _KINDS: tuple[tuple[str, type[Exception], str], ...] = (
     ("variance", ValueError, "var: variances must not be negative"),
     ("position", IndexError, "index: indices must lie in 0..size-1"),
     ("deviation", ValueError, "sigma: standard deviations must be positive"),
+    ("log probability", ValueError, "log_pi: must be logarithms of probabilities that sum to 1, as log_softmax gives"),
 )
 _BITS = {name: 1 << position for position, (name, _, _) in enumerate(_KINDS)}
 

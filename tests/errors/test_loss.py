@@ -109,6 +109,11 @@ VALUES: list[tuple[str, Any, type[Exception], str]] = [
      "var: variances must not be negative"),
     ("label", lambda: F.multi_margin_loss(gn.zeros(2, 3), gn.tensor([0, 3])), IndexError,
      "target: class indices must lie in 0..C-1 (or be ignore_index); got 3 with C = 3"),
+    ("deviation", lambda: F.mdn_loss(gn.zeros(2, 1), gn.zeros(2, 1, 1), gn.zeros(2, 1, 1), gn.zeros(2, 1)), ValueError,
+     "sigma: standard deviations must be positive; got 0"),
+    ("mixture", lambda: F.mdn_loss(gn.full((2, 2), 0.5), gn.zeros(2, 2, 1), gn.ones(2, 2, 1), gn.zeros(2, 1)),
+     ValueError, "log_pi: must be logarithms of probabilities that sum to 1, as log_softmax gives; got a sum of "
+     "3.29744"),
 ]  # fmt: skip
 
 

@@ -142,11 +142,37 @@ def test_deviations_must_be_positive(value: float, shown: str) -> None:
 def test_a_gpu_is_not_waited_for_to_look_at_deviations() -> None:
     """The error comes where the loss is read, and a good sigma after it is not blamed."""
     with gn.device("cuda"):
-        log_pi, zeros, target = gn.zeros(1, 2), gn.zeros(1, 2, 1), gn.zeros(1, 1)
+        log_pi, zeros, target = gn.zeros(1, 2).log_softmax(-1), gn.zeros(1, 2, 1), gn.zeros(1, 1)
         loss = F.mdn_loss(log_pi, zeros, gn.tensor([[[1.0], [0.0]]]), target)
         with pytest.raises(ValueError, match=r"^sigma: standard deviations must be positive$"):
             loss.item()
         assert math.isfinite(F.mdn_loss(log_pi, zeros, zeros + 1, target).item())
+        loss = F.mdn_loss(log_pi.exp(), zeros, zeros + 1, target)
+        with pytest.raises(ValueError, match=r"^log_pi: must be logarithms of probabilities that sum to 1, as log_"):
+            loss.item()
+
+
+@pytest.mark.parametrize(
+    "log_pi, shown",
+    [((0.3, 0.7), "3.36361"), ((0.0, 0.0), "2"), ((-1.0, -1.0), "0.735759"), ((-math.inf, -math.inf), "0"),
+     ((math.nan, 0.0), "nan")],
+)  # fmt: skip
+def test_probabilities_are_no_logarithms(log_pi: tuple[float, ...], shown: str) -> None:
+    """exp(.3) + exp(.7) = 3.36361: what would have been a loss without a meaning; there are no values on meta."""
+    given = gn.tensor([(math.log(0.4), math.log(0.6)), log_pi]), gn.zeros(2, 2, 1), gn.ones(2, 2, 1), gn.zeros(2, 1)
+    rule = "log_pi: must be logarithms of probabilities that sum to 1, as log_softmax gives"
+    with pytest.raises(ValueError, match=rf"^{rule}; got a sum of {shown}$"):
+        F.mdn_loss(*given)
+    assert F.mdn_loss(*(one.to("meta") for one in given)).shape == ()
+
+
+@pytest.mark.parametrize("dtype", [gn.float16, gn.bfloat16, gn.float32, gn.float64])
+def test_what_log_softmax_rounds_is_taken(dtype: np.dtype) -> None:
+    """The sum over 1000 components of scores from -20 to 20, in any floating dtype."""
+    log_pi = (gn.rand(8, 1000, dtype=gn.float64) * 40 - 20).to(dtype).log_softmax(-1)
+    mu = gn.zeros(8, 1000, 1, dtype=dtype)
+    assert np.isfinite(float(F.mdn_loss(log_pi, mu, mu + 1, gn.zeros(8, 1, dtype=dtype)).item()))
+    assert F.mdn_loss(log_pi[:0], mu[:0], mu[:0] + 1, gn.zeros(0, 1, dtype=dtype), "none").shape == (0,)
 
 
 def test_gradients() -> None:

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 from gpunet.autograd import Tensor, no_grad, randn
+from gpunet.autograd.types import finfo
 from gpunet.backend.devices import on_device
 from gpunet.backend.error_word import check_values
 from gpunet.backend.errors import ShapeError
@@ -32,6 +33,21 @@ def _check(name: str, log_pi: Tensor, mu: Tensor, sigma: Tensor) -> None:
         )
     if sigma.shape != mu.shape:
         raise ShapeError(f"{name}: sigma must have mu's shape {tuple(mu.shape)}, got {tuple(sigma.shape)}")
+
+
+def _check_sums(log_pi: Tensor) -> None:
+    """Report what are no logarithms of probabilities: probabilities themselves have an exp of at least e in sum.
+
+    So the tolerance may be wide: what log_softmax rounds in bfloat16 passes, and so do finite differences.
+    """
+    with no_grad():
+        sums = log_pi.detach().logsumexp(-1)
+        tolerance = max(1e-2, 32 * finfo(log_pi.dtype).eps)
+        bad = (~(sums.abs() <= tolerance))._array  # NaN is bad
+        detail = ""
+        if log_pi.device.type == "cpu" and bad.any():
+            detail = f"got a sum of {math.exp(min(float(sums._array[bad][0]), 700.0)):g}"
+        check_values("log probability", bad, detail)
 
 
 def _first(values: Any, bad: Any) -> str:
@@ -57,7 +73,8 @@ def mdn_loss(log_pi: Tensor, mu: Tensor, sigma: Tensor, target: Tensor, reductio
     Raises:
         ShapeError: shapes that do not fit.
         DTypeError: dtypes that differ.
-        ValueError: another reduction; a sigma that is not positive, NaN, on a GPU at the next point of synchronisation.
+        ValueError: another reduction; a sigma that is not positive, or NaN; a log_pi whose exp does not sum to 1 over
+            K, as of probabilities or scores. On a GPU values are reported at the next point of synchronisation.
     """
     check_reduction("mdn_loss", reduction)
     _check("mdn_loss", log_pi, mu, sigma)
@@ -69,6 +86,7 @@ def mdn_loss(log_pi: Tensor, mu: Tensor, sigma: Tensor, target: Tensor, reductio
         with on_device(sigma.device):
             bad = ~(sigma._array > 0)
             check_values("deviation", bad, _first(sigma._array, bad) if sigma.device.type == "cpu" else "")
+            _check_sums(log_pi)
     distance = (target.unsqueeze(-2) - mu) / sigma
     log_density = -0.5 * distance**2 - sigma.log() - 0.5 * math.log(2 * math.pi)
     losses = -(log_pi + log_density.sum(-1)).logsumexp(-1)
