@@ -27,6 +27,7 @@ from gpunet.training import (
     prepare_language,
     read_language_settings,
 )
+from gpunet.training.language import LEAST_SHARE
 from gpunet.training.run import describe_os_error
 
 __all__ = ["OPTIONS", "TextTask", "add_arguments", "default_prompt"]
@@ -173,6 +174,8 @@ class TextTask:
             f"{steps}; how long they take is said after the first ones. "
             "For a quick try: --hidden 64 --layers 1 --epochs 1"
         )
+        if unread := describe_unread(len(splits.train), self.trainer.train_loader):
+            self.plan += f"\n{unread}"
         if unlearned := splits.describe_unlearned():
             self.plan += f"\nOnly in the held-out part, so that nothing is learned about them: {unlearned}."
         # What came through a pipe cannot be read again.
@@ -299,6 +302,17 @@ class TextTask:
                 ("use in Python", f"{load}model, vocabulary = load_language_model({str(folder.path)!r})"),
             ],
         )
+
+
+def describe_unread(length: int, streams: Any) -> str:
+    """How many of ``length`` characters no step reads, in words; empty where they are less than a hundredth."""
+    unread = length - 1 - streams.batch_size * streams.steps  # the last character is a target alone
+    if unread < LEAST_SHARE * length:
+        return ""
+    return (
+        f"Not read in training: the last {counted(unread, 'character')}, as the streams are of equal length; "
+        "a smaller --batch-size reads more."
+    )
 
 
 class EpochSample(Callback):

@@ -47,6 +47,8 @@ __all__ = [
 # follows a stream's beginning is told from too little.
 TEST_STREAMS, TEST_STREAM_LENGTH = 16, 1000
 TEST_WINDOW = 128
+# The shorter window at the end of an epoch is a step of its own where it holds at least this share of the text.
+LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def prepare_language(config: LanguageConfig, splits: TextSplits, device: Device)
     Raises:
         ValueError: the text is shorter than one window of each stream, or the model does not take the settings.
     """
-    streams = TextStreams(splits.train, config.batch_size, config.window)
+    streams = training_streams(splits.train, config.batch_size, config.window)
     manual_seed(config.seed)
     model = build_language_model(config, len(splits.vocabulary)).to(device)
     optimizer = AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -280,6 +282,23 @@ def prepare_language(config: LanguageConfig, splits: TextSplits, device: Device)
             "text": splits.info.sha256,
         },
     )
+
+
+def training_streams(numbers: np.ndarray, batch_size: int, window: int) -> TextStreams:
+    """The batches of an epoch: whole windows, and then a shorter one of what is left of each stream.
+
+    Of a long text so little is left that it is not worth a step: less than a hundredth is left out.
+
+    Args:
+        numbers: int64 (n,), the text to learn from.
+        batch_size: the number of streams, at least 1.
+        window: characters of a window, at least 1.
+
+    Raises:
+        ValueError: the text is too short for one window of each stream.
+    """
+    steps = (len(numbers) - 1) // batch_size
+    return TextStreams(numbers, batch_size, window, drop_last=steps % window < LEAST_SHARE * steps)
 
 
 def held_out_streams(numbers: np.ndarray) -> TextStreams:

@@ -157,6 +157,21 @@ def test_characters_that_nothing_is_learned_about_are_named(gpunet: Callable[...
     assert "held-out part" not in gpunet("train", "--text", "early.txt", *SMALL, "--epochs", 1, "--out", "e").out
 
 
+def test_a_short_text_is_read_to_its_end(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    """1,863 characters: 8 streams of 232, in a window of 120 and one of 112. 200 streams of 9 leave out 62."""
+    (tmp_path / "near.txt").write_text("ab" * 1035, encoding="utf-8")
+    small = ("--text", "near.txt", "--hidden", 4, "--layers", 1, "--epochs", 1, "--device", "cpu")
+    done = gpunet("train", *small, "--batch-size", 8, "--window", 120, "--out", "all", "--json")
+    assert done.code == 0, done.err
+    assert "(1,863 characters, 207 held out, 2 different ones)" in done.out
+    assert "2 steps, 2 in each epoch" in done.out
+    assert "Not read in training" not in done.out
+    assert done.json["steps"] == 2
+    done = gpunet("train", *small, "--batch-size", 200, "--window", 9, "--out", "part")
+    assert done.code == 0, done.err
+    assert "Not read in training: the last 62 characters, as the streams are of equal length; a smaller" in done.out
+
+
 def test_a_terminal_is_not_moved_by_a_sample() -> None:
     from gpunet.cli.train_text import printable
 

@@ -26,6 +26,7 @@ from gpunet.training import (
     prepare_language,
     save_checkpoint,
 )
+from gpunet.training.language import training_streams
 
 CPU = gn.device("cpu")
 SMALL = LanguageConfig(hidden_size=8, embedding_dim=4, epochs=2, batch_size=4, window=8, learning_rate=0.01)
@@ -181,6 +182,65 @@ def test_the_seed_decides() -> None:
         for seed, again in ((1, 0), (1, 1), (2, 0))
     }
     assert losses[1, 0] == losses[1, 1] != losses[2, 0]
+
+
+# ---------------------------------------------------------------------------------------------- what an epoch reads
+
+
+@pytest.mark.parametrize(
+    ("length", "batch_size", "window", "sizes"),
+    [
+        (1864, 8, 120, [120, 112]),  # 232 a stream: nearly half would be left out
+        (7290, 32, 64, [64, 64, 64, 35]),
+        (201, 2, 99, [99, 1]),  # a hundredth of 100
+        (205, 2, 101, [101]),  # less than a hundredth of 102
+        (2 * 64 + 1, 2, 64, [64]),
+        (616_291, 32, 64, [64] * 300),  # the bundled novel, 59 of whose 19,259 a stream are left out
+    ],
+)
+def test_little_of_a_text_is_left_out(length: int, batch_size: int, window: int, sizes: list[int]) -> None:
+    numbers = np.arange(length)
+    streams = training_streams(numbers, batch_size, window)
+    batches = list(streams)
+    assert len(streams) == len(batches)
+    assert [inputs.shape[1] for inputs, _ in batches] == sizes
+    read = np.concatenate([inputs.numpy() for inputs, _ in batches], axis=1)
+    np.testing.assert_array_equal(read.reshape(-1), np.arange(read.size))
+    assert length - 1 - read.size < batch_size + 0.01 * length
+
+
+def test_a_shorter_window_is_a_step_like_the_others(tmp_path: Path) -> None:
+    """337 characters a stream are 11 windows of 30 and one of 7: in the schedule, and where a run goes on."""
+    config = SMALL.replace(window=30, final_rate=0.1)
+    whole = prepare_language(config, text(), CPU)
+    assert [inputs.shape[1] for inputs, _ in whole.train_loader] == [30] * 11 + [7]
+    history = whole.fit(2)
+    assert whole.step == 24
+    assert history[-1]["learning_rate"] == pytest.approx(0.01 * (0.1 + 0.45 * (1 + math.cos(math.pi * 23 / 24))))
+    for stop in (11, 12):
+        first = prepare_language(config, text(), CPU)
+        first.callbacks.append(StopAfter(stop))
+        first.fit(2)
+        save_checkpoint(tmp_path / "state", first)
+        second = prepare_language(config, text(), CPU)
+        load_checkpoint(tmp_path / "state", second)
+        second.fit(2)
+        ours, theirs = state_of(second), state_of(whole)
+        assert ours.keys() == theirs.keys()
+        for name, array in ours.items():
+            assert array.tobytes() == theirs[name].tobytes(), (stop, name)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_characters() -> None:
+    """A shorter window counts by its characters. The weights stay as they are: a learning rate of next to nothing."""
+    config = SMALL.replace(window=300, learning_rate=1e-30, dropout=0.0)
+    trainer = prepare_language(config, text(), CPU)
+    batches = list(trainer.train_loader)
+    assert [inputs.shape[1] for inputs, _ in batches] == [300, 37]
+    x, y = (gn.cat(parts, 1) for parts in zip(*batches, strict=True))
+    with gn.no_grad():
+        expected = character_loss(trainer.model.eval()(x)[0], y).item()
+    assert trainer.fit(1)[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------------- going on
