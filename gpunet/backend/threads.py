@@ -34,6 +34,8 @@ def _default_threads() -> int:
         return os.cpu_count() or 1
 
 
+_LOOK_AGAIN = 1.0  # seconds
+
 _lock = threading.Lock()
 _count = _default_threads()
 _pool: ThreadPoolExecutor | None = None
@@ -145,13 +147,18 @@ class Beside:
     of the first task that failed is raised by ``wait`` or at the end, after all threads have stopped.
     """
 
+    # A signal may interrupt the main thread at any point. So there are plain locks here, which are released whatever
+    # happens, and no conditions, whose methods can be cut in two; and who waits looks again after a while, in case
+    # the one who should have woken it was interrupted.
+
     def __init__(self) -> None:
-        self._change = threading.Condition()
-        self._tasks: list[Callable[[], Any]] = []
+        self._lock = threading.Lock()
+        self._tasks: list[Callable[[], Any] | None] = []
         self._done: list[bool] = []
         self._next = 0
-        self._helping = 0
-        self._futures: list[Future[None]] = []
+        self._helping = 0  # pool threads that have begun to help, or will
+        self._active = 0  # those that run a task
+        self._waiting: list[threading.Lock] = []  # each is released at the next change
         self._failures: dict[int, BaseException] = {}
 
     def __enter__(self) -> Beside:
@@ -163,82 +170,108 @@ class Beside:
         try:
             if error is not None:
                 self._abandon(error)
-            try:
-                while (index := self._claim()) is not None:
-                    self._run(index)
-            except BaseException as interruption:
-                self._abandon(interruption)
-                raise
-            finally:
-                for future in self._futures:
-                    if not future.cancel():
-                        future.result()
+            interruption: BaseException | None = None
+            while True:
+                try:
+                    while (index := self._claim()) is not None:
+                        self._run(index)
+                    self._wait_until(lambda: not self._active)
+                    break
+                except BaseException as signal:  # the others still write to arrays of ours
+                    self._abandon(signal)
+                    interruption = signal
+            failures, self._failures = self._failures, {}
+            self._tasks.clear()  # a task may refer to this object, which would keep its arrays alive
+            if interruption is not None:
+                raise interruption
+            if error is None and failures:
+                raise failures[min(failures)]
         finally:
             _blas.leave()
-        if error is None:
-            self._raise()
-
-    def _abandon(self, error: BaseException) -> None:
-        """Begin no more tasks, and have those that wait for one give up: it may never be done."""
-        with self._change:
-            self._failures.setdefault(len(self._tasks), error)
-            self._change.notify_all()
+            error = interruption = failures = None  # type: ignore[assignment]  # nor may an exception keep this frame
 
     def add(self, task: Callable[[], Any]) -> int:
         """Leave a task to the others, and return its number."""
-        with self._change:
+        with self._lock:
             self._tasks.append(task)
             self._done.append(False)
-            # The interpreter is shutting down, or set_num_threads replaced the pool: this thread does it all.
+            number = len(self._tasks) - 1
+            is_needed = self._helping < self._helpers
+            self._helping += is_needed
+        if is_needed:
+            # The interpreter is shutting down, set_num_threads replaced the pool, or there can be no more threads: this
+            # one does it all.
             with contextlib.suppress(RuntimeError):
-                if self._helping < self._helpers:
-                    self._futures.append(_get_pool().submit(self._help))
-                    self._helping += 1
-            return len(self._tasks) - 1
+                _get_pool().submit(self._help)
+        return number
 
     def wait(self, index: int) -> None:
         """Return when a task is done. A task may wait for one that was added before it."""
         while not self._done[index] and not self._failures:
             claimed = self._claim(index)
-            if claimed is not None:
+            if claimed is None:
+                self._wait_until(lambda: self._done[index] or bool(self._failures))
+            else:
                 self._run(claimed)
-                continue
-            with self._change:
-                while not self._done[index] and not self._failures:
-                    self._change.wait()
-        self._raise()
+        if self._failures:
+            raise self._failures[min(self._failures)]
+
+    def _wait_until(self, has_come: Callable[[], bool]) -> None:
+        latch = threading.Lock()
+        latch.acquire()
+        while True:
+            with self._lock:
+                if has_come():
+                    return
+                self._waiting.append(latch)
+            if not latch.acquire(timeout=_LOOK_AGAIN):
+                latch = threading.Lock()
+                latch.acquire()
+
+    def _abandon(self, error: BaseException) -> None:
+        """Begin no more tasks, and have those that wait for one give up: it may never be done."""
+        with self._lock:
+            self._failures.setdefault(len(self._tasks), error)
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for latch in waiting:
+            latch.release()
 
     def _claim(self, last: int | None = None, is_helper: bool = False) -> int | None:
         """The next task to run, if there is one (up to the last that is asked for); a helper that gets none ends."""
-        with self._change:
+        with self._lock:
             index = self._next
             if index < len(self._tasks) and not self._failures and (last is None or index <= last):
                 self._next += 1
+                self._active += is_helper
                 return index
-            if is_helper:
-                self._helping -= 1
+            self._helping -= is_helper
             return None
 
-    def _run(self, index: int) -> None:
-        was_busy, _worker.busy = _worker.busy, True
+    def _run(self, index: int, is_helper: bool = False) -> None:
+        was_busy, failure = _worker.busy, None
+        task, self._tasks[index] = self._tasks[index], None
         try:
+            _worker.busy = True
             with np.errstate(all="ignore"):
-                self._tasks[index]()
+                task()  # type: ignore[misc]
         except BaseException as error:
-            self._failures[index] = error
+            failure = error
         finally:
             _worker.busy = was_busy
-            with self._change:
+            with self._lock:
+                self._active -= is_helper
                 self._done[index] = True
-                self._change.notify_all()
+                if failure is not None:
+                    self._failures[index] = failure
+                self._wake()
+            del failure
 
     def _help(self) -> None:
         while (index := self._claim(is_helper=True)) is not None:
-            self._run(index)
-
-    def _raise(self) -> None:
-        if self._failures:
-            raise self._failures[min(self._failures)]
+            self._run(index, True)
 
 
 def _blas_libraries() -> list[Any]:

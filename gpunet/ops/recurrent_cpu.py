@@ -487,7 +487,9 @@ def _add_product(
     if before is None or wait is None:
         np.matmul(a, b, out=total)
         return
-    part = np.matmul(a, b, out=scratch("recurrent.part_of_gradient", total.shape, total.dtype))
+    small = total.size <= _SCRATCH
+    part = scratch("recurrent.part_of_gradient", total.shape, total.dtype) if small else empty(total.shape, total.dtype)
+    np.matmul(a, b, out=part)
     wait(before)
     np.add(total, part, total)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -9,7 +11,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -332,3 +336,55 @@ def test_blas_is_held_to_one_thread_beside_tasks_and_put_back() -> None:
         tasks.add(lambda: None)
         assert set(blas_threads()) <= {1}
     assert blas_threads() == before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_tasks_and_what_they_refer_to_are_let_go_at_the_end(fails: bool) -> None:
+    set_num_threads(2)
+    held = [np.zeros(8)]
+    reference = weakref.ref(held[0])
+
+    def task(array: np.ndarray, tasks: Beside, before: int | None) -> None:
+        if before is not None:
+            tasks.wait(before)
+        array += 1
+        if fails:
+            raise ValueError("task")
+
+    def run() -> None:
+        with Beside() as tasks:
+            first = tasks.add(partial(task, held[0], tasks, None))
+            tasks.add(partial(task, held[0], tasks, first))
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            run()
+        held.clear()
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_a_helper_that_begins_unexpectedly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pool that cannot start a thread has queued the work all the same: a thread it has may come to it."""
+    set_num_threads(2)
+    begun, done, others = threading.Event(), threading.Event(), []
+
+    class Pool:
+        def submit(self, work: Callable[[], None]) -> None:
+            others.append(threading.Thread(target=work))
+            others[0].start()
+            raise RuntimeError("can't start new thread")
+
+    def slow() -> None:
+        begun.set()
+        time.sleep(0.2)
+        done.set()
+
+    monkeypatch.setattr("gpunet.backend.threads._get_pool", Pool)
+    with Beside() as tasks:
+        tasks.add(slow)
+        assert begun.wait(10)
+    assert done.is_set()
+    others[0].join()
