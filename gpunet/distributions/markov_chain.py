@@ -201,12 +201,10 @@ def _check_states(name: str, states: np.ndarray, count: int) -> None:
 
 def _sequences(value: Any) -> list[np.ndarray]:
     """Sequences of integers, each (T,) with T above 0."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
     if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, np.integer)):
-        arrays = [item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item) for item in value]
+        arrays = [_state_array(item) for item in value]
     else:
-        array = np.asarray(value)
+        array = _state_array(value)
         arrays = [array] if array.ndim == 1 else list(array)
     if not arrays:
         raise ShapeError("sequences: at least one is needed")
@@ -218,6 +216,22 @@ def _sequences(value: Any) -> list[np.ndarray]:
         if array.min() < 0:
             raise ValueError(f"sequences: states must not be negative, got {array.min()}")
     return arrays
+
+
+def _state_array(value: Any) -> np.ndarray:
+    """States as an array of at least one dimension, of any kind as yet."""
+    given = value
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # a list of numbers and lists
+        raise ShapeError("sequences: must be states, or sequences of states, not some of each") from error
+    if array.ndim:
+        return array
+    if isinstance(given, (Tensor, np.ndarray)):
+        raise ShapeError("sequences: must be states (T,), (N, T), or a list of sequences, got shape ()")
+    raise TypeError(f"sequences: must be states (T,), (N, T), or a list of sequences, got {type(given).__name__}")
 
 
 def _running_sums(probabilities: np.ndarray) -> np.ndarray:

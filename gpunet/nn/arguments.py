@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_eps", "check_flag", "check_int", "check_number", "check_pair", "check_probability", "check_sizes"]
+from gpunet.nn.module import Module
+
+__all__ = [
+    "call_mismatch",
+    "check_eps",
+    "check_flag",
+    "check_int",
+    "check_number",
+    "check_pair",
+    "check_probability",
+    "check_sizes",
+]
+
+
+def call_mismatch(function: Any, *args: Any, **kwargs: Any) -> str:
+    """Whether a module or function can be called with so many arguments, and ones of these names.
+
+    Returns:
+        Nothing if it can, or if it does not say what it takes; else what is to be said of it: ``Linear takes (input)``.
+    """
+    forward = getattr(function, "forward", function) if isinstance(function, Module) else function
+    try:
+        signature = inspect.signature(forward)
+    except (TypeError, ValueError):  # of a function in C
+        return ""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        name = getattr(function, "__name__", type(function).__name__)
+        plain = [one.replace(annotation=one.empty, default=one.empty) for one in signature.parameters.values()]
+        return f"{name} takes {inspect.Signature(plain)}"
+    return ""
 
 
 def check_int(layer: str, name: str, value: Any, minimum: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gpunet.nn.functional as F
 from gpunet.autograd import Tensor
-from gpunet.nn.arguments import check_eps, check_int, check_probability
+from gpunet.nn.arguments import call_mismatch, check_eps, check_int, check_probability
 from gpunet.nn.attention import MultiheadAttention
 from gpunet.nn.container import ModuleList
 from gpunet.nn.dropout import Dropout
@@ -142,14 +142,15 @@ class TransformerEncoder(Module):
     """Encoder layers one after the other.
 
     Args:
-        encoder_layer: what each of them is a copy of, its weights included.
+        encoder_layer: what each of them is a copy of, its weights included: a ``TransformerEncoderLayer``, or a Module
+            that is called as one is, with ``src_mask``, ``src_key_padding_mask`` and ``is_causal``.
         num_layers: how many.
         norm: applied to the output of the last; None for nothing. A pre-norm encoder needs one.
         enable_nested_tensor: taken for nothing: there are no nested tensors.
         mask_check: taken for nothing.
 
     Raises:
-        TypeError: ``encoder_layer`` is no Module; the number is no integer.
+        TypeError: ``encoder_layer`` is no Module, or none that is called so; the number is no integer.
         ValueError: it is not positive.
     """
 
@@ -164,6 +165,12 @@ class TransformerEncoder(Module):
         super().__init__()
         if not isinstance(encoder_layer, Module):
             raise TypeError(f"TransformerEncoder: encoder_layer must be a Module, got {type(encoder_layer).__name__}")
+        mismatch = call_mismatch(encoder_layer, None, src_mask=None, src_key_padding_mask=None, is_causal=False)
+        if mismatch:
+            raise TypeError(
+                "TransformerEncoder: encoder_layer must take (src, src_mask, src_key_padding_mask, is_causal), as "
+                f"TransformerEncoderLayer does; {mismatch}"
+            )
         self.num_layers = check_int("TransformerEncoder", "num_layers", num_layers, 1)
         self.layers = ModuleList(copy.deepcopy(encoder_layer) for _ in range(self.num_layers))
         self.norm = norm

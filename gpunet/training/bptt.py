@@ -22,6 +22,7 @@ import numpy as np
 from gpunet import nn
 from gpunet.autograd import Tensor, cat, stack
 from gpunet.backend.errors import ShapeError
+from gpunet.nn.arguments import call_mismatch
 
 __all__ = ["Block", "TruncatedBPTT", "detach_state", "tbptt"]
 
@@ -89,6 +90,9 @@ class TruncatedBPTT:
             if layer.bidirectional:
                 where = f"layer {name!r} is bidirectional; " if name else ""
                 raise ValueError(f"model: {where}a bidirectional layer has no single direction of time")
+        mismatch = call_mismatch(model, None, None)
+        if mismatch:
+            raise TypeError(f"model: must take (x, state), as nn.RNN and nn.RNNCell do; {mismatch}")
         self._cell = _is_cell(model)
         self.stepwise = bool(stepwise) or self._cell
         self.state: Any = None
@@ -238,9 +242,9 @@ def tbptt(
         What runs sequences: calling it gives an iterator over blocks, its ``backward`` runs them all.
 
     Raises:
-        TypeError, ValueError: a model or loss that cannot be called; k below 1; a bidirectional layer, whose state at a
-            cut depends on what comes after it (a function around the model is not looked into); layers of a model that
-            disagree about ``batch_first``.
+        TypeError, ValueError: a model or loss that cannot be called, or a model that takes no state; k below 1; a
+            bidirectional layer, whose state at a cut depends on what comes after it (a function around the model is not
+            looked into); layers of a model that disagree about ``batch_first``.
     """
     return TruncatedBPTT(model, loss, k, batch_first=batch_first, stepwise=stepwise)
 

@@ -141,6 +141,9 @@ ENTRIES: list[tuple[str, Callable[[Any, Any], Any], type[Exception], str]] = [
                  "got (3, 4); in layer self_attn (MultiheadAttention)"),
     ("encoder: layer", lambda z, on: nn.TransformerEncoder("layer", 2),  # type: ignore[arg-type]
      TypeError, "TransformerEncoder: encoder_layer must be a Module, got str"),
+    ("encoder: another layer", lambda z, on: nn.TransformerEncoder(nn.Linear(3, 3), 2),
+     TypeError, "TransformerEncoder: encoder_layer must take (src, src_mask, src_key_padding_mask, is_causal), as "
+                "TransformerEncoderLayer does; Linear takes (input)"),
     ("encoder: no layers", lambda z, on: nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8), 0),
      ValueError, "TransformerEncoder: num_layers must be at least 1, got 0"),
     ("encoder: causal", lambda z, on: on(
