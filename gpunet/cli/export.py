@@ -27,6 +27,7 @@ from gpunet.training import (
     read_language_settings,
     read_settings,
 )
+from gpunet.training.classification import model_input_size
 from gpunet.training.run import LANGUAGE
 
 DESCRIPTION = """\
@@ -148,7 +149,7 @@ def _of_run(arguments: argparse.Namespace) -> tuple[Module, dict[str, str], tupl
     except (RunFolderError, CheckpointError) as error:
         raise UsageError(str(error)) from error
     metadata = {"gpunet.model": config.model, "gpunet.dataset": json.dumps(info.to_dict())}
-    return model, metadata, arguments.input or tuple(info.input_shape)
+    return model, metadata, arguments.input or model_input_size(config.model, info, config.recipe)
 
 
 def _to_onnx(

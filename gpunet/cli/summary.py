@@ -8,26 +8,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gpunet.backend.devices import device
 from gpunet.cli.arguments import path_name, positive_integer
 from gpunet.cli.console import EXIT_SUCCESS, RunError, UsageError, say, say_json
-from gpunet.cli.model_argument import INPUT_HELP, model_options, sizes
+from gpunet.cli.model_argument import INPUT_HELP, check_sizes, model_options, sizes
 from gpunet.inspect import PlotUnavailableError, explain_params, plot_architecture, summary
 from gpunet.inspect.pictures import check_path
 from gpunet.inspect.trace import meta_model
-from gpunet.models import UnknownModelError
+from gpunet.models import UnknownModelError, list_models
 from gpunet.nn import Module
-from gpunet.training import RunFolder, RunFolderError
+from gpunet.nn.init import skip_draws
+from gpunet.training import RunFolder, RunFolderError, build_model, read_language_settings, read_settings
+from gpunet.training.classification import model_input_size
+from gpunet.training.language import build_language_model
+from gpunet.training.run import LANGUAGE
 
 DESCRIPTION = (
     "Show a model's layers: output shapes, parameters, multiply-adds, activation memory and receptive fields.\n"
     "The model runs on shapes alone; no weight is allocated."
 )
 EPILOG = """\
+MODEL is a name that 'gpunet models' lists, or the folder of a run of 'gpunet train', whose network is shown as it was
+trained; a folder of a model's name is meant by ./NAME.
+
 columns:
-  output              of one image: channels x height x width
+  output              of one sample: channels x height x width of an image; steps x units of a sequence. A recurrent
+                      layer's states come after its output
   memory              of what the layer computes, for the whole batch
-  field, jump, start  receptive field: its pixels, from one output's to the next one's, and the first pixel of the
-                      first output's, negative in the padding
+  field, jump, start  receptive field, of networks on images: its pixels, from one output's to the next one's, and the
+                      first pixel of the first output's, negative in the padding
 """
 
 
@@ -42,10 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = DESCRIPTION
     parser.epilog = EPILOG
-    parser.add_argument("model", metavar="MODEL", help="one of 'gpunet models'")
+    parser.add_argument("model", metavar="MODEL", help="one of 'gpunet models', or the folder of a run")
     parser.add_argument("--input", type=sizes, metavar="C,H,W", help=f"{INPUT_HELP} (default: 64)")
-    parser.add_argument("--batch", type=positive_integer, default=1, metavar="N", help="number of images (1)")
-    parser.add_argument("--num-classes", type=positive_integer, metavar="N", help="classes (default: the model's)")
+    parser.add_argument(
+        "--batch", type=positive_integer, default=1, metavar="N", help="number of images or sequences (1)"
+    )
+    parser.add_argument(
+        "--num-classes", type=positive_integer, metavar="N", help="classes (default: the model's); not for a run"
+    )
     parser.add_argument("--depth", type=depth_number, metavar="N", help="show layers down to N modules deep (all)")
     parser.add_argument("--training", action="store_true", help="training mode, in which auxiliary classifiers run too")
     parser.add_argument("--params", action="store_true", help="show where the parameters come from, as products")
@@ -63,32 +76,39 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         check_picture(arguments.plot)
     name, size = arguments.model, arguments.input
-    options = model_options(name, size, arguments.num_classes)
+    run_path: str | None = None
+    model: Module | str
+    options: dict[str, Any] = {}
+    if name not in list_models() and os.path.isdir(name):
+        run_path = name
+        name, model, size = _of_run(arguments)
+    else:
+        model, options = name, model_options(name, size, arguments.num_classes)
     try:
-        model: Module | str = name
-        if size is not None:
+        if isinstance(model, str) and size is not None:
             # Made here, without memory: the functions below have an input_size of their own.
             model, options = meta_model(name, **options), {}
         result = summary(model, size, arguments.batch, depth=arguments.depth, training=arguments.training, **options)
         result = replace(result, name=name)
         explained = explain_params(model, size, **options) if arguments.params else None
     except UnknownModelError as error:
-        if (Path(name) / "config.json").is_file():
-            raise UsageError(f"argument MODEL: {name} is the folder of a run{_model_of(name)}") from error
         raise UsageError(f"argument MODEL: {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{name}: {error}") from error
+        raise UsageError(f"{arguments.model}: {error}") from error
+    shown = result if run_path is None else replace(result, name=f"{name} of the run {run_path}")
     if arguments.html is not None:
-        write_html(arguments.html, result.to_html(), arguments.model)
+        write_html(arguments.html, shown.to_html(), arguments.model)
     if arguments.plot is not None:
-        write_picture(arguments, model, options)
+        write_picture(arguments, model, size, options)
     if arguments.json:
         document: dict[str, Any] = {"command": "summary", **result.to_dict()}
+        if run_path is not None:
+            document["run"] = run_path
         if explained is not None:
             document["params"] = explained.to_dict()
         say_json(document)
         return EXIT_SUCCESS
-    say(str(result))
+    say(str(shown))
     if explained is not None:
         say()
         say(str(explained))
@@ -99,13 +119,27 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_SUCCESS
 
 
-def _model_of(run: str) -> str:
-    """What the model of a run is called, for the end of an error."""
+def _of_run(arguments: argparse.Namespace) -> tuple[str, Module, tuple[int, ...] | None]:
+    """The name of a run's model, the model without memory, and the size of its input; None is its own default."""
+    if arguments.num_classes is not None:
+        raise UsageError("argument --num-classes: is for a model by name; a run has its own")
+    size: tuple[int, ...] | None = arguments.input
     try:
-        model = RunFolder.open(run).read_config().get("model")
-    except (RunFolderError, OSError):
-        return "; give the name of a model"
-    return f"; the name of its model is {model}"
+        folder = RunFolder.open(arguments.model)
+        if folder.task == LANGUAGE:
+            language, text = read_language_settings(folder)
+            check_sizes(language.model, size, sequence=True)
+            with device("meta"), skip_draws():
+                return language.model, build_language_model(language, len(text.characters)), size
+        config, info = read_settings(folder)
+        check_sizes(config.model, size, sequence=False)
+        with device("meta"), skip_draws():
+            model = build_model(config.model, info, config.recipe)
+        return config.model, model, size or model_input_size(config.model, info, config.recipe)
+    except RunFolderError as error:
+        raise UsageError(f"argument MODEL: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"argument MODEL: {folder.config_path}: {error}") from error
 
 
 def check_target(path: str) -> None:
@@ -137,12 +171,14 @@ def check_picture(path: str) -> None:
         raise UsageError(f"argument --plot: {str(error).removeprefix('path: ')}") from error
 
 
-def write_picture(arguments: argparse.Namespace, model: Module | str, options: dict[str, Any]) -> None:
+def write_picture(
+    arguments: argparse.Namespace, model: Module | str, size: tuple[int, ...] | None, options: dict[str, Any]
+) -> None:
     """Draw the model, down to the same depth as the table."""
     depth = None if arguments.depth is None else max(1, arguments.depth)
     try:
         plot_architecture(
-            model, arguments.plot, arguments.input, depth=depth, training=arguments.training, title=arguments.model,
+            model, arguments.plot, size, depth=depth, training=arguments.training, title=arguments.model,
             **options,
         )  # fmt: skip
     except PlotUnavailableError as error:

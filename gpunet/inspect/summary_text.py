@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["bytes_text", "html_table", "shape_text", "text_table", "without_batch"]
 
 _COLUMNS = ("layer", "type", "output", "params", "%", "MACs", "%", "memory", "field", "jump", "start")
+# Layers whose output is among the bytes, and not among the numbers that lecture notes count.
+_UNCOUNTED = ("Embedding", "EmbeddingBag", "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
 _LEFT = 3  # columns of text before the numbers
 
 
@@ -130,6 +132,12 @@ def _extents(values: tuple[Any, ...]) -> str:
     return texts[0] if len(set(texts)) == 1 else "x".join(texts)
 
 
+def _uncounted(summary: Summary) -> str:
+    """Which of its layers the number of activations leaves out."""
+    found = [share.type for share in summary.shares if share.type in _UNCOUNTED]
+    return f" ({', '.join(found)} not counted)" if found else ""
+
+
 def _totals(summary: Summary) -> list[str]:
     frozen = summary.total_params - summary.trainable_params
     trainable = f"{summary.trainable_params:,} trainable, " if frozen else ""
@@ -137,7 +145,7 @@ def _totals(summary: Summary) -> list[str]:
         f"parameters       {summary.total_params:,} ({trainable}{bytes_text(summary.param_bytes)})",
         f"multiply-adds    {summary.total_macs:,}",
         f"activations      {bytes_text(summary.activation_bytes)} computed; {summary.activation_floats:,} numbers in "
-        "input, convolutions, poolings and linear layers",
+        f"input, convolutions, poolings and linear layers{_uncounted(summary)}",
     ]
     if summary.uncalled:
         names = ", ".join(summary.uncalled[:4]) + (", ..." if len(summary.uncalled) > 4 else "")

@@ -185,14 +185,11 @@ def build_model(name: str, info: DatasetInfo, recipe: Recipe | None = None) -> M
         ValueError: no model has that name, or it does not take images of this shape.
     """
     recipe = recipe or Recipe()
-    channels = info.input_shape[0]
-    height, width = _image_size(recipe, info)
+    channels, height, width = model_input_size(name, info, recipe)
     arguments: dict[str, Any] = {"num_classes": info.num_classes}
     accepted = _arguments_of(name)
     if "in_channels" in accepted:
         arguments["in_channels"] = channels
-    elif channels == 1:
-        channels = 3  # see evaluation_transform
     if "input_size" in accepted:
         arguments["input_size"] = max(height, width)
     model = models.get_model(name, **arguments)
@@ -201,6 +198,12 @@ def build_model(name: str, info: DatasetInfo, recipe: Recipe | None = None) -> M
     with no_grad():
         rehearsal(empty(2, channels, height, width, device=META))
     return model
+
+
+def model_input_size(name: str, info: DatasetInfo, recipe: Recipe) -> tuple[int, int, int]:
+    """(C, H, W) of a data set's images as they come to a model: see ``evaluation_transform``."""
+    channels = 3 if info.input_shape[0] == 1 and _is_colour_model(name) else info.input_shape[0]
+    return channels, *_image_size(recipe, info)
 
 
 def _placed(model: Module, device: Device | str) -> Module:

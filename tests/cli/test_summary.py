@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+import gpunet as gn
 from gpunet.cli.models import paper
+from gpunet.data import get_dataset
 from gpunet.models import list_models
+from gpunet.training import Recipe, RunFolder, TrainingConfig, describe_run, evaluation_transform
 
 FACTS = Path(__file__).parents[1] / "models" / "facts"
 
@@ -63,6 +66,52 @@ def test_products_of_the_parameters(gpunet: Callable[..., Any]) -> None:
     """B68."""
     out = gpunet("summary", "alexnet2012", "--params", "--depth", 1).out
     assert "11*11*3*48*2 = 34,848 (+96 biases)" in out
+
+
+def test_the_network_of_a_run(gpunet: Callable[..., Any], trained_run: Path) -> None:
+    """8x8 images of one channel in ten classes, as it was trained on them: no option says so."""
+    done = gpunet("summary", trained_run, "--json", "--params")
+    assert (done.code, done.err) == (0, "")
+    assert (done.json["name"], done.json["run"]) == ("cifar_resnet20", str(trained_run))
+    assert (done.json["input_shapes"], done.json["output_shape"]) == ([[1, 1, 8, 8]], [1, 10])
+    weights = 269_722 - 2 * 9 * 16  # with one channel in place of three
+    assert done.json["total_params"] == done.json["params"]["total"] == weights
+    shown = gpunet("summary", trained_run).out
+    assert shown.startswith(f"cifar_resnet20 of the run {trained_run} (")
+    done = gpunet("summary", trained_run, "--input", "1,16,16", "--json")
+    assert done.json["input_shapes"] == [[1, 1, 16, 16]]
+    for options, named in (
+        (("--num-classes", 7), "argument --num-classes: is for a model by name; a run has its own"),
+        (("--input", 64), "argument --input: cifar_resnet20 takes images"),
+        (("--input", "3,8,8"), "input must have 1 channel"),
+    ):
+        failed = gpunet("summary", trained_run, *options)
+        assert failed.code == 2
+        assert named in failed.one_error()
+
+
+def test_the_input_of_a_run_is_what_comes_to_the_model(gpunet: Callable[..., Any]) -> None:
+    """Grey images become RGB for a model that takes nothing else, after they were scaled and cut."""
+    config = TrainingConfig(model="resnet18", recipe=Recipe(resize=40, crop=33))
+    splits = get_dataset("digits")
+    RunFolder.create("here", describe_run(config, splits, gn.device("cpu"))).unlock()
+    prepared = evaluation_transform(config.recipe, splits.info, "resnet18")(splits.test[0][0])
+    done = gpunet("summary", "here", "--json")
+    assert (done.code, done.err) == (0, "")
+    assert done.json["input_shapes"] == [[1, *prepared.shape]] == [[1, 3, 33, 33]]
+    assert done.json["total_params"] == 11_689_512 - 513_000 + 5_130  # torchvision's, with ten classes
+
+
+def test_a_folder_that_is_no_run(gpunet: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    failed = gpunet("summary", "empty")
+    assert failed.code == 2
+    assert "argument MODEL: empty is not a run folder: it holds no config.json" in failed.one_error()
+    (tmp_path / "lenet").mkdir()  # a model's name is the model
+    assert gpunet("summary", "lenet", "--json").json["total_params"] == 61_706
+    failed = gpunet("summary", "./lenet")
+    assert failed.code == 2
+    assert "argument MODEL: lenet is not a run folder" in failed.one_error()
 
 
 class _Cells(html.parser.HTMLParser):

@@ -37,6 +37,10 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
+def model_size(model: Any) -> int:
+    return sum(int(parameter.numel()) for parameter in model.parameters())
+
+
 def assert_same_bits(first: Path, second: Path) -> None:
     ours, theirs = (load_safetensors(run / "checkpoint.safetensors") for run in (first, second))
     assert ours.keys() == theirs.keys()
@@ -495,9 +499,35 @@ def test_what_the_other_commands_say(
         assert "argument --input: " in failed.one_error()
         assert "steps" in failed.one_error()
 
+    done = gpunet("summary", "here", "--input", 7, "--batch", 3, "--params", "--json")
+    assert (done.code, done.err) == (0, "")
+    found = done.json
+    weights = 18 * 4 + 4 * 8 * (4 + 8 + 2) + 4 * 8 * (8 + 8 + 2) + 8 * 18 + 18
+    assert found["total_params"] == found["params"]["total"] == weights == model_size(model)
+    assert (found["name"], found["run"]) == ("char_rnn", "here")
+    assert (found["input_shapes"], found["output_shape"]) == ([[3, 7]], [3, 7, 18])
+    shown = gpunet("summary", "here")
+    assert shown.out.startswith("char_rnn of the run here (CharRNN), input 1x64, evaluation mode\n")
+    counted = 64 + 64 * 18
+    assert (
+        f" {counted:,} numbers in input, convolutions, poolings and linear layers (LSTM, Embedding not counted)\n"
+        in (shown.out)
+    )
+    for options, named in (
+        (("--input", "3,32,32"), "argument --input: char_rnn takes sequences, expected a number of steps such as 64"),
+        (("--num-classes", 3), "argument --num-classes: is for a model by name; a run has its own"),
+    ):
+        failed = gpunet("summary", "here", *options)
+        assert failed.code == 2
+        assert named in failed.one_error()
+    (tmp_path / "here" / "checkpoint.safetensors").unlink()  # what it has learned is of no account
+    assert gpunet("summary", "here").out == shown.out
+    config = json.loads((tmp_path / "here" / "config.json").read_text())
+    (tmp_path / "here" / "config.json").write_text(json.dumps(config | {"cell": "elman"}))
     failed = gpunet("summary", "here")
     assert failed.code == 2
-    assert "argument MODEL: here is the folder of a run; the name of its model is char_rnn" in failed.one_error()
+    assert "here/config.json: char_rnn: cell must be one of rnn, lstm, gru, got 'elman'" in failed.one_error()
+
     failed = gpunet("summary", "char_rnn", "--input", "3,32,32")
     assert failed.code == 2
     assert failed.one_error().count("char_rnn") == 1
