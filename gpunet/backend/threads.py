@@ -12,9 +12,9 @@ import contextlib
 import importlib
 import itertools
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,39 @@ _LOOK_AGAIN = 1.0  # seconds
 
 _lock = threading.Lock()
 _count = _default_threads()
-_pool: ThreadPoolExecutor | None = None
+_pool: _Pool | None = None
+
+
+class _Pool:
+    """Threads that run what they are given, and sleep in between.
+
+    concurrent.futures' pool is not for the main thread, which a signal may interrupt in the middle of ``submit``: the
+    pool's own lock then stays locked. A queue of the interpreter's cannot be cut in two.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._threads = 0
+        with contextlib.suppress(RuntimeError):  # the system allows no more, or the interpreter is shutting down
+            while self._threads < count:
+                name = f"gpunet_{self._threads}"
+                threading.Thread(target=self._run, name=name, daemon=True).start()
+                self._threads += 1
+
+    def submit(self, task: Callable[[], None]) -> None:
+        """Have a thread run this, which must not raise, as soon as one is free."""
+        if self._threads:
+            self._queue.put(task)
+
+    def end(self) -> None:
+        """Let the threads end when they have run what was submitted."""
+        for _ in range(self._threads):
+            self._queue.put(None)
+
+    def _run(self) -> None:
+        while (task := self._queue.get()) is not None:
+            task()
+            del task
 
 
 class _Worker(threading.local):
@@ -66,14 +98,14 @@ def set_num_threads(count: int) -> None:
         if count != _count:
             old, _pool, _count = _pool, None, count
             if old is not None:
-                old.shutdown(wait=False)
+                old.end()
 
 
-def _get_pool() -> ThreadPoolExecutor:
+def _get_pool() -> _Pool:
     global _pool
     with _lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(max_workers=max(1, _count - 1), thread_name_prefix="gpunet")
+            _pool = _Pool(max(1, _count - 1))
         return _pool
 
 
@@ -105,31 +137,18 @@ def parallel_for(count: int, body: Callable[[int], Any]) -> None:
     failures: dict[int, BaseException] = {}
 
     def drain() -> None:
-        _worker.busy = True
-        try:
-            with np.errstate(all="ignore"):  # the setting belongs to a thread, and PyTorch's operations are silent
-                while not failures:
-                    index = next(counter)
-                    if index >= count:
-                        return
-                    try:
-                        body(index)
-                    except BaseException as error:
-                        failures[index] = error
-        finally:
-            _worker.busy = False
+        while not failures:
+            index = next(counter)
+            if index >= count:
+                return
+            try:
+                body(index)
+            except BaseException as error:
+                failures[index] = error
 
-    with single_threaded_blas():
-        pool = _get_pool()
-        futures: list[Future[None]] = []
-        # The interpreter is shutting down, or set_num_threads replaced the pool: this thread does it all.
-        with contextlib.suppress(RuntimeError):
-            for _ in range(threads - 1):
-                futures.append(pool.submit(drain))
-        drain()
-        for future in futures:
-            if not future.cancel():
-                future.result()
+    with Beside() as tasks:
+        for _ in range(threads):  # the calling thread takes one itself
+            tasks.add(drain)
     if failures:
         raise failures[min(failures)]
 
@@ -199,10 +218,7 @@ class Beside:
             is_needed = self._helping < self._helpers
             self._helping += is_needed
         if is_needed:
-            # The interpreter is shutting down, set_num_threads replaced the pool, or there can be no more threads: this
-            # one does it all.
-            with contextlib.suppress(RuntimeError):
-                _get_pool().submit(self._help)
+            _get_pool().submit(self._help)
         return number
 
     def wait(self, index: int) -> None:

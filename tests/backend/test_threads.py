@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -366,25 +366,73 @@ def test_tasks_and_what_they_refer_to_are_let_go_at_the_end(fails: bool) -> None
         gc.enable()
 
 
-def test_a_helper_that_begins_unexpectedly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pool that cannot start a thread has queued the work all the same: a thread it has may come to it."""
+def test_who_helps_at_the_end_is_waited_for() -> None:
     set_num_threads(2)
-    begun, done, others = threading.Event(), threading.Event(), []
-
-    class Pool:
-        def submit(self, work: Callable[[], None]) -> None:
-            others.append(threading.Thread(target=work))
-            others[0].start()
-            raise RuntimeError("can't start new thread")
+    begun, done = threading.Event(), threading.Event()
 
     def slow() -> None:
         begun.set()
         time.sleep(0.2)
         done.set()
 
-    monkeypatch.setattr("gpunet.backend.threads._get_pool", Pool)
     with Beside() as tasks:
         tasks.add(slow)
         assert begun.wait(10)
     assert done.is_set()
-    others[0].join()
+
+
+def test_one_thread_does_it_all_where_there_can_be_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    set_num_threads(1)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    set_num_threads(3)  # ends the old pool, and a new one cannot begin
+    seen: list[int] = []
+    parallel_for(10, seen.append)
+    with Beside() as tasks:
+        tasks.wait(tasks.add(lambda: seen.append(10)))
+    assert sorted(seen) == list(range(11))
+    set_num_threads(1)
+
+
+def test_an_interruption_at_any_moment_leaves_nothing_hanging() -> None:
+    """A process interrupted hundreds of times ends by itself; concurrent.futures' pool hung in one run of two."""
+    program = """
+import random, signal, time
+import gpunet as gn
+from gpunet.backend.threads import Beside, parallel_for
+
+gn.set_num_threads(2)
+draw = random.Random(0)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def work():
+    parallel_for(4, lambda index: None)
+    with Beside() as tasks:
+        first = tasks.add(lambda: None)
+        tasks.add(lambda: tasks.wait(first))
+        tasks.wait(first)
+
+
+work()
+signal.signal(signal.SIGALRM, interrupt)
+for _ in range(1000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-5, 3e-4))
+        for _ in range(5):
+            work()
+        time.sleep(0.01)
+    except KeyboardInterrupt:
+        pass
+    signal.setitimer(signal.ITIMER_REAL, 0)
+seen = []
+parallel_for(100, seen.append)
+print(sorted(seen) == list(range(100)))
+"""
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    assert (finished.returncode, finished.stdout.strip()) == (0, "True"), finished.stderr
