@@ -371,6 +371,9 @@ def _example_specs(examples: Any) -> list[Spec]:
 
 
 def _input_shapes(input_size: Any) -> list[Shape]:
+    given = input_size if isinstance(input_size, (list, tuple)) else [input_size]
+    if any(isinstance(one, (Tensor, np.ndarray)) for one in given):
+        raise TypeError("input_size: must be sizes, got Tensors or arrays; give those as example_inputs=")
     several = isinstance(input_size, (list, tuple)) and any(isinstance(one, (list, tuple)) for one in input_size)
     result = []
     for size in input_size if several else [input_size]:

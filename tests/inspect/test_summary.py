@@ -558,6 +558,12 @@ def test_an_input_too_small_names_the_layer() -> None:
         (("lenet", (1, 0, 3)), ValueError, "input_size: must be whole numbers of at least 1"),
         (("lenet", (1, 2.5, 3)), ValueError, "input_size: must be whole numbers"),
         (("lenet", 32), ValueError, r"input_size: must be whole numbers of at least 1 such as \(3, 224, 224\)"),
+        (
+            ("lenet", (gn.zeros(1, 1, 28, 28),)),
+            TypeError,
+            "^input_size: must be sizes, got Tensors or arrays; give those ",
+        ),
+        (("lenet", gn.zeros(1, 1, 28, 28)), TypeError, "input_size: .* give those as example_inputs=$"),
         (("lenet", None, 0), ValueError, "batch: must be a whole number of at least 1, got 0"),
         (("lenet", None, True), ValueError, "batch: must be a whole number"),
     ],

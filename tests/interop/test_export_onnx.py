@@ -268,6 +268,11 @@ def test_bad_arguments(tmp_path: Path) -> None:
         (TypeError, "model: expected a Module", {"model": print}),
         (ValueError, "opset: must lie in 18..23, got 9", {"opset": 9}),
         (ValueError, "input_size: must be sizes", {"input_size": (0, 2)}),
+        (ValueError, "input_size: must be sizes of at least 1, without the batch, got 5", {"input_size": 5}),
+        *(
+            (TypeError, "input_size: must be sizes, got Tensors; give those as example_inputs=", {"input_size": given})
+            for given in (gn.zeros(1, 2), (gn.zeros(1, 2),), [np.zeros((1, 2), np.float32)])
+        ),
         (ValueError, "input_size: must be left out", {"input_size": (2,), "example_inputs": images(1, 2)}),
         (TypeError, "example_inputs: expected Tensors or arrays, got str", {"example_inputs": "x"}),
         (ValueError, "example_inputs: must have one batch size", {"example_inputs": (images(1, 2), images(2, 2))}),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -141,9 +141,7 @@ def _onnx() -> Any:
 def _inputs(model: Module, state: Mapping[str, Any], input_size: Any, example_inputs: Any, dynamic: bool) -> Inputs:
     if example_inputs is None:
         default = default_input_shape(model) or DEFAULT_INPUT_SIZE
-        size = default if input_size is None else tuple(input_size)
-        if not size or any(isinstance(e, bool) or not hasattr(e, "__index__") or e < 1 for e in size):
-            raise ValueError(f"input_size: must be sizes of at least 1, without the batch, got {input_size!r}")
+        size = default if input_size is None else _checked_size(input_size)
         dtype = next((t.dtype for t in state.values() if is_floating(t.dtype)), get_default_dtype())
         rng = np.random.default_rng(0)
         return Inputs([rng.standard_normal((3 if dynamic else 1, *size), np.float32).astype(dtype)])
@@ -160,6 +158,17 @@ def _inputs(model: Module, state: Mapping[str, Any], input_size: Any, example_in
             "give dynamic_batch=False where that is not what these dimensions are"
         )
     return Inputs(examples)
+
+
+def _checked_size(input_size: Any) -> tuple[int, ...]:
+    """Sizes of one sample; where Tensors are given in their place, as to PyTorch's export, where they go."""
+    given = input_size if isinstance(input_size, (tuple, list)) else [input_size]
+    if any(isinstance(one, Tensor) or (isinstance(one, np.ndarray) and one.ndim > 1) for one in given):
+        raise TypeError("input_size: must be sizes, got Tensors; give those as example_inputs=")
+    size = tuple(input_size) if isinstance(input_size, Iterable) else ()
+    if not size or any(isinstance(e, bool) or not isinstance(e, SupportsIndex) or e.__index__() < 1 for e in size):
+        raise ValueError(f"input_size: must be sizes of at least 1, without the batch, got {input_size!r}")
+    return tuple(e.__index__() for e in size)
 
 
 def _checked_names(names: Sequence[str], count: int) -> list[str]:
