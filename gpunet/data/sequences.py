@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from gpunet.autograd import Tensor, from_numpy
+from gpunet.autograd import Tensor, as_tensor, from_numpy
 from gpunet.backend.errors import DTypeError, ShapeError
 from gpunet.backend.random import keyed_generator
 from gpunet.ops.dtypes import get_default_dtype, is_floating
@@ -30,11 +30,19 @@ __all__ = ["ARProcess", "RandomWalk", "Series", "Sine", "windows"]
 A = TypeVar("A", np.ndarray, Tensor)
 
 
-def windows(series: A, tau: int, step: int = 1) -> A:
+@overload
+def windows(series: A, tau: int, step: int = 1) -> A: ...
+
+
+@overload
+def windows(series: Sequence[Any], tau: int, step: int = 1) -> Tensor: ...
+
+
+def windows(series: Any, tau: int, step: int = 1) -> Any:
     """All windows of ``tau`` values that follow each other, without copying them.
 
     Args:
-        series: (T, ...), a Tensor or an array.
+        series: (T, ...), a Tensor, an array, or a list of numbers, which becomes a Tensor.
         tau: values in a window.
         step: from the start of one window to that of the next.
 
@@ -44,10 +52,9 @@ def windows(series: A, tau: int, step: int = 1) -> A:
 
     Raises:
         ShapeError: no dimension, or a series shorter than a window.
-        TypeError, ValueError: no series; a window or step below 1.
+        TypeError, ValueError: no series, such as a list of lists of several lengths; a window or step below 1.
     """
-    if not isinstance(series, (np.ndarray, Tensor)):
-        raise TypeError(f"series: must be a Tensor or an array, got {type(series).__name__}")
+    series = _listed("series", series)
     _check_positive(tau=tau, step=step)
     if series.ndim == 0:
         raise ShapeError("series: needs a dimension of time, got shape ()")
@@ -71,7 +78,8 @@ class Series(Dataset[tuple[Tensor, Tensor]]):
     """The windows of a series, each with the value to predict from it: inputs (tau, ...) and targets (...).
 
     Args:
-        values: (T, ...), numbers; a Tensor or an array on the CPU. Integers become the default floating type.
+        values: (T, ...), numbers; a Tensor or an array on the CPU, or a list. Integers become the default floating
+            type.
         tau: values in a window.
         horizon: how many steps after the window's last value the target is.
 
@@ -89,7 +97,7 @@ class Series(Dataset[tuple[Tensor, Tensor]]):
     inputs: Tensor
     targets: Tensor
 
-    def __init__(self, values: Tensor | np.ndarray, tau: int, horizon: int = 1) -> None:
+    def __init__(self, values: Tensor | np.ndarray | Sequence[Any], tau: int, horizon: int = 1) -> None:
         _check_positive(tau=tau, horizon=horizon)
         self.values = _floating(values)
         self.tau = int(tau)
@@ -285,17 +293,28 @@ def _made(values: np.ndarray) -> np.ndarray:
     return values.astype(get_default_dtype())
 
 
+def _listed(name: str, series: Any) -> Tensor | np.ndarray:
+    """A Tensor or an array as it is, a list as a Tensor."""
+    if isinstance(series, (Tensor, np.ndarray)):
+        return series
+    if not isinstance(series, (list, tuple)):
+        raise TypeError(f"{name}: must be a Tensor, an array or a list of numbers, got {type(series).__name__}")
+    try:
+        return as_tensor(series)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: must be numbers, or lists of as many numbers each") from error
+
+
 def _floating(values: Any) -> Tensor:
+    values = _listed("values", values)
     if isinstance(values, Tensor):
         tensor = values.detach()
         if not isinstance(tensor._array, np.ndarray):
             raise ValueError(f"values: must be on the CPU, got a Tensor on {tensor.device}; move the batches instead")
-    elif isinstance(values, np.ndarray):
+    else:
         if values.dtype.kind not in "fiub":
             raise DTypeError(f"values: must be numbers, got dtype {values.dtype}")
         tensor = from_numpy(values if values.dtype.kind != "u" else values.astype(np.int64))
-    else:
-        raise TypeError(f"values: must be a Tensor or an array, got {type(values).__name__}")
     if tensor.ndim == 0:
         raise ShapeError("values: needs a dimension of time, got shape ()")
     return tensor if is_floating(tensor.dtype) else tensor.to(get_default_dtype())

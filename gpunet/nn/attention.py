@@ -141,6 +141,7 @@ class MultiheadAttention(Module):
             The output, of the query's shape, and the weights: (N, L, S), or (N, H, L, S) of each head; without N
             where there is no batch. S is one larger for each of ``add_bias_kv`` and ``add_zero_attn``. Rows sum to 1
             (in training before dropout); a query that may look at no key has zeros, where PyTorch has NaN.
+            Without any key, S = 0, all have zeros before the last projection, as in PyTorch.
 
         Raises:
             ShapeError: another number of values than of keys; sizes that do not fit; a mask of another shape.

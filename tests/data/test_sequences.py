@@ -33,6 +33,17 @@ def test_windows_are_a_view(step: int) -> None:
             view += 1
 
 
+def test_a_list_is_a_series() -> None:
+    """B36: as the Tensor that is made of it: integers stay integers in windows, and become floats in a Series."""
+    found = windows([1, 2, 3, 4], 2)
+    assert isinstance(found, gn.Tensor)
+    assert (found.tolist(), found.dtype) == ([[1, 2], [2, 3], [3, 4]], gn.int64)
+    assert windows(((1.0, 2.0), (3.0, 4.0)), 2).tolist() == [[[1, 2], [3, 4]]]
+    series = Series([1, 2, 3, 4, 5], 3)
+    assert (series.inputs.tolist(), series.targets.tolist()) == ([[1, 2, 3], [2, 3, 4]], [4, 5])
+    assert series.values.dtype == gn.float32
+
+
 def test_one_window_of_all() -> None:
     assert windows(np.arange(4), 4).tolist() == [[0, 1, 2, 3]]
     assert windows(np.arange(4), 4, 9).tolist() == [[0, 1, 2, 3]]

@@ -281,3 +281,17 @@ def test_dtype_and_device_of_the_results(dtype: str) -> None:
     )
     assert [tuple(one.shape) for one in on_meta] == [(3, 2, 4), (2, 3, 5)]
     assert all(one.is_meta for one in on_meta)
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_without_keys_all_is_zero(need_weights: bool) -> None:
+    """A mean over nothing: zeros, as of a query that may look nowhere; the last projection adds its bias."""
+    found = F.scaled_dot_product_attention(gn.ones(2, 3, 4), gn.ones(2, 0, 4), gn.ones(2, 0, 5))
+    assert (tuple(found.shape), found.abs().sum().item()) == ((2, 3, 5), 0)
+    layer = nn.MultiheadAttention(4, 2)
+    with gn.no_grad():
+        layer.out_proj.bias.copy_(gn.tensor([1.0, 2.0, 3.0, 4.0]))
+    nothing = gn.ones(0, 2, 4)
+    output, weights = layer(gn.ones(3, 2, 4), nothing, nothing, need_weights=need_weights)
+    assert output.tolist() == [[[1, 2, 3, 4]] * 2] * 3
+    assert weights is None if not need_weights else tuple(weights.shape) == (2, 3, 0)

@@ -256,6 +256,8 @@ def dot(label: str, *inputs: Any, **options: Any) -> Case:
 CASES = [
     case(f"{NAME} plain", as_function, *SEQUENCES, *WEIGHTS),
     case(f"{NAME} without a batch", as_function, (3, 4), (5, 4), (5, 4), *WEIGHTS),
+    case(f"{NAME} no keys", as_function, (3, 2, 4), (0, 2, 4), (0, 2, 4), *WEIGHTS),
+    dot("no keys", (2, 3, 4, 6), (2, 3, 0, 6), (2, 3, 0, 7)),
     case(f"{NAME} no weights", lambda m, *t: as_function(m, *t, need_weights=False), *SEQUENCES, *WEIGHTS),
     case(f"{NAME} weights of each head", lambda m, *t: as_function(m, *t, average_attn_weights=False), *SEQUENCES,
          *WEIGHTS),

@@ -4,7 +4,7 @@
 
 Q is (..., L, d), K (..., S, d), V (..., S, d_v): each of L queries takes a mean over S values, so there is a key for
 each value, while there may be any number of queries. The softmax runs over the keys: rows of weights sum to 1. A query
-that the mask leaves no key has weights 0, and output 0.
+that the mask leaves no key has weights 0, and output 0; so has every query where there are no keys at all, S = 0.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def scaled_dot_product_attention(
         enable_gqa: H_q heads of queries, in dimension -3, share H heads of keys and values: H_q / H in a row each.
 
     Returns:
-        (..., L, E_v). Zeros for a query that may look nowhere.
+        (..., L, E_v). Zeros for a query that may look nowhere, and for all where S is 0.
 
     Raises:
         ShapeError: sizes that do not fit, such as another number of values than of keys.

@@ -250,7 +250,8 @@ def pad_sequence(
     """Sequences of unequal length as one padded batch. Differentiable.
 
     Args:
-        sequences: B Tensors, each (length, ...), alike but for the length.
+        sequences: B Tensors, each (length, ...), alike but for the length, which may be 0 here, as in PyTorch, though a
+            packed sequence has at least one step.
         batch_first: whether the batch is to be the first dimension.
         padding_value: what fills the rest.
         padding_side: ``"right"``, after the end, or ``"left"``, before the beginning.
@@ -283,7 +284,7 @@ def unpad_sequence(padded_sequences: Tensor, lengths: Any, batch_first: bool = F
 
     Args:
         padded_sequences: (T, B, ...), or (B, T, ...) with ``batch_first``.
-        lengths: (B,), a list or a tensor on the CPU, each from 0 to T.
+        lengths: (B,), a list or a tensor on the CPU, each from 0 to T: 0 gives a sequence without steps, as in PyTorch.
         batch_first: whether the batch is the first dimension.
 
     Returns:
