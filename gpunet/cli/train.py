@@ -284,6 +284,8 @@ def _conclude(task: Task, result: Mapping[str, Any], folder: RunFolder, curve_no
     reached, commands = task.conclude(result, folder)
     epochs = f"{result['epochs']} {'epoch' if result['epochs'] == 1 else 'epochs'}"
     say(f"{reached} after {epochs}, {result['seconds']:.1f} s of training on {result['device']}.")
+    if warning := result.get("warning"):
+        say(f"Warning: {warning}")
     say(f"  run folder       {folder.path}  (config.json, metrics.csv, checkpoint.safetensors{curve_note})")
     for purpose, command in commands:
         say(f"  {purpose:<17}{command}")

@@ -48,7 +48,7 @@ class Task(Protocol):
         """What else is shown."""
 
     def result(self) -> dict[str, Any]:
-        """What ``--json`` prints, but for what all runs have."""
+        """What ``--json`` prints, but for what all runs have; a ``warning`` among it is said to everybody."""
 
     def conclude(self, result: Mapping[str, Any], folder: RunFolder) -> tuple[str, list[tuple[str, str]]]:
         """The result as the beginning of a sentence, and what can be done now: (purpose, command) pairs."""

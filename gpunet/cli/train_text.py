@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import textwrap
@@ -27,7 +28,7 @@ from gpunet.training import (
     prepare_language,
     read_language_settings,
 )
-from gpunet.training.language import LEAST_SHARE
+from gpunet.training.language import LARGEST_LOSS, LEAST_SHARE
 from gpunet.training.run import describe_os_error
 
 __all__ = ["OPTIONS", "TextTask", "add_arguments", "default_prompt"]
@@ -50,6 +51,10 @@ OPTIONS = ("text", *SETTINGS)
 SAMPLE_STREAM, SAMPLE_LENGTH, SAMPLE_TEMPERATURE = 4, 240, 0.8
 # Columns of a terminal that it takes, those before the lines left out.
 SAMPLE_WIDTH = 96
+
+# Bits per character by which a model is worse than knowing nothing before anything is said, and by which it is no
+# beginner's any more: weights as they are drawn cost some tenths.
+WORSE, DIVERGED = 0.01, 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -277,7 +282,7 @@ class TextTask:
     def describe_epoch(self, metrics: Mapping[str, float]) -> str:
         return (
             f"train {metrics['train_bits_per_character']:.3f}  held out {metrics['test_bits_per_character']:.3f} "
-            f"bits/character  perplexity {metrics['test_perplexity']:.2f}"
+            f"bits/character  perplexity {perplexity_text(metrics['test_perplexity'])}"
         )
 
     def callbacks(self) -> Sequence[Callback]:
@@ -289,19 +294,56 @@ class TextTask:
             "test_bits_per_character", "test_perplexity", "test_loss", "test_accuracy",
             "train_bits_per_character", "train_loss", "train_accuracy",
         )  # fmt: skip
-        return {"cell": self.config.cell, "text": self.config.text, **{name: last.get(name) for name in names}}
+        warning = describe_failure(last, len(self.vocabulary), self.config.clip_norm) if last else ""
+        return {
+            "cell": self.config.cell,
+            "text": self.config.text,
+            **{name: last.get(name) for name in names},
+            "warning": warning or None,
+        }
 
     def conclude(self, result: Mapping[str, Any], folder: RunFolder) -> tuple[str, list[tuple[str, str]]]:
         path = shlex.quote(str(folder.path))
         load = "from gpunet.training import load_language_model; "
         return (
             f"{result['test_bits_per_character']:.3f} bits per character on the held-out text "
-            f"(perplexity {result['test_perplexity']:.2f})",
+            f"(perplexity {perplexity_text(result['test_perplexity'])})",
             [
                 ("let it write", f"gpunet sample {path} --length 1000"),
                 ("use in Python", f"{load}model, vocabulary = load_language_model({str(folder.path)!r})"),
             ],
         )
+
+
+def perplexity_text(perplexity: float) -> str:
+    """Two decimals where that many can be read; of what is no number any more, the number that it is above."""
+    if perplexity == math.inf:
+        return f"above {math.exp(LARGEST_LOSS):.0e}".replace("+", "")
+    return f"{perplexity:.2f}" if perplexity < 1e6 else f"{perplexity:.1e}".replace("+", "")
+
+
+def describe_failure(metrics: Mapping[str, float], size: int, clip_norm: float) -> str:
+    """That a model is worse than one that knows nothing, in words; empty where it is not.
+
+    Args:
+        metrics: of the last epoch.
+        size: V, how many characters there are: to know nothing of them takes log2 V bits.
+        clip_norm: of the run; 0 is none.
+    """
+    nothing = math.log2(size)
+    train, held_out = (metrics[f"{part}_bits_per_character"] - nothing for part in ("train", "test"))
+    if held_out <= WORSE:
+        return ""
+    text = f"this is worse than knowing nothing, which takes log2({size}) = {nothing:.3f} bits per character; "
+    if train <= WORSE:
+        text += "on what it learned the model is better: that is too short, or the held-out text is unlike it"
+    elif train <= DIVERGED:
+        text += "it has learned too little: try more --epochs, or another --lr"
+    else:  # NaN too
+        text += "training has diverged: try a lower --lr" + ("" if clip_norm else ", and a --clip above 0")
+    if metrics["test_perplexity"] == math.inf:
+        text += "; the perplexity is too large for a number"
+    return text
 
 
 def describe_unread(length: int, streams: Any) -> str:

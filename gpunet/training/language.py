@@ -47,6 +47,8 @@ __all__ = [
 # follows a stream's beginning is told from too little.
 TEST_STREAMS, TEST_STREAM_LENGTH = 16, 1000
 TEST_WINDOW = 128
+# In natural units; e to it is 1e304.
+LARGEST_LOSS = 700.0
 # The shorter window at the end of an epoch is a step of its own where it holds at least this share of the text.
 LEAST_SHARE = 0.01
 
@@ -205,8 +207,8 @@ class LanguageTrainer(Trainer):
         if metrics is None:
             return None
         loss = metrics["loss"]
-        # A loss beyond that is no language model's, and e to it no number.
-        perplexity = math.exp(loss) if loss < 700 else math.inf
+        # A loss from there on is no language model's, and e to it no number. NaN stays NaN.
+        perplexity = math.inf if loss >= LARGEST_LOSS else math.exp(loss)
         return metrics | {"bits_per_character": bits_per_character(loss), "perplexity": perplexity}
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gpunet as gn
 from gpunet.interop import load_safetensors
 from gpunet.training import RunFolder, Trainer, load_language_model, read_checkpoint
 
@@ -67,6 +69,8 @@ def test_a_run_from_beginning_to_end(gpunet: Callable[..., Any], tmp_path: Path,
     assert (result["epochs"], result["steps"], result["seed"], result["finished"]) == (2, 42, 7, True)
     assert (result["model"], result["cell"], result["device"]) == ("char_rnn", "gru", "cpu")
     assert 0 < result["test_bits_per_character"] < 6
+    assert result["warning"] is None
+    assert "Warning" not in done.out
     assert result["test_perplexity"] == pytest.approx(2 ** result["test_bits_per_character"])
 
     run = tmp_path / "here"
@@ -353,6 +357,80 @@ def test_nan_loss_stops_and_keeps_the_last_checkpoint(
     assert "start a new run with a lower --lr" in failed.one_error()
     state = load_safetensors(tmp_path / "here" / "checkpoint.safetensors")
     assert all(np.isfinite(array).all() for array in state.values())
+
+
+def poisoned(loss: float) -> Callable[..., Any]:
+    """A trainer's evaluation that finds this loss on the held-out text, whatever the model is."""
+    from gpunet.training import LanguageTrainer
+
+    scored = LanguageTrainer._reader
+
+    def reader(self: LanguageTrainer) -> Callable[..., Any]:
+        read = scored(self)
+
+        def far_off(inputs: Any, labels: Any) -> Any:
+            logits, labels = read(inputs, labels)
+            wrong = np.zeros(logits.shape, np.float32)
+            wrong[np.arange(len(wrong)), (labels.numpy() + 1) % wrong.shape[1]] = loss
+            return gn.from_numpy(wrong), labels
+
+        return far_off
+
+    return reader
+
+
+@pytest.mark.parametrize(
+    ("loss", "perplexity", "said"),
+    [
+        (1e6, None, "perplexity above 1e304"),
+        (100.0, pytest.approx(math.exp(100), rel=1e-3), "perplexity 2.7e43"),
+        (float("nan"), None, "perplexity nan"),
+    ],
+)
+def test_a_held_out_text_that_nothing_was_learned_about(
+    gpunet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, text: Path, loss: float, perplexity: Any, said: str
+) -> None:
+    """Logits that are far off: the model's loss is what they differ by."""
+    monkeypatch.setattr("gpunet.training.LanguageTrainer._reader", poisoned(loss))
+    done = gpunet("train", "--text", text, *SMALL, "--epochs", 4, "--out", "here", "--json")
+    assert done.code == 0, done.err
+    assert done.json["test_perplexity"] == perplexity
+    warning = done.json["warning"]
+    assert "this is worse than knowing nothing, which takes log2(18) = 4.170 bits per character; " in warning
+    assert "on what it learned the model is better: that is too short, or the held-out text is unlike it" in warning
+    assert ("the perplexity is too large for a number" in warning) == (loss == 1e6)
+    assert f"Warning: {warning}\n" in done.out
+    assert done.out.count(said) == 4 + 1
+    again = gpunet("train", "--resume", "here", "--quiet")
+    assert f"Warning: {warning}\n" in again.out
+
+
+@pytest.mark.parametrize(("clip", "advice"), [(0, "try a lower --lr, and a --clip above 0"), (5, "try a lower --lr")])
+def test_a_run_that_diverged(gpunet: Callable[..., Any], text: Path, clip: float, advice: str) -> None:
+    """Steps of 100 in all weights, by Adam: scores of thousands for characters that do not come."""
+    options = ("--lr", 100, "--clip", clip, "--dropout", 0, "--cell", "rnn", "--epochs", 1)
+    done = gpunet("train", "--text", text, *SMALL, *options, "--out", "here", "--json", "--quiet")
+    assert done.code == 0, done.err
+    assert done.json["test_bits_per_character"] > 10
+    assert re.search(
+        rf"; training has diverged: {advice}(; the perplexity is too large for a number)?$", (done.json["warning"])
+    )
+    assert f"Warning: {done.json['warning']}\n" in done.out
+
+
+def test_when_there_is_nothing_to_warn_about() -> None:
+    from gpunet.cli.train_text import describe_failure
+
+    def said(train: float, held_out: float) -> str:
+        bits = {"train_bits_per_character": train, "test_bits_per_character": held_out}
+        return describe_failure(bits | {"test_perplexity": 2**held_out}, 8, 1.0)
+
+    assert said(2.0, 2.5) == said(9.0, 2.9) == said(3.0, 3.0) == ""
+    assert said(2.0, 3.1).endswith("or the held-out text is unlike it")
+    assert said(3.2, 3.1).endswith("it has learned too little: try more --epochs, or another --lr")
+    assert said(5.0, 3.1).endswith("training has diverged: try a lower --lr")
+    assert said(float("nan"), float("nan")).endswith("training has diverged: try a lower --lr")
+    assert describe_failure({"train_bits_per_character": 0, "test_bits_per_character": 0}, 1, 1.0) == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not delete what is open")
