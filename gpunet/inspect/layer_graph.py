@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gpunet.inspect.batch_axes import batch_axes
 from gpunet.inspect.flow import Flow
 from gpunet.inspect.graph_folding import fold as fold_units
 from gpunet.inspect.graph_units import Unit, detail_of, drawn, merge_of, tree
-from gpunet.inspect.summary import batch_axes, run_on_meta
+from gpunet.inspect.summary import run_on_meta
 from gpunet.inspect.summary_text import without_batch
 from gpunet.inspect.trace import Trace
 from gpunet.nn import Module
@@ -156,7 +157,8 @@ class _Maker:
     def __init__(self, run: Trace, training: bool, root: Unit) -> None:
         self.run = run
         self.root = root
-        self._batch_axes = {id(step): axis for step, axis in zip(run.steps, batch_axes(run, training), strict=True)}
+        axes = zip(run.steps, batch_axes(run, training), strict=True)
+        self._batch_axes = {id(step): found[0] if found else 0 for step, found in axes}
         self.towers = int(getattr(run.model, "_device_span", 1))
         self._hidden: set[int] = set()
         if self.towers > 1:
@@ -184,7 +186,12 @@ class _Maker:
     def graph(self, name: str) -> LayerGraph:
         """The boxes, arrows and blocks."""
         inputs = [
-            Box("input" if number == 0 else f"input#{number + 1}", "input", "", shape[1:])
+            Box(
+                "input" if number == 0 else f"input#{number + 1}",
+                "input",
+                "",
+                without_batch(shape, self.run.batch_axis),
+            )
             for number, shape in enumerate(self.run.inputs)
         ]
         leaves = [leaf for leaf in self.root.leaves() if id(leaf) not in self._hidden]

@@ -10,15 +10,17 @@ The model runs once on shapes alone; nothing of it changes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gpunet.autograd import Tensor
 from gpunet.backend.errors import DTypeError, ShapeError
+from gpunet.inspect.batch_axes import BatchAxes, batch_axes, input_axis
 from gpunet.inspect.flow import Flow
 from gpunet.inspect.receptive_field import ReceptiveField
 from gpunet.inspect.summary_text import html_table, text_table
@@ -60,8 +62,8 @@ class LayerSummary:
         operation: whether it is an operation and no module.
         again: whether the module was called before, so that its parameters are counted in another row.
         flattened: the shape (C, H, W) that the input was before it was flattened, for a linear layer.
-        batch_axis: the dimension of the first output that is the batch; None where none is. It is 1 in layers that
-            take steps first.
+        batch_axes: for each of the outputs the dimension that is the batch; None where none is. It is 1 of layers
+            that take steps first, and of a recurrent layer's states.
     """
 
     name: str
@@ -80,7 +82,12 @@ class LayerSummary:
     operation: bool
     again: bool
     flattened: Shape | None = None
-    batch_axis: int | None = 0
+    batch_axes: BatchAxes = ()
+
+    @property
+    def batch_axis(self) -> int | None:
+        """The dimension of the first output that is the batch; None where none is."""
+        return self.batch_axes[0] if self.batch_axes else 0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -190,7 +197,7 @@ class Summary:
         return Share(type, 0, 0, 0, 0.0, 0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON; shapes are lists with the batch in front."""
+        """As plain values, for JSON; shapes are lists with the batch, in front or where the layer has it."""
         return {
             "model": self.model,
             "name": self.name,
@@ -243,7 +250,9 @@ def summary(
 
     Args:
         model: a model, or the name of one (``gn.models.list_models()``).
-        input_size: of one sample, (C, H, W) without the batch; a list of them for a model with several inputs. None:
+        input_size: of one sample, (C, H, W) without the batch; a list of them for a model with several inputs. The
+            batch goes in front, or in dimension 1 of a model that takes steps first, as ``nn.LSTM`` does where it is
+            not ``batch_first``: (T, I) becomes (T, batch, I). None:
             as many channels as the first convolution takes, and the size that the model is made for, which is the
             ``default_image_size`` of it or of the first module in it that has one. Without any, the first of the
             usual sizes that fits: 32x32 for classes with CIFAR in their name, else 224, 227, 32 or 28; the features
@@ -254,7 +263,7 @@ def summary(
         dtype: of the input, such as ``gn.int64`` for a model that starts with an embedding; that of the parameters if
             None.
         example_inputs: instead of ``input_size``, ``batch`` and ``dtype``, the model's arguments: a Tensor or an array,
-            or several in a tuple or list, the batch in the first dimension. Only their shapes and types are read.
+            or several in a tuple or list, the batch where the model has it. Only their shapes and types are read.
         kwargs: for the function that makes a model of that name, such as ``num_classes``.
 
     Raises:
@@ -316,22 +325,24 @@ def run_on_meta(
         several = isinstance(batch, (tuple, list)) and isinstance(input_size, (tuple, list))
         hint = f"; sizes of several inputs go in one list, [{input_size!r}, {batch!r}]" if several else ""
         raise ValueError(f"batch: must be a whole number of at least 1, got {batch!r}{hint}")
+    make = partial(meta_model, model, **kwargs)
     if example_inputs is not None:
         if input_size is not None or batch != 1 or dtype is not None:
             raise ValueError("example_inputs: goes without input_size, batch and dtype, which it has itself")
-        return trace(meta_model(model, **kwargs), _example_specs(example_inputs), training=training, flow=flow)
+        examples = _example_specs(example_inputs)
+        return _run(meta_model(model, **kwargs), make, (examples, examples), training, flow)
     if input_size is not None:
         shapes = _input_shapes(input_size)
         twin = meta_model(model, **kwargs)
         with _hint_at_types(dtype):
-            return trace(twin, _specs(twin, shapes, batch, dtype), training=training, flow=flow)
+            return _run(twin, make, _specs(twin, shapes, batch, dtype), training, flow)
     name = model if isinstance(model, str) else f"{type(model).__module__}.{type(model).__name__}"
     twin = meta_model(model, **kwargs)
     first: ShapeError | None = None
     for candidate in _usual_inputs(twin, name):
         try:
             with _hint_at_types(dtype):
-                return trace(twin, _specs(twin, [candidate], batch, dtype), training=training, flow=flow)
+                return _run(twin, make, _specs(twin, [candidate], batch, dtype), training, flow)
         except ShapeError as error:
             first = first or error
             if flow is not None:
@@ -339,6 +350,16 @@ def run_on_meta(
             twin = meta_model(model, **kwargs)  # a lazy layer may have taken a shape
     assert first is not None
     raise first
+
+
+def _run(
+    twin: Module, make: Callable[[], Module], choices: Sequence[list[Spec]], training: bool, flow: Flow | None
+) -> Trace:
+    """Run a twin on the one of its inputs, by the dimension that is the batch, that has the batch where it reads it."""
+    axis = input_axis(make, choices, training)
+    run = trace(twin, choices[axis], training=training, flow=flow)
+    run.batch_axis = axis
+    return run
 
 
 @contextmanager
@@ -354,10 +375,11 @@ def _hint_at_types(dtype: Any) -> Iterator[None]:
         raise
 
 
-def _specs(model: Module, shapes: Sequence[Shape], batch: int, dtype: Any) -> list[Spec]:
-    """Inputs of these shapes, without the batch; of the model's type if ``dtype`` is None."""
+def _specs(model: Module, shapes: Sequence[Shape], batch: int, dtype: Any) -> tuple[list[Spec], list[Spec]]:
+    """Inputs of these shapes with the batch in front, and in dimension 1; of the model's type if ``dtype`` is None."""
     chosen = input_dtype(model) if dtype is None else canonical_dtype(dtype)
-    return [Spec((batch, *shape), chosen) for shape in shapes]
+    first = [Spec((batch, *shape), chosen) for shape in shapes]
+    return first, [Spec((*shape[:1], batch, *shape[1:]), chosen) for shape in shapes]
 
 
 def _example_specs(examples: Any) -> list[Spec]:
@@ -409,7 +431,7 @@ def _summed(run: Trace, name: str, training: bool, depth: int | None) -> Summary
     model, top = run.model, run.steps[0]
     parameters = list(model.parameters())
     seen: set[int] = set()
-    layers = tuple(_layer(step, axis, seen) for step, axis in zip(run.steps, batch_axes(run, training), strict=True))
+    layers = tuple(_layer(step, axes, seen) for step, axes in zip(run.steps, batch_axes(run, training), strict=True))
     total = sum(int(p.numel()) for p in parameters)
     uncalled = _uncalled(model, seen)
     return Summary(
@@ -432,34 +454,7 @@ def _summed(run: Trace, name: str, training: bool, depth: int | None) -> Summary
     )
 
 
-def batch_axes(run: Trace, training: bool) -> list[int | None]:
-    """Which dimension of each step's first output is the batch: the one that grows with it.
-
-    It is the first, but where there are layers that take the steps of a sequence first, recurrent ones or attention:
-    there the model is run once more, with one sample more.
-    """
-    first: list[int | None] = [0] * len(run.steps)
-    if all(getattr(module, "batch_first", True) for module in run.model.modules()):
-        return first
-    specs = [Spec((spec.shape[0] + 1, *spec.shape[1:]) if spec.shape else (), spec.dtype) for spec in run.specs]
-    try:
-        other = trace(run.model, specs, training=training)
-    except (ValueError, IndexError, TypeError, RuntimeError):  # made for one batch size
-        return first
-    if len(other.steps) != len(run.steps):  # the first dimension was no batch: there are steps in a loop
-        return first
-    return [_grown(one.output_shape, two.output_shape) for one, two in zip(run.steps, other.steps, strict=True)]
-
-
-def _grown(one: Shape | None, two: Shape | None) -> int | None:
-    """The one dimension in which two shapes differ; 0 where there are several."""
-    if one is None or two is None or len(one) != len(two):
-        return 0
-    axes = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
-    return axes[0] if len(axes) == 1 else 0 if axes else None
-
-
-def _layer(step: Step, batch_axis: int | None, seen: set[int]) -> LayerSummary:
+def _layer(step: Step, axes: BatchAxes, seen: set[int]) -> LayerSummary:
     module = step.module
     again = module is not None and id(module) in seen
     params = own = 0
@@ -470,7 +465,7 @@ def _layer(step: Step, batch_axis: int | None, seen: set[int]) -> LayerSummary:
     return LayerSummary(
         step.name, step.kind, step.depth, step.input_shape, step.output_shape, step.outputs, params, own, step.macs,
         step.written, step.stored, step.field, module is None or not module._modules, module is None, again,
-        step.flattened, batch_axis,
+        step.flattened, axes,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gpunet.inspect.summary import LayerSummary, Summary
 
-__all__ = ["bytes_text", "html_table", "shape_text", "text_table", "without_batch"]
+__all__ = ["bytes_text", "html_table", "text_table", "without_batch"]
 
 _COLUMNS = ("layer", "type", "output", "params", "%", "MACs", "%", "memory", "field", "jump", "start")
 # Layers whose output is among the bytes, and not among the numbers that lecture notes count.
@@ -16,29 +16,15 @@ _UNCOUNTED = ("Embedding", "EmbeddingBag", "RNN", "LSTM", "GRU", "RNNCell", "LST
 _LEFT = 3  # columns of text before the numbers
 
 
-def shape_text(shape: tuple[int, ...] | None) -> str:
-    """(1, 64, 56, 56) as 64x56x56: as one sample has it. What has no dimension besides the batch is a number."""
-    if shape is None:
-        return ""
-    return "x".join(map(str, shape[1:])) or "1"
-
-
 def without_batch(shape: tuple[int, ...], batch_axis: int | None) -> tuple[int, ...]:
     """(64, 1, 256) with the batch in dimension 1 as (64, 256); whole where no dimension is the batch."""
     return shape if batch_axis is None else shape[:batch_axis] + shape[batch_axis + 1 :]
 
 
-def _outputs_text(shapes: tuple[tuple[int, ...], ...], batch_axis: int | None) -> str:
-    """The shapes of all outputs; whole where they do not begin with the batch, as the states of a recurrent layer.
-
-    ``batch_axis`` is that of the first one, which is shown without it.
-    """
-    if not shapes:
-        return ""
-    first = shapes[0]
-    if batch_axis == 0:
-        return " ".join(shape_text(shape) if shape[:1] == first[:1] else "x".join(map(str, shape)) for shape in shapes)
-    return " ".join("x".join(map(str, shape)) or "1" for shape in (without_batch(first, batch_axis), *shapes[1:]))
+def _outputs_text(shapes: tuple[tuple[int, ...], ...], batch_axes: tuple[int | None, ...]) -> str:
+    """The shapes of all outputs as one sample has them, whichever of their dimensions is the batch."""
+    samples = (without_batch(shape, axis) for shape, axis in zip(shapes, batch_axes, strict=True))
+    return " ".join("x".join(map(str, sample)) or "1" for sample in samples)
 
 
 def bytes_text(count: int) -> str:
@@ -112,7 +98,7 @@ def _cells(summary: Summary, layer: LayerSummary, opened: bool) -> tuple[str, ..
     return (
         "  " * max(0, layer.depth - 1) + (layer.name or "(model)"),
         layer.type + (" (again)" if layer.again else ""),
-        _outputs_text(layer.outputs, layer.batch_axis),
+        _outputs_text(layer.outputs, layer.batch_axes),
         f"{params:,}" if params else "",
         _percent(params, summary.total_params),
         f"{macs:,}" if macs else "",

@@ -80,6 +80,7 @@ class Trace:
         input_bytes: of the inputs.
         dtype: of the inputs.
         specs: shapes and types of all inputs.
+        batch_axis: the dimension of the inputs that is the batch: 1 where steps are first.
     """
 
     model: Module
@@ -88,6 +89,7 @@ class Trace:
     input_bytes: int = 0
     dtype: Any = None
     specs: tuple[Spec, ...] = ()
+    batch_axis: int = 0
 
 
 def meta_model(model: Module | str, **kwargs: Any) -> Module:

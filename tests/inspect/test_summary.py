@@ -207,7 +207,7 @@ def test_recurrent_layers() -> None:
     assert lstm.macs == 3 * 7 * 2 * (4 * 8 * (4 + 8) + 4 * 8 * (16 + 8))
     assert lstm.params == 2 * 4 * (4 * 8 + 8 * 8 + 8 + 8) + 2 * 4 * (16 * 8 + 8 * 8 + 8 + 8) == 2_560
     assert (result.output_shape, result.total_params) == ((3, 7, 5), 3_045)
-    assert "7x16 4x3x8 4x3x8" in str(result)  # states begin with layers and directions, not with the batch
+    assert "7x16 4x8 4x8" in str(result)  # states begin with layers and directions; the batch is their dimension 1
     for cell, gates in ((nn.RNNCell(4, 8), 1), (nn.GRUCell(4, 8), 3), (nn.LSTMCell(4, 8), 4)):
         one = summary(cell, (4,), batch=3)
         assert (one.output_shape, one.total_macs) == ((3, 8), 3 * gates * 8 * (4 + 8))
@@ -590,10 +590,72 @@ def test_layers_that_take_steps_first_are_shown_with_their_steps() -> None:
         result = summary("char_rnn", batch=batch)
         rows = {line.split()[0]: line.split() for line in str(result).splitlines() if line.strip()}
         assert rows["embedding"][2] == "64x64"
-        assert rows["rnn"][2:4] == ["64x256", f"2x{batch}x256"]
+        assert rows["rnn"][2:4] == ["64x256", "2x256"]
         assert rows["decoder"][2] == "64x96"
         assert result["rnn"].batch_axis == 1
         assert result.layers[0].batch_axis == 0
+
+
+def shown(model: nn.Module, *arguments: Any, **options: Any) -> dict[str, list[str]]:
+    """The first row's name and what follows its type: the outputs, and then the number of parameters."""
+    rows = [line.split() for line in str(summary(model, *arguments, **options)).splitlines()[4:]]
+    return {row[0]: row[2:] for row in rows if row}
+
+
+@pytest.mark.parametrize("batch_first", [False, True], ids=["steps first", "batch first"])
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_recurrent_layer_is_shown_with_its_steps_and_states(layers: int, batch: int, batch_first: bool) -> None:
+    """A sample (T, I) = (5, 3) of an LSTM with 4 units is (5, 4), with h and c of (layers, 4): 4 H (I + H) products."""
+    model = nn.LSTM(3, 4, layers, batch_first=batch_first)
+    result = summary(model, (5, 3), batch)
+    assert shown(model, (5, 3), batch)["(model)"][:3] == ["5x4", f"{layers}x4", f"{layers}x4"]
+    assert result.input_shapes == ((batch, 5, 3) if batch_first else (5, batch, 3),)
+    assert result.layers[0].outputs[1:] == ((layers, batch, 4),) * 2
+    assert result.layers[0].batch_axes == ((0, 1, 1) if batch_first else (1, 1, 1))
+    products = 4 * 4 * (3 + 4) + (layers - 1) * 4 * 4 * (4 + 4)
+    assert result.total_macs == 5 * batch * products
+    given = gn.zeros(result.input_shapes[0])
+    assert str(summary(model, example_inputs=given)) == str(result)
+
+
+def test_states_that_are_given_have_the_batch_where_the_layer_has_it() -> None:
+    """Sizes of a sequence and of the state before it, (layers, H)."""
+    result = summary(nn.GRU(3, 4, 2), [(5, 3), (2, 4)], 6)
+    assert result.input_shapes == ((5, 6, 3), (2, 6, 4))
+    assert result.layers[0].batch_axes == (1, 1)
+    same = summary(nn.GRU(3, 4, 2), example_inputs=(gn.zeros(5, 6, 3), gn.zeros(2, 6, 4)))
+    assert same.layers[0].batch_axes == (1, 1)
+
+
+def test_models_that_take_steps_first_are_shown_with_their_steps() -> None:
+    """A layer and a head, a loop over a cell, and an encoder: five steps each, whatever the batch is."""
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = nn.GRUCell(1, 8)
+
+        def forward(self, x: gn.Tensor) -> gn.Tensor:
+            state = x.new_zeros(x.shape[1], 8)
+            for step in x.unbind(0):
+                state = self.cell(step, state)
+            return state
+
+    for batch in (1, 3):
+        rows = shown(gn.models.LatentAR(8), (5, 1), batch)
+        assert (rows["rnn"][:2], rows["head"][0]) == (["5x8", "1x8"], "5x1")
+        loop = summary(Loop(), (5, 1), batch)
+        assert (loop.input_shapes, loop.output_shape) == (((5, batch, 1),), (batch, 8))
+        assert [layer.output_shape for layer in loop if layer.name == "cell"] == [(batch, 8)] * 5
+        encoder = summary(nn.TransformerEncoderLayer(8, 2, 16), (5, 8), batch)
+        assert encoder.output_shape == (5, batch, 8)
+        assert encoder["linear1"].batch_axis == 1
+
+
+def test_a_graph_of_steps_has_the_samples_shapes() -> None:
+    graph = gn.inspect.layer_graph(gn.models.LatentAR(8), (5, 1))
+    assert {box.name: box.output_shape for box in graph.boxes} == {"input": (5, 1), "rnn": (5, 8), "head": (5, 1)}
 
 
 class StepsFirst(nn.Module):
