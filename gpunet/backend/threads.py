@@ -299,6 +299,20 @@ def _blas_libraries() -> list[Any]:
     return [library for library in threadpoolctl.ThreadpoolController().lib_controllers if library.user_api == "blas"]
 
 
+def _set_blas_threads(library: Any, count: int) -> None:
+    """Set a library's thread count, from whichever thread.
+
+    Since threadpoolctl 3.8 OpenBLAS obeys one thread alone, as long as it lives, and ignores others without a word. Here
+    all threads agree, since ``_Blas`` counts them; and the user's threads are as free afterwards as before.
+    """
+    let_go = getattr(library, "clear_controlling_thread", None)
+    if let_go is not None:
+        let_go(force=True)
+    library.set_num_threads(count)
+    if let_go is not None:
+        let_go(force=True)
+
+
 class _Blas:
     """BLAS's own thread count, set to one while any of our operations runs and put back afterwards."""
 
@@ -321,7 +335,7 @@ class _Blas:
             self._saved = [library.get_num_threads() for library in self._libraries]
             for library, threads in zip(self._libraries, self._saved, strict=True):
                 if threads != 1:
-                    library.set_num_threads(1)
+                    _set_blas_threads(library, 1)
 
     def leave(self) -> None:
         with self._lock:
@@ -329,7 +343,7 @@ class _Blas:
             if self._users == 0 and self._libraries is not None:
                 for library, threads in zip(self._libraries, self._saved, strict=True):
                     if threads != 1:
-                        library.set_num_threads(threads)
+                        _set_blas_threads(library, threads)
 
 
 _blas = _Blas()

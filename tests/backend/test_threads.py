@@ -160,6 +160,23 @@ def test_blas_is_held_to_one_thread_and_put_back() -> None:
         assert blas_threads() == before
 
 
+def test_blas_is_held_to_one_thread_by_each_thread_of_the_user() -> None:
+    """threadpoolctl lets no thread but the first set OpenBLAS's count while that one lives."""
+    counts: list[list[int]] = []
+
+    def user() -> None:
+        with single_threaded_blas():
+            counts.append(blas_threads())
+        counts.append(blas_threads())
+
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):  # the main thread is the first
+        before = blas_threads()
+        thread = threading.Thread(target=user)
+        thread.start()
+        thread.join(timeout=30)
+        assert counts == [[1] * len(before), before]
+
+
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", None])
 def test_numbers_that_are_refused(count: object) -> None:
     with pytest.raises(ValueError, match=r"^count: the number of threads must be at least 1, got "):
