@@ -161,7 +161,7 @@ def test_blas_is_held_to_one_thread_and_put_back() -> None:
 
 
 def test_blas_is_held_to_one_thread_by_each_thread_of_the_user() -> None:
-    """threadpoolctl lets no thread but the first set OpenBLAS's count while that one lives."""
+    """threadpoolctl 3.8 lets no thread but the first set OpenBLAS's count while that one lives."""
     counts: list[list[int]] = []
 
     def user() -> None:
