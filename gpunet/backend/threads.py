@@ -302,8 +302,8 @@ def _blas_libraries() -> list[Any]:
 def _set_blas_threads(library: Any, count: int) -> None:
     """Set a library's thread count, from whichever thread.
 
-    Since threadpoolctl 3.8 OpenBLAS obeys one thread alone, as long as it lives, and ignores others without a word. Here
-    all threads agree, since ``_Blas`` counts them; and the user's threads are as free afterwards as before.
+    Since threadpoolctl 3.8 OpenBLAS obeys one thread alone, as long as it lives, and ignores others without a word.
+    Here all threads agree, since ``_Blas`` counts them; and the user's threads are as free afterwards as before.
     """
     let_go = getattr(library, "clear_controlling_thread", None)
     if let_go is not None:
