@@ -273,6 +273,7 @@ def test_hello_is_learned_and_drawn() -> None:
     assert lines[-1].endswith("the likeliest: o")
 
 
+@pytest.mark.slow  # some half a minute
 def test_cells_learn_to_write(tmp_path: Path) -> None:
     """Each far below what the characters' frequencies alone give, all near each other, and what that says stands there.
 
