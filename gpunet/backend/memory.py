@@ -1,7 +1,8 @@
 """Uninitialised buffers: 64-byte aligned on the CPU, in the physical order an operation wants.
 
 NumPy hands out large arrays at 16 bytes past a page, which costs vectorised loops 5 to 15 per cent; every buffer that
-an operation allocates itself comes from here instead.
+an operation allocates itself comes from here instead. Large ones are kept when they are free, for the next of their
+size (``buffers``): the system would take their pages back, and give and clear them again one by one in every step.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from gpunet.backend.buffers import KEPT, aligned, lease
 from gpunet.backend.devices import array_module
 
-__all__ = ["ALIGNMENT", "assign", "empty", "empty_nhwc", "scratch", "spanning"]
-
-ALIGNMENT = 64  # a cache line, and the widest vector register
+__all__ = ["assign", "empty", "empty_nhwc", "scratch", "spanning"]
 
 
 def empty(shape: tuple[int, ...], dtype: Any, module: Any = np) -> Any:
@@ -28,9 +28,7 @@ def empty(shape: tuple[int, ...], dtype: Any, module: Any = np) -> Any:
         size *= extent
     if size < 1024:  # too small to gain
         return np.empty(shape, dtype)
-    buffer = np.empty(size + ALIGNMENT, np.uint8)
-    start = -int(buffer.__array_interface__["data"][0]) % ALIGNMENT
-    return buffer[start : start + size].view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, lease(size) if size >= KEPT else aligned(size))
 
 
 def empty_nhwc(shape: tuple[int, int, int, int], dtype: Any, module: Any = np) -> Any:
