@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gpunet.autograd.function import apply, operand
+from gpunet.autograd.function import apply, operand, shares
 from gpunet.autograd.tensor import Tensor
 from gpunet.backend.errors import ShapeError
 from gpunet.ops import REGISTRY
 from gpunet.ops.elementwise import broadcast_shapes as common_shape
+from gpunet.ops.shape import ChannelRoom
 
 __all__ = [
     "atleast_1d",
@@ -20,6 +21,7 @@ __all__ = [
     "broadcast_tensors",
     "cartesian_prod",
     "cat",
+    "cat_channels",
     "column_stack",
     "concat",
     "concatenate",
@@ -60,6 +62,18 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 concat = concatenate = cat
+
+
+def cat_channels(tensors: Sequence[Tensor], room: ChannelRoom) -> Tensor:
+    """Tensors (N, C, H, W) joined along dim 1 in ``room``, where the first may lie already.
+
+    The result shares the memory of the first: a write in place to either is found by backward as one to both.
+    """
+    listed = _listed("cat", tensors)
+    joined: Tensor = apply(REGISTRY["cat"], *listed, dim=1, room=room)
+    if shares(joined._array, listed[0]._array):
+        joined._counter = listed[0]._counter
+    return joined
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:

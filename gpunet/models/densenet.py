@@ -18,11 +18,12 @@ from typing import Any
 import gpunet.nn.functional as F
 from gpunet import nn
 from gpunet.autograd import Tensor
-from gpunet.autograd.joining import cat
+from gpunet.autograd.joining import cat, cat_channels
 from gpunet.models._initialise import Rules, choose_rules, he, initialise
 from gpunet.models._registry import register_model
 from gpunet.models.recipes import IMAGENET, register_recipe
 from gpunet.nn.arguments import check_int
+from gpunet.ops.shape import ChannelRoom
 
 __all__ = [
     "DenseBlock",
@@ -133,11 +134,13 @@ class DenseBlock(nn.ModuleDict):
             channels = num_input_features + index * growth_rate
             layer = DenseLayer(channels, growth_rate, bn_size, drop_rate, memory_efficient)
             self.add_module(f"denselayer{index + 1}", layer)
+        self.num_output_features = num_input_features + num_layers * growth_rate
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, c, H, W) to (N, c + L k, H, W)."""
+        room = ChannelRoom(self.num_output_features)
         for layer in self.values():
-            x = cat([x, layer(x)], 1)
+            x = cat_channels([x, layer(x)], room)
         return x
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.backend.errors import ShapeError
+from gpunet.backend.memory import empty
 from gpunet.ops.base import Context, Inferred, Op, Sample, Spec, module_of, register
 from gpunet.ops.dtypes import promote_types
 from gpunet.ops.elementwise import unbroadcast
@@ -230,12 +231,47 @@ class Unsqueeze(Op):
 register(Unsqueeze())
 
 
+class ChannelRoom:
+    """Memory for activations (N, C, H, W) that grow by channels: only what is new is copied when more is joined.
+
+    What was joined earlier and what is joined to it share memory: neither is to be written to in place.
+
+    Args:
+        channels: how many there will be at last.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+        self._pixels: Any = None  # (N, H, W, channels)
+        self._last: Any = None  # what was joined last
+
+    def join(self, *arrays: Any) -> Any:
+        """The arrays' channels one after the other, or None where there is no room for them."""
+        first = arrays[0]
+        if any(type(x) is not np.ndarray or x.ndim != 4 or x.dtype != first.dtype for x in arrays):
+            return None
+        if sum(x.shape[1] for x in arrays) > self.channels:
+            return None
+        filled = first.shape[1] if first is self._last else 0  # that lies here already, and nothing behind it
+        if not filled:
+            n, _, h, w = first.shape
+            self._pixels = empty((n, h, w, self.channels), first.dtype)
+        for x in arrays[1:] if filled else arrays:
+            self._pixels[..., filled : filled + x.shape[1]] = x.transpose(0, 2, 3, 1)
+            filled += x.shape[1]
+        self._last = self._pixels[..., :filled].transpose(0, 3, 1, 2)
+        return self._last
+
+
 class Cat(Op):
-    """Arrays joined along an existing dimension; dtypes promote. Inputs of shape (0,) are skipped, as in PyTorch."""
+    """Arrays joined along an existing dimension; dtypes promote. Inputs of shape (0,) are skipped, as in PyTorch.
+
+    ``room`` says where to, if the inputs lie there partly.
+    """
 
     name = "cat"
 
-    def infer(self, *inputs: Any, dim: int) -> Inferred:
+    def infer(self, *inputs: Any, dim: int, room: ChannelRoom | None = None) -> Inferred:
         if not inputs:
             raise ValueError("cat: tensors must hold at least one tensor")
         real = [x for x in inputs if tuple(x.shape) != (0,)] or list(inputs)
@@ -258,11 +294,15 @@ class Cat(Op):
             shape[axis] += x.shape[axis]
         return Inferred((Spec(tuple(shape), dtype),))
 
-    def forward(self, ctx: Context, *inputs: Any, dim: int) -> Any:
+    def forward(self, ctx: Context, *inputs: Any, dim: int, room: ChannelRoom | None = None) -> Any:
         real = [x for x in inputs if tuple(x.shape) != (0,)] or list(inputs)
         axis = normalize_axis("cat", dim, real[0].ndim)
         dtype = self.infer(*inputs, dim=dim).outputs[0].dtype
         ctx.state = (axis, [Spec(tuple(x.shape), x.dtype) for x in inputs])
+        if room is not None and axis == 1:
+            y = room.join(*inputs)
+            if y is not None:
+                return y
         module = module_of(*inputs)
         y = module.concatenate([x if x.dtype == dtype else x.astype(dtype) for x in real], axis=axis)
         if y.ndim == 4 and all(x.transpose(0, 2, 3, 1).flags.c_contiguous for x in real):
