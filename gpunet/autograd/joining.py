@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from gpunet.autograd.function import apply, operand, shares
 from gpunet.autograd.tensor import Tensor
 from gpunet.backend.errors import ShapeError
@@ -71,7 +73,7 @@ def cat_channels(tensors: Sequence[Tensor], room: ChannelRoom) -> Tensor:
     """
     listed = _listed("cat", tensors)
     joined: Tensor = apply(REGISTRY["cat"], *listed, dim=1, room=room)
-    if shares(joined._array, listed[0]._array):
+    if isinstance(joined._array, np.ndarray) and shares(joined._array, listed[0]._array):
         joined._counter = listed[0]._counter
     return joined
 
