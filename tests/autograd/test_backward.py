@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import gpunet as gn
-from gpunet.backend import buffers
 from gpunet import GradientError, Tensor
 from gpunet.autograd import apply, observe
 from gpunet.autograd.engine import Node
+from gpunet.backend import buffers
 from gpunet.ops import REGISTRY, Op
 
 
