@@ -2,7 +2,8 @@
 
 A training step asks for the same sizes as the one before. What it was given is handed back when the last array that
 lies in it is gone, and kept for the next of about its size: a step of which all sizes have been seen before takes
-nothing from the system. What lies idle is at most a quarter of the most that was ever in use, and 64 MB.
+nothing from the system. Between steps nearly all of it lies idle, and stays until ``release``; whenever a new buffer is
+needed, what is then idle beyond a quarter of the most that was ever in use, and 64 MB, is given back for it.
 
 How a buffer comes back: arrays are made in a ``_Lease``, which NumPy keeps as their base, whatever views are taken of
 them; when it is deleted, nobody can see its memory any more.
@@ -55,10 +56,10 @@ class _Lease(np.ndarray):
     """All of a buffer, for as long as any array lies in it. Its base is the buffer: views of a lease have the lease."""
 
     # What it needs is bound, since the module's names may be gone when the interpreter ends.
-    def __del__(self, shelves: dict[int, _Shelf] = _shelves, kind: type = _Buffer) -> None:
+    def __del__(self, shelves: dict[int, _Shelf] = _shelves, kind: type[_Buffer] = _Buffer) -> None:
         buffer = self.base
-        if type(buffer) is kind:
-            shelves[buffer.nbytes].free.append(buffer)  # type: ignore[union-attr, arg-type]
+        if isinstance(buffer, kind):
+            shelves[buffer.nbytes].free.append(buffer)
 
 
 class _Total:

@@ -108,7 +108,7 @@ def test_contents_stay_over_many_random_lives() -> None:
 
 
 def test_what_lies_idle_is_bounded() -> None:
-    """Each size once: no more is kept than a quarter of the most that was in use, and 64 MB."""
+    """Each size once: beside the last no more is kept than a quarter of the most that was in use, and 64 MB."""
     for number in range(60):
         empty(((8 + number) << 20,), np.uint8)
         last = buffers._rounded((8 + number) << 20)
